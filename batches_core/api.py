@@ -1,0 +1,322 @@
+"""The API: credentials, base URL, version and betas on one side, operations on the other.
+
+Knows the paths and headers of the Message Batches API, and that credentials go to the API's own
+origin alone. Every method builds an `Operation` and does nothing else; input that cannot be sent
+is refused here, before there is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from . import operations
+from .decoding import ResultDecoder
+from .errors import InvalidRequest
+from .http import (
+    Body,
+    Request,
+    check_base_url,
+    check_header_value,
+    origin,
+    path_segment,
+    resolve,
+    with_query,
+)
+from .jsonl import MAX_LINE
+from .models import DeletedMessageBatch, Message, MessageBatch, Page
+from .operation import Operation, Script
+from .requests import RequestLike, prepare
+from .retry import Jitter, RetryPolicy, no_jitter
+
+#: Where the service is.
+BASE_URL = "https://api.anthropic.com"
+#: The version of the API that is asked for (``anthropic-version``). Under the newer
+#: ``2026-10-21`` a request with ``temperature``, ``top_p`` or ``top_k`` is refused.
+VERSION = "2023-06-01"
+
+T = TypeVar("T")
+
+_PATH = "/v1/messages/batches"
+#: The service's bounds of a page.
+_MAX_LIMIT = 1000
+
+
+class BatchesAPI:
+    """The Message Batches API for one credential, as a maker of operations.
+
+    One of `api_key` (sent as ``x-api-key``) and `auth_token` (sent as ``authorization: Bearer``)
+    is required. `betas` become ``anthropic-beta``, `workspace_id` ``anthropic-workspace-id``;
+    `user_profile_id` is sent with a create alone. `jitter` gives a number from 0 to 1, the share
+    of each retry's delay that is really waited; by default all of it, for the core has no
+    randomness: hand in ``random.random``. `max_line` bounds one line of results, in bytes.
+
+    Raises:
+        InvalidRequest: no credential or two, or a value that cannot be sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        auth_token: str | None = None,
+        base_url: str = BASE_URL,
+        version: str = VERSION,
+        betas: Sequence[str] = (),
+        workspace_id: str | None = None,
+        user_profile_id: str | None = None,
+        retry: RetryPolicy | None = None,
+        jitter: Jitter = no_jitter,
+        max_line: int = MAX_LINE,
+    ) -> None:
+        self.base_url = check_base_url(base_url)
+        self._retry = retry or RetryPolicy()
+        self._jitter = jitter
+        if max_line < 1:
+            raise InvalidRequest("max_line is a number of bytes, 1 or more")
+        self._max_line = max_line
+        if (api_key is None) == (auth_token is None):
+            raise InvalidRequest(
+                "there is no credential: hand in api_key=… or auth_token=…, or set "
+                "ANTHROPIC_API_KEY and use from_env()"
+                if api_key is None
+                else "api_key and auth_token are two credentials: hand in one of them"
+            )
+        if api_key is not None:
+            self._credentials = (("x-api-key", check_header_value("api_key", api_key)),)
+        else:
+            token = check_header_value("auth_token", auth_token)
+            self._credentials = (("authorization", f"Bearer {token}"),)
+        headers = [
+            ("anthropic-version", check_header_value("version", version)),
+            ("user-agent", "batches-core/0.1"),
+        ]
+        if isinstance(betas, str):
+            raise InvalidRequest("betas is a list of names, not one str")
+        if betas:
+            names = [check_header_value("each of betas", name) for name in betas]
+            headers.append(("anthropic-beta", ",".join(names)))
+        if workspace_id is not None:
+            workspace = check_header_value("workspace_id", workspace_id)
+            headers.append(("anthropic-workspace-id", workspace))
+        self._headers = tuple(headers)
+        self._create_headers: tuple[tuple[str, str], ...] = ()
+        if user_profile_id is not None:
+            profile = check_header_value("user_profile_id", user_profile_id)
+            self._create_headers = (("anthropic-user-profile-id", profile),)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.base_url!r})"
+
+    # --- operations ----------------------------------------------------------------------
+
+    def create(self, requests: Iterable[RequestLike]) -> Operation[MessageBatch]:
+        """Create a batch of 1 to 100,000 requests, at most 256,000,000 bytes as JSON.
+
+        Each request is a mapping, a `BatchRequest`, or one request as JSON (bytes or str), so an
+        open requests file will do. `params` are passed on untouched.
+
+        The operation is sent again only where the try before surely had no effect. It ends with
+        the `MessageBatch`, or `OutcomeUnknown` where nobody can say whether there is one.
+
+        Raises:
+            InvalidRequest: at once, with every fault of the requests and its index.
+        """
+        body, count = prepare(requests)
+        request = self._request("POST", "", body=body, headers=self._create_headers)
+        return self._operation(partial(operations.create, request=request, count=count))
+
+    def get(self, batch_id: str) -> Operation[MessageBatch]:
+        """Read a batch."""
+        request = self._request("GET", self._path(batch_id))
+        return self._operation(partial(operations.get, request=request))
+
+    def cancel(self, batch_id: str) -> Operation[MessageBatch]:
+        """Ask for the end of a batch's processing; it is ``canceling`` first, then ``ended``."""
+        request = self._request("POST", self._path(batch_id) + "/cancel")
+        return self._operation(partial(operations.cancel, request=request))
+
+    def delete(self, batch_id: str) -> Operation[DeletedMessageBatch]:
+        """Delete a batch that has ended, with its results."""
+        request = self._request("DELETE", self._path(batch_id))
+        return self._operation(partial(operations.delete, request=request, batch_id=batch_id))
+
+    def list(
+        self,
+        *,
+        limit: int | None = None,
+        before_id: str | None = None,
+        after_id: str | None = None,
+    ) -> Operation[Page]:
+        """Read one page of batches, newest first.
+
+        `limit` is 1 to 1,000; the service's default is 20. `after_id` gives the page after that
+        batch (older ones), `before_id` the page before it; not both.
+        """
+        request = self._page_request(limit, before_id, after_id)
+        return self._operation(partial(operations.list_page, request=request))
+
+    def list_all(
+        self,
+        *,
+        limit: int | None = None,
+        before_id: str | None = None,
+        after_id: str | None = None,
+    ) -> Operation[None]:
+        """Read page after page, each as a `PageReceived` when it is asked for.
+
+        From the newest to the oldest; from `after_id` on to the oldest; or, with `before_id`,
+        from there back to the newest. `limit` is the size of one page.
+        """
+        first = self._page_request(limit, before_id, after_id)
+        backwards = before_id is not None
+
+        def page_request(cursor: str | None) -> Request:
+            if cursor is None:
+                return first
+            before, after = (cursor, None) if backwards else (None, cursor)
+            return self._page_request(limit, before, after)
+
+        return self._operation(
+            partial(operations.list_all, page_request=page_request, backwards=backwards)
+        )
+
+    def wait_for(
+        self,
+        batch_id: str,
+        *,
+        poll_interval: float = 30.0,
+        timeout: float | None = None,
+        max_outage: float = 600.0,
+        until: Callable[[MessageBatch], bool] | None = None,
+    ) -> Operation[MessageBatch]:
+        """Poll a batch until it has ended; each poll's answer is a `BatchState`.
+
+        It ends with the batch once that has ended, has a status that this version does not know,
+        or satisfies `until`; with `WaitTimeout` after `timeout` seconds, the last poll being made
+        at the deadline; or with an error that does not pass. Errors that may pass, and 404s in
+        the first minute, are waited out for up to `max_outage` seconds in a row.
+        """
+        _check_seconds("poll_interval", poll_interval, positive=True)
+        _check_seconds("max_outage", max_outage)
+        if timeout is not None:
+            _check_seconds("timeout", timeout)
+        options = operations.WaitOptions(
+            poll_interval=poll_interval, timeout=timeout, max_outage=max_outage, until=until
+        )
+        request = self._request("GET", self._path(batch_id))
+        return self._operation(
+            partial(operations.wait_for, request=request, batch_id=batch_id, options=options)
+        )
+
+    def results_stream(
+        self,
+        batch: MessageBatch | str,
+        *,
+        message_type: type[Any] = Message,
+        resume: bool = True,
+    ) -> Operation[None]:
+        """Read the results as `ResultsReceived`, in the order of the file, each id once.
+
+        Given an id, the batch is read first; a `MessageBatch` with a `results_url` saves that.
+        A line that cannot be read is one `MalformedResult` among the items. A stream that breaks
+        off is read again, without what was delivered (`ResultsInterrupted` tells of it);
+        ``resume=False`` raises the break instead. Fewer results than the batch counts end in
+        `IncompleteResults`, no results yet or any more in `ResultsUnavailable`.
+
+        `message_type` is what a success's message becomes: any type that msgspec decodes, of
+        which only the declared fields are read, or `msgspec.Raw`, which keeps the bytes.
+
+        Raises:
+            TypeError: at once, if `message_type` is no type that msgspec can decode.
+        """
+        source: MessageBatch | Request
+        if isinstance(batch, MessageBatch) and batch.results_url is not None:
+            source = batch
+        else:
+            batch_id = batch.id if isinstance(batch, MessageBatch) else batch
+            source = self._request("GET", self._path(batch_id))
+        return self._operation(
+            partial(
+                operations.results,
+                batch=source,
+                results_request=self._results_request,
+                decoder=ResultDecoder(message_type),
+                options=operations.ResultsOptions(max_line=self._max_line, resume=resume),
+            )
+        )
+
+    # --- requests ------------------------------------------------------------------------
+
+    def _operation(self, script: Callable[..., Script[T]]) -> Operation[T]:
+        return Operation(lambda channel: script(channel, self._retry), self._jitter)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Body | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> Request:
+        content: tuple[tuple[str, str], ...] = ()
+        if body is not None:
+            content = (
+                ("content-type", "application/json"),
+                ("content-length", str(body.content_length)),
+            )
+        elif method == "POST":
+            content = (("content-length", "0"),)
+        return Request(
+            method=method,
+            url=self.base_url + _PATH + path,
+            headers=(
+                *self._credentials,
+                ("accept", "application/json"),
+                *self._headers,
+                *headers,
+                *content,
+            ),
+            body=body,
+        )
+
+    def _path(self, batch_id: str) -> str:
+        return "/" + path_segment("batch_id", batch_id)
+
+    def _page_request(
+        self, limit: int | None, before_id: str | None, after_id: str | None
+    ) -> Request:
+        query: dict[str, str] = {}
+        if before_id is not None and after_id is not None:
+            raise InvalidRequest("before_id and after_id are two directions: hand in one of them")
+        if limit is not None:
+            if not 1 <= limit <= _MAX_LIMIT:
+                raise InvalidRequest(f"limit is 1 to {_MAX_LIMIT:,}, not {limit!r}")
+            query["limit"] = str(limit)
+        for name, cursor in (("before_id", before_id), ("after_id", after_id)):
+            if cursor is not None:
+                path_segment(name, cursor)
+                query[name] = cursor
+        return self._request("GET", with_query("", query))
+
+    def _results_request(self, results_url: str) -> Request:
+        url = resolve(self.base_url, results_url)
+        own = origin(url) == origin(self.base_url)
+        return Request(
+            method="GET",
+            url=url,
+            headers=(
+                *(self._credentials if own else ()),
+                # Not dispatched on: the service was seen to send it without a content-type.
+                ("accept", "application/x-jsonl, application/json;q=0.9, */*;q=0.8"),
+                *self._headers,
+            ),
+        )
+
+
+def _check_seconds(name: str, value: float, *, positive: bool = False) -> None:
+    low = "more than 0" if positive else "0 or more"
+    if not 0 <= value < math.inf or (positive and value == 0):
+        raise InvalidRequest(f"{name} is in seconds, {low} and finite, not {value!r}")

@@ -1,0 +1,180 @@
+"""From bytes to the models, strictly where that is fast and openly where it has to be.
+
+Knows the models and msgspec, not how the bytes came. The strict decoder reads everything that
+the models name in one pass. What it refuses is looked at again, slowly, field by field: a
+variant that is merely unknown is kept as what it is; only what is really broken is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast, get_args
+
+import msgspec
+
+from .errors import RemoteProtocolError, quote
+from .models import (
+    ContentBlock,
+    KnownBlock,
+    KnownResult,
+    M,
+    Message,
+    ResultItem,
+    SucceededResult,
+    UnknownBlock,
+    UnknownResult,
+    _MessageFields,
+    _Wire,
+)
+
+T = TypeVar("T")
+
+#: What any bytes can make a msgspec decoder raise: a value that is no JSON or has another shape
+#: (`MsgspecError`), a string that is no UTF-8, nesting deeper than the interpreter allows.
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def decode_body(body: bytes, type_: type[T], what: str) -> T:
+    """Decode a whole JSON body.
+
+    Raises:
+        RemoteProtocolError: it is no JSON of that shape.
+    """
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except UNDECODABLE as error:
+        raise RemoteProtocolError(
+            f"the answer is not {what} ({error}): {quote(body[:200].decode(errors='replace'))!r}; "
+            "check that base_url is the API's and that no proxy answers in its place"
+        ) from None
+
+
+class _ErrorDetails(_Wire, frozen=True, kw_only=True):
+    error_code: Any = None
+
+
+class _Error(_Wire, frozen=True, kw_only=True):
+    type: str | None = None
+    message: str | None = None
+    details: _ErrorDetails | None = None
+
+
+class _ErrorBody(_Wire, frozen=True, kw_only=True):
+    error: _Error = _Error()
+    request_id: str | None = None
+
+
+def decode_error(body: bytes) -> tuple[str | None, str, str | None, str | None]:
+    """Read an error body of any kind: its type, message, error_code and request_id.
+
+    What is no API error has no type, and its text as the message.
+    """
+    try:
+        decoded = msgspec.json.decode(body, type=_ErrorBody)
+    except UNDECODABLE:
+        decoded = _ErrorBody()
+    error = decoded.error
+    code = error.details.error_code if error.details is not None else None
+    message = error.message or quote(body.decode(errors="replace")) or "no explanation given"
+    return error.type, message, code if isinstance(code, str) else None, decoded.request_id
+
+
+# --- results, openly ---------------------------------------------------------------------
+
+
+class _Type(_Wire, frozen=True, kw_only=True):
+    type: str
+
+
+class _OpenItem(_Wire, frozen=True, kw_only=True):
+    custom_id: str
+    result: msgspec.Raw
+
+
+class _OpenSucceeded(_Wire, frozen=True, kw_only=True):
+    message: msgspec.Raw
+
+
+class _OpenMessage(_MessageFields, frozen=True, kw_only=True):
+    content: list[msgspec.Raw]
+
+
+class _Named(_Wire, frozen=True, kw_only=True):
+    custom_id: str
+
+
+def _tags(union: Any) -> frozenset[str]:
+    # A generic member of the union, SucceededResult[M], keeps its class in __origin__.
+    return frozenset(getattr(member, "__origin__", member).type for member in get_args(union))
+
+
+_KNOWN_BLOCKS = _tags(KnownBlock)
+_KNOWN_RESULTS = _tags(KnownResult)
+_block_decoder = msgspec.json.Decoder(KnownBlock)
+_type_decoder = msgspec.json.Decoder(_Type)
+_fields_decoder = msgspec.json.Decoder(dict[str, Any])
+_item_decoder = msgspec.json.Decoder(_OpenItem)
+_succeeded_decoder = msgspec.json.Decoder(_OpenSucceeded)
+_message_decoder = msgspec.json.Decoder(_OpenMessage)
+
+
+def _open_block(raw: msgspec.Raw) -> ContentBlock:
+    type_ = _type_decoder.decode(raw).type
+    if type_ in _KNOWN_BLOCKS:
+        return cast("ContentBlock", _block_decoder.decode(raw))
+    return UnknownBlock(type=type_, fields=_fields_decoder.decode(raw))
+
+
+def _open_message(raw: msgspec.Raw) -> Message:
+    opened = _message_decoder.decode(raw)
+    fields = {name: getattr(opened, name) for name in _MessageFields.__struct_fields__}
+    return Message(content=[_open_block(block) for block in opened.content], **fields)
+
+
+def custom_id_of(line: bytes) -> str | None:
+    """Find the custom_id of a line that is no result but at least a JSON object with one."""
+    try:
+        return msgspec.json.decode(line, type=_Named).custom_id
+    except UNDECODABLE:
+        return None
+
+
+class ResultDecoder(Generic[M]):
+    """Decodes the lines of a results file; `message_type` is what a success's message becomes.
+
+    `decode_lines` decodes many lines in one call and raises one of `UNDECODABLE` if any of them
+    is not of a shape that the models name. `decode_line` decodes one, and keeps what is unknown.
+    """
+
+    def __init__(self, message_type: type[M]) -> None:
+        try:
+            strict = msgspec.json.Decoder(ResultItem[message_type])  # type: ignore[valid-type]  # a runtime type by design
+        except TypeError as error:
+            raise TypeError(
+                f"message_type {message_type!r} is no type that msgspec can decode: {error}"
+            ) from None
+        self.decode_lines: Callable[[bytes], list[ResultItem[M]]] = strict.decode_lines
+        self._decode = strict.decode
+        self._opens_messages = message_type is Message
+
+    def decode_line(self, line: bytes) -> ResultItem[M]:
+        """Decode one line.
+
+        Raises:
+            UNDECODABLE: it is no JSON, or no result whose known parts have their known shapes.
+        """
+        try:
+            return cast("ResultItem[M]", self._decode(line))
+        except msgspec.ValidationError:
+            opened = _item_decoder.decode(line)
+            type_ = _type_decoder.decode(opened.result).type
+            if type_ not in _KNOWN_RESULTS:
+                fields = _fields_decoder.decode(opened.result)
+                unknown = UnknownResult(type=type_, fields=fields)
+                return ResultItem(custom_id=opened.custom_id, result=unknown)
+            if type_ != SucceededResult.type or not self._opens_messages:
+                raise
+            message = _open_message(_succeeded_decoder.decode(opened.result).message)
+            return ResultItem(
+                custom_id=opened.custom_id, result=SucceededResult(message=cast("M", message))
+            )

@@ -1,0 +1,406 @@
+"""Every error that the project raises on purpose, and nothing that decides when.
+
+The tree::
+
+    BatchesError
+    ├── LocalProtocolError        the driver broke the contract of an operation
+    ├── InvalidRequest            the user's input was refused before a byte was sent
+    ├── ResultsUnavailable        the batch has no results to read: not ended yet, or archived
+    ├── RemoteProtocolError       the peer's bytes are not the protocol
+    │   ├── MalformedResult       one line of a results file could not be read
+    │   └── IncompleteResults     a results file ended with fewer results than the batch counts
+    ├── APIStatusError            the peer answered with an error status
+    │   ├── BadRequestError         invalid_request_error, 400
+    │   ├── AuthenticationError     authentication_error,  401
+    │   ├── BillingError            billing_error,         402
+    │   ├── PermissionDeniedError   permission_error,      403
+    │   ├── NotFoundError           not_found_error,       404
+    │   ├── ConflictError           conflict_error,        409
+    │   ├── RequestTooLargeError    request_too_large,     413
+    │   ├── RateLimitError          rate_limit_error,      429
+    │   ├── InternalServerError     api_error,             500
+    │   ├── ServerTimeoutError      timeout_error,         504
+    │   └── OverloadedError         overloaded_error,      529
+    ├── TransportError            the network failed
+    │   └── OutcomeUnknown          … so that nobody can say whether a batch was created
+    └── WaitTimeout               a wait reached its deadline (also a ``TimeoutError``)
+
+Each message ends with what a person can do next, and none ever holds a credential: the
+errors are built from what the peer said and from the user's own data, never from a request's
+headers. All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .models import MessageBatch
+
+#: How many faults a message of `InvalidRequest` spells out; `faults` holds all that were kept.
+_FAULTS_SPELLED_OUT = 10
+#: How much of a peer's text a message quotes, in characters.
+_QUOTED = 300
+
+
+def _rebuild(cls: type[BatchesError], args: tuple[Any, ...], state: dict[str, Any]) -> BatchesError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def quote(text: str) -> str:
+    """Shorten a peer's text, in which anything can stand, to one printable line."""
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+    return line if len(line) <= _QUOTED else line[:_QUOTED] + "…"
+
+
+class BatchesError(Exception):
+    """The base of every error of this project."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class LocalProtocolError(BatchesError):
+    """The code that drives an operation broke its contract: a bug there, not in the peer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong with the user's input.
+
+    `index` is the position of the request in what was handed in, from 0, or None where the
+    fault is not one request's; `field` names the field as the service does (``custom_id``,
+    ``params.stream``); `message` says what is wrong with it.
+    """
+
+    message: str
+    index: int | None = None
+    field: str | None = None
+
+    def __str__(self) -> str:
+        place = "" if self.index is None else f"requests.{self.index}"
+        if self.field:
+            place = f"{place}.{self.field}" if place else self.field
+        return f"{place}: {self.message}" if place else self.message
+
+
+class InvalidRequest(BatchesError, ValueError):  # noqa: N818 - named for what was refused
+    """The user's input was refused before a byte was sent.
+
+    `faults` holds what is wrong, in the order of the input; `omitted` counts the faults beyond
+    those that were kept.
+    """
+
+    faults: tuple[Fault, ...]
+    omitted: int
+
+    def __init__(self, *faults: Fault | str, omitted: int = 0) -> None:
+        self.faults = tuple(f if isinstance(f, Fault) else Fault(message=f) for f in faults)
+        self.omitted = omitted
+        spelled = [str(fault) for fault in self.faults[:_FAULTS_SPELLED_OUT]]
+        total = len(self.faults) + omitted
+        if total > len(spelled):
+            spelled.append(f"… and {total - len(spelled)} more")
+        if total > 1:
+            spelled.insert(0, f"{total} faults; nothing was sent")
+        super().__init__("\n  ".join(spelled))
+
+
+class ResultsUnavailable(BatchesError):  # noqa: N818 - named for the state that it reports
+    """The batch has no results to read, now (`batch` has not ended) or any more (archived)."""
+
+    batch: MessageBatch
+
+    def __init__(self, batch: MessageBatch) -> None:
+        self.batch = batch
+        if batch.archived_at is not None:
+            text = (
+                f"the results of batch {batch.id} were archived at "
+                f"{batch.archived_at.isoformat()} and cannot be read any more; they are kept for "
+                "29 days after a batch is created"
+            )
+        else:
+            text = (
+                f"batch {batch.id} has no results yet (processing_status "
+                f"{batch.processing_status!r}); use wait_for() first"
+            )
+        super().__init__(text)
+
+
+class RemoteProtocolError(BatchesError):
+    """The peer's bytes are not the protocol: no JSON where JSON was due, or of another shape."""
+
+
+class MalformedResult(RemoteProtocolError):  # noqa: N818 - handed out as a value, not only raised
+    """One line of a results file could not be read; the lines around it are not affected.
+
+    `line_number` counts from 1 and includes blank lines; `raw` holds the line's bytes without
+    its line end (of a line over the limit: its beginning); `reason` says what is wrong;
+    `custom_id` is the request's where the line still told it, else None.
+    """
+
+    line_number: int
+    raw: bytes
+    reason: str
+    custom_id: str | None
+
+    def __init__(
+        self, *, line_number: int, raw: bytes, reason: str, custom_id: str | None = None
+    ) -> None:
+        self.line_number = line_number
+        self.raw = raw
+        self.reason = reason
+        self.custom_id = custom_id
+        whose = "" if custom_id is None else f" (custom_id {custom_id!r})"
+        super().__init__(
+            f"line {line_number} of the results{whose} could not be read: {reason}; the other "
+            "lines are not affected, and `raw` holds this one's bytes"
+        )
+
+
+class IncompleteResults(RemoteProtocolError):  # noqa: N818 - named for the state that it reports
+    """A results file ended with fewer results than its batch counts.
+
+    `received` counts the lines that came (each custom_id once, unreadable lines included),
+    `expected` is the total of the batch's `request_counts`.
+    """
+
+    received: int
+    expected: int
+
+    def __init__(self, *, batch_id: str, received: int, expected: int) -> None:
+        self.received = received
+        self.expected = expected
+        super().__init__(
+            f"the results of batch {batch_id} ended after {received} of {expected}; what came is "
+            "good: keep it, and read the results again later for the rest"
+        )
+
+
+class APIStatusError(BatchesError):
+    """The peer answered with an error status.
+
+    `type` and `message` are the API's own where the body was an API error, else `type` is None
+    and `message` quotes what came. `body` holds the first 64 KiB of the answer.
+    `retry_after` is the wait that the peer asked for in seconds; `should_retry` is its word on
+    trying again (``x-should-retry``); both are None where it said nothing.
+    """
+
+    hint = "see the message for what the service refused"
+
+    status: int
+    type: str | None
+    message: str
+    error_code: str | None
+    request_id: str | None
+    body: bytes
+    retry_after: float | None
+    should_retry: bool | None
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        type: str | None = None,  # noqa: A002 - the wire's name
+        message: str,
+        error_code: str | None = None,
+        request_id: str | None = None,
+        body: bytes = b"",
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        self.status = status
+        self.type = type
+        self.message = message
+        self.error_code = error_code
+        self.request_id = request_id
+        self.body = body
+        self.retry_after = retry_after
+        self.should_retry = should_retry
+        kind = f" {quote(type)}" if type else ""
+        where = f" (request_id {quote(request_id)})" if request_id else ""
+        super().__init__(f"{status}{kind}: {quote(message)}{where}; {self._advice()}")
+
+    def _advice(self) -> str:
+        if self.type is None:
+            return (
+                "this answer is not the API's: check base_url and any proxy in between"
+                if self.status < 500  # noqa: PLR2004 - where HTTP's server errors begin
+                else "a proxy or gateway answered in the API's place: try again later"
+            )
+        return self.hint
+
+    @classmethod
+    def for_answer(cls, status: int, type_: str | None, **fields: Any) -> Self:
+        """Build the subclass that belongs to the error's type, or else to its status."""
+        chosen = _BY_TYPE.get(type_ or "") or _BY_STATUS.get(status, APIStatusError)
+        return chosen(status=status, type=type_, **fields)  # type: ignore[return-value]  # called on the base alone
+
+
+class BadRequestError(APIStatusError):
+    """400 ``invalid_request_error``: the request has a fault that the message names."""
+
+    hint = "mend what the message names; sending it again unchanged will not help"
+
+
+class AuthenticationError(APIStatusError):
+    """401 ``authentication_error``: the credential is missing, wrong or revoked."""
+
+    hint = "check the API key, that it belongs to this base_url, and that it was not revoked"
+
+
+class BillingError(APIStatusError):
+    """402 ``billing_error``: the account's payment needs attention."""
+
+    hint = "check the account's billing settings"
+
+
+class PermissionDeniedError(APIStatusError):
+    """403 ``permission_error``: the credential may not do this."""
+
+    hint = "use a credential whose workspace may do this"
+
+
+class NotFoundError(APIStatusError):
+    """404 ``not_found_error``: there is no such batch in the credential's workspace."""
+
+    hint = "check the batch id and that the credential belongs to the batch's workspace"
+
+
+class ConflictError(APIStatusError):
+    """409 ``conflict_error``: the resource is being changed by somebody else."""
+
+    hint = "read the batch again, then decide"
+
+
+class RequestTooLargeError(APIStatusError):
+    """413 ``request_too_large``: the batch's body is over the service's limit."""
+
+    hint = "split the requests over several batches"
+
+
+class RateLimitError(APIStatusError):
+    """429 ``rate_limit_error``: too many HTTP requests, waiting requests, or too much spent."""
+
+    hint = "wait before the next call, or ask for a higher limit"
+
+    def _advice(self) -> str:
+        if self.error_code == SPEND_LIMIT_REACHED:
+            return "the spend limit is reached: raise it, or wait until next month"
+        return super()._advice()
+
+
+class InternalServerError(APIStatusError):
+    """500 ``api_error``: the service failed."""
+
+    hint = "try again later; quote the request_id if it persists"
+
+
+class ServerTimeoutError(APIStatusError):
+    """504 ``timeout_error``: the service did not answer in its own time."""
+
+    hint = "try again later"
+
+
+class OverloadedError(APIStatusError):
+    """529 ``overloaded_error``: the service is overloaded."""
+
+    hint = "try again later"
+
+
+#: `error.details.error_code` of a 429 that does not pass until the next month.
+SPEND_LIMIT_REACHED = "enforced_spend_limit_reached"
+
+_BY_TYPE: dict[str, type[APIStatusError]] = {
+    "invalid_request_error": BadRequestError,
+    "authentication_error": AuthenticationError,
+    "billing_error": BillingError,
+    "permission_error": PermissionDeniedError,
+    "not_found_error": NotFoundError,
+    "conflict_error": ConflictError,
+    "request_too_large": RequestTooLargeError,
+    "rate_limit_error": RateLimitError,
+    "api_error": InternalServerError,
+    "timeout_error": ServerTimeoutError,
+    "overloaded_error": OverloadedError,
+}
+_BY_STATUS: dict[int, type[APIStatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    402: BillingError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: RequestTooLargeError,
+    429: RateLimitError,
+    500: InternalServerError,
+    504: ServerTimeoutError,
+    529: OverloadedError,
+}
+
+
+class TransportError(BatchesError):
+    """The network failed.
+
+    `reason` is the transport's account of it; `sent` tells whether any byte of the request may
+    have left: only where it is False is it sure that the peer did nothing.
+    """
+
+    reason: str
+    sent: bool
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        self.reason = reason
+        self.sent = sent
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        return (
+            f"{self.reason}; check the network and try again"
+            if self.sent
+            else f"{self.reason}; nothing was sent: check base_url, the network and any proxy"
+        )
+
+
+class OutcomeUnknown(TransportError):  # noqa: N818 - named for the state that it reports
+    """A create was sent and its answer was lost: the batch may exist, or may not.
+
+    `requests` is the number of requests in it. The cause (``__cause__``) is what went wrong.
+    """
+
+    requests: int
+
+    def __init__(self, reason: str, *, requests: int) -> None:
+        self.requests = requests
+        super().__init__(reason, sent=True)
+
+    def _text(self) -> str:
+        return (
+            f"it is not known whether the batch of {self.requests} requests was created "
+            f"({self.reason}); look for it with list() before creating it again, or it may be "
+            "paid for twice"
+        )
+
+
+class WaitTimeout(BatchesError, TimeoutError):  # noqa: N818 - a timeout, as its base says
+    """A wait reached its deadline.
+
+    `batch` is the batch as last seen, or None if no answer came; it goes on at the service.
+    """
+
+    batch: MessageBatch | None
+
+    def __init__(self, batch_id: str, *, timeout: float, batch: MessageBatch | None) -> None:
+        self.batch = batch
+        state = "never seen" if batch is None else f"still {batch.processing_status!r}"
+        super().__init__(
+            f"batch {batch_id} was {state} after {timeout:g} s; it goes on at the service: call "
+            "wait_for() again with the same id"
+        )

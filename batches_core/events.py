@@ -1,0 +1,101 @@
+"""What an operation hands out: directives to its driver, and events for its user.
+
+Plain values that know nothing of the operation. A driver carries out the directives
+(`SendRequest`, `Need.DATA`, `WaitUntil`, `Done`) and passes everything else on.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from .errors import BatchesError, MalformedResult
+from .http import Request
+from .models import MessageBatch, Page, ResultItem
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendRequest:
+    """Send this request; it is HTTP exchange number `exchange`. Any earlier one is given up."""
+
+    exchange: int
+    request: Request
+
+
+class Need(enum.Enum):
+    """What the operation waits for from the peer."""
+
+    DATA = "data"
+    """Hand in the next thing of the current exchange: its head, body bytes, end, or loss."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitUntil:
+    """Call `handle_timeout` once the clock shows `deadline`, in the clock's own seconds."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done(Generic[T_co]):
+    """The operation ended, with this value."""
+
+    value: T_co
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchState:
+    """A poll's answer: the batch as it is now."""
+
+    batch: MessageBatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageReceived:
+    """One page of a list."""
+
+    page: Page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsReceived:
+    """The results that one piece of the body completed, in the order of the file.
+
+    A line that could not be read is a `MalformedResult` at its place.
+    """
+
+    items: list[ResultItem[Any] | MalformedResult]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled:
+    """An exchange failed and will be tried again.
+
+    `error` is the failure, `retry` the number of the retry to come, counted from 1, `delay` the
+    seconds before it.
+    """
+
+    error: BatchesError
+    retry: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsInterrupted:
+    """The results broke off after `delivered` items and will be read again after `delay` seconds.
+
+    What was delivered is not delivered again.
+    """
+
+    error: BatchesError
+    delivered: int
+    delay: float
+
+
+#: What a driver carries out.
+Directive: TypeAlias = SendRequest | WaitUntil | Need
+#: What a driver passes on to its user.
+Event: TypeAlias = BatchState | PageReceived | ResultsReceived | RetryScheduled | ResultsInterrupted

@@ -1,0 +1,160 @@
+"""One HTTP exchange, from the moment its request is handed out.
+
+An exchange is an explicit state machine: `MOVES` is the table of its legal moves, and what is
+not in it is a `LocalProtocolError`, a mistake of whoever drives it. It knows the order in which
+a message's parts may come, not what they mean::
+
+           informational head
+                ┌───┐
+                ▼   │  head            end
+    request ──▶ SENT ────────▶ BODY ────────▶ COMPLETE
+                 │            ▲   │ │
+                 │ lost       └───┘ │ lost
+                 └────▶ LOST ◀──────┘        any ── given up ──▶ ABANDONED
+                              data
+
+What came is kept in `inbox`, in order, until the operation takes it. Once an exchange is given up
+nothing that still comes for it is kept, and nothing that comes for it is an error: the transport
+may well have bytes in flight.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .errors import LocalProtocolError
+
+
+class State(enum.Enum):
+    """Where an exchange stands."""
+
+    SENT = "waiting for the response's head"
+    BODY = "waiting for the response's body"
+    COMPLETE = "complete"
+    LOST = "lost"
+    ABANDONED = "given up"
+
+
+class Input(enum.Enum):
+    """What can happen to an exchange."""
+
+    INFORMATIONAL = "an informational head"
+    HEAD = "a head"
+    DATA = "body bytes"
+    EOF = "the end of the body"
+    LOST = "the loss of the connection"
+    ABANDON = "giving it up"
+
+
+#: The legal moves. A connection that is lost after a whole message took nothing away.
+MOVES: dict[tuple[State, Input], State] = {
+    (State.SENT, Input.INFORMATIONAL): State.SENT,
+    (State.SENT, Input.HEAD): State.BODY,
+    (State.SENT, Input.LOST): State.LOST,
+    (State.BODY, Input.DATA): State.BODY,
+    (State.BODY, Input.EOF): State.COMPLETE,
+    (State.BODY, Input.LOST): State.LOST,
+    (State.COMPLETE, Input.LOST): State.COMPLETE,
+    (State.LOST, Input.LOST): State.LOST,
+    **{(state, Input.ABANDON): State.ABANDONED for state in State},
+    **{(State.ABANDONED, input_): State.ABANDONED for input_ in Input},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A final response head; header names are lower-case."""
+
+    status: int
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eof:
+    """The end of a whole response."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """The end of a connection in the middle of an exchange."""
+
+    reason: str
+    sent: bool
+
+
+Arrival: TypeAlias = Head | bytes | Eof | Lost
+
+
+class Exchange:
+    """One request and what has come back for it so far."""
+
+    __slots__ = ("inbox", "number", "state")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.state = State.SENT
+        self.inbox: deque[Arrival] = deque()
+
+    def receive_head(self, status: int, headers: dict[str, str]) -> None:
+        """Take a response head; informational ones are passed over.
+
+        Raises:
+            LocalProtocolError: no head was due, or the status is no HTTP status.
+        """
+        if not 100 <= status <= 999:  # noqa: PLR2004 - a status has three digits
+            raise LocalProtocolError(f"{status!r} is no HTTP status")
+        if status < 200:  # noqa: PLR2004 - 1xx: the response itself is still to come
+            self._move(Input.INFORMATIONAL)
+        else:
+            self._arrive(Input.HEAD, Head(status=status, headers=headers))
+
+    def receive_data(self, data: bytes) -> None:
+        """Take body bytes.
+
+        Raises:
+            LocalProtocolError: none were due, or there are none.
+        """
+        if not data:
+            raise LocalProtocolError(
+                "receive_data got no bytes; the end of a body is told by receive_eof, a "
+                "connection that ended too early by connection_lost"
+            )
+        self._arrive(Input.DATA, data)
+
+    def receive_eof(self) -> None:
+        """Take the end of the body.
+
+        Raises:
+            LocalProtocolError: no body was under way.
+        """
+        self._arrive(Input.EOF, Eof())
+
+    def connection_lost(self, reason: str, *, sent: bool) -> None:
+        """Take the loss of the connection; after a whole response it means nothing."""
+        # A head that came proves that the request was sent, whatever the transport believes.
+        lost = Lost(reason=reason, sent=sent or self.state is State.BODY)
+        was = self.state
+        self._move(Input.LOST)
+        if self.state is not was and self.state is State.LOST:
+            self.inbox.append(lost)
+
+    def abandon(self) -> None:
+        """Give the exchange up: what has come and was not taken is dropped."""
+        self._move(Input.ABANDON)
+        self.inbox.clear()
+
+    def _arrive(self, input_: Input, arrival: Arrival) -> None:
+        self._move(input_)
+        if self.state is not State.ABANDONED:
+            self.inbox.append(arrival)
+
+    def _move(self, input_: Input) -> None:
+        state = MOVES.get((self.state, input_))
+        if state is None:
+            raise LocalProtocolError(
+                f"exchange {self.number} is {self.state.value}: {input_.value} cannot come now"
+            )
+        self.state = state

@@ -1,0 +1,199 @@
+"""From bytes to complete lines to decoded items, however the bytes are cut.
+
+Knows lines and a decoder's two calls; not what the lines mean. The work is linear in the bytes:
+each chunk is searched once, from its end, for the last line feed; all complete lines before it
+go to the decoder in one call; what follows it is kept in pieces until its line is complete.
+Only where that one call fails is the block gone through line by line, so that one bad line costs
+one `MalformedResult` and nothing else.
+
+A line ends with LF; a CR before it belongs to the line end. Blank and whitespace-only lines are
+skipped but counted. One byte order mark at the very start is skipped. A lone CR is white space,
+as it is in JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from .decoding import UNDECODABLE, custom_id_of
+from .errors import MalformedResult
+
+T = TypeVar("T")
+
+#: The default limit of one line, in bytes. One answer can be 300,000 output tokens, a few MB as
+#: JSON; 64 MiB leaves an order of magnitude, and still bounds what a broken peer can make us hold.
+MAX_LINE = 64 * 1024 * 1024
+#: How much of a line over the limit is kept to be shown.
+_KEPT_OF_A_LONG_LINE = 1024
+
+_BOM = b"\xef\xbb\xbf"
+_CR, _OPEN, _CLOSE = b"\r{}"
+
+
+class LineDecoder(Protocol[T]):
+    """Decodes lines that are complete: many in one call, or one. Both raise `UNDECODABLE`."""
+
+    @property
+    def decode_lines(self) -> Callable[[bytes], list[T]]:
+        """Decode one value after the other until the end."""
+        ...
+
+    def decode_line(self, line: bytes, /) -> T:
+        """Decode one line, more patiently."""
+        ...
+
+
+def _plain_lines(block: bytes) -> int:
+    """Count the lines of a block in which each line is surely one or more whole objects, or 0.
+
+    The decoder's call for many lines reads one value after the other and does not mind where the
+    lines end: two values on a line, or one value over two lines, pass it. So that the verdict
+    never depends on how the bytes were cut, it is believed only where each line feed stands
+    between a closing and an opening brace, which is nowhere possible inside of one object, and
+    where it found as many values as there are lines.
+    """
+    if block[0] != _OPEN:
+        return 0
+    lines = 0
+    last = len(block) - 1
+    end = block.find(b"\n")
+    while True:
+        before = block[end - 1]
+        if before != _CLOSE and not (before == _CR and block[end - 2] == _CLOSE):
+            return 0
+        lines += 1
+        if end == last:
+            return lines
+        if block[end + 1] != _OPEN:
+            return 0
+        end = block.find(b"\n", end + 1)
+
+
+class JSONLines(Generic[T]):
+    """A results body as it comes: chunks in, items and malformed lines out, in order."""
+
+    def __init__(self, decoder: LineDecoder[T], max_line: int = MAX_LINE) -> None:
+        self._decoder = decoder
+        self._max_line = max_line
+        self._line_number = 0
+        self._at_start = True
+        #: The pieces of the line that is not complete yet, and their length together. Of a line
+        #: over the limit only the beginning is kept while the length counts on.
+        self._tail: list[bytes] = []
+        self._tail_length = 0
+
+    def feed(self, data: bytes) -> list[T | MalformedResult]:
+        """Take the next bytes; give the lines that they completed.
+
+        A chunk that completes no line costs a search of that chunk alone.
+        """
+        if self._at_start:
+            if (started := self._skip_bom(data)) is None:
+                return []
+            data = started
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._keep(data)
+            return []
+        block = data[:end] if end < len(data) else data
+        found: list[T | MalformedResult] = []
+        if self._tail_length > self._max_line:
+            # The end of a line over the limit is in this block; its middle is not held any more.
+            cut = block.find(b"\n")
+            self._keep(block[:cut])
+            self._line_number += 1
+            found.append(self._too_long(b"".join(self._tail), self._tail_length))
+            block = block[cut + 1 :]
+        elif self._tail:
+            block = b"".join([*self._tail, block])
+        self._tail = []
+        self._tail_length = 0
+        self._keep(data[end:])
+        if block:
+            found = found + self._decode(block) if found else self._decode(block)
+        return found
+
+    def finish(self) -> tuple[list[T | MalformedResult], bool]:
+        """End the body; give what its last line, if it has no line end, turned out to be.
+
+        The bool tells whether the body stops in the middle of a line: something was cut off.
+        """
+        tail = b"".join(self._tail)
+        length = self._tail_length
+        self._tail = []
+        self._tail_length = 0
+        if not tail or tail.isspace():
+            return [], False
+        self._line_number += 1
+        if length > self._max_line:
+            return [self._too_long(tail, length)], False
+        try:
+            return [self._decoder.decode_line(tail)], False
+        except UNDECODABLE as error:
+            custom_id = custom_id_of(tail)
+            if custom_id is None:
+                return [], True
+            # A whole object with an id: nothing is missing at its end, it is just no result.
+            return [self._malformed(tail, str(error), custom_id)], False
+
+    def _skip_bom(self, data: bytes) -> bytes | None:
+        """Give the first bytes without a byte order mark; None while there may be half of one."""
+        data = b"".join([*self._tail, data])
+        if len(data) < len(_BOM) and _BOM.startswith(data):
+            self._tail = [data]
+            self._tail_length = len(data)
+            return None
+        self._at_start = False
+        self._tail = []
+        self._tail_length = 0
+        return data.removeprefix(_BOM)
+
+    def _keep(self, piece: bytes) -> None:
+        if not piece:
+            return
+        self._tail_length += len(piece)
+        if self._tail_length <= self._max_line:
+            self._tail.append(piece)
+        elif self._tail_length - len(piece) <= self._max_line or (
+            len(self._tail[0]) < _KEPT_OF_A_LONG_LINE
+        ):
+            self._tail = [b"".join([*self._tail, piece])[:_KEPT_OF_A_LONG_LINE]]
+
+    def _decode(self, block: bytes) -> list[T | MalformedResult]:
+        # A block within the limit has no line over it, whatever its lines are.
+        if len(block) <= self._max_line and (lines := _plain_lines(block)):
+            try:
+                items = self._decoder.decode_lines(block)
+            except UNDECODABLE:
+                pass
+            else:
+                if len(items) == lines:
+                    self._line_number += lines
+                    return items  # type: ignore[return-value]  # nobody else holds this list
+        found: list[T | MalformedResult] = []
+        start = 0
+        while start < len(block):
+            end = block.find(b"\n", start)
+            self._line_number += 1
+            if end - start > self._max_line:
+                kept = block[start : min(end, start + _KEPT_OF_A_LONG_LINE)]
+                found.append(self._too_long(kept, end - start))
+            else:
+                line = block[start:end].removesuffix(b"\r")
+                if line and not line.isspace():
+                    try:
+                        found.append(self._decoder.decode_line(line))
+                    except UNDECODABLE as error:
+                        found.append(self._malformed(line, str(error), custom_id_of(line)))
+            start = end + 1
+        return found
+
+    def _malformed(self, line: bytes, reason: str, custom_id: str | None) -> MalformedResult:
+        return MalformedResult(
+            line_number=self._line_number, raw=line, reason=reason, custom_id=custom_id
+        )
+
+    def _too_long(self, kept: bytes, length: int) -> MalformedResult:
+        reason = f"it has {length:,} bytes, over the limit max_line={self._max_line:,}"
+        return self._malformed(kept[:_KEPT_OF_A_LONG_LINE], reason, None)

@@ -1,0 +1,366 @@
+"""The wire's objects, typed.
+
+Knows the shapes and nothing of how bytes become them (that is `decoding`). All are immutable
+msgspec structs, and all are open: fields that are not declared here are ignored, strings that
+are enumerations today stay strings, and a variant that is not known becomes `UnknownResult` or
+`UnknownBlock`. Timestamps are aware datetimes. `msgspec.json.encode` writes any of them back as
+JSON.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+# Message is defined below; the default of a type variable is no part of Python 3.11.
+M = TypeVar("M")
+
+
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The base of all: immutable, so never part of a cycle, so nothing to collect."""
+
+
+class _Tagged(_Wire, tag_field="type", frozen=True, kw_only=True):
+    """The base of the variants that the wire tells apart by their `type`."""
+
+
+# --- batches -----------------------------------------------------------------------------
+
+
+class RequestCounts(_Wire, frozen=True, kw_only=True):
+    """How many requests of a batch are in which state; the sum is always the batch's size.
+
+    All but `processing` stay 0 until the whole batch has ended.
+    """
+
+    processing: int = 0
+    succeeded: int = 0
+    errored: int = 0
+    canceled: int = 0
+    expired: int = 0
+
+    @property
+    def total(self) -> int:
+        """The number of requests in the batch."""
+        return self.processing + self.succeeded + self.errored + self.canceled + self.expired
+
+
+class MessageBatch(_Wire, frozen=True, kw_only=True):
+    """A batch as the service describes it.
+
+    `processing_status` is ``in_progress``, ``canceling`` or ``ended`` today. `results_url` is
+    there once the batch has ended and until it is archived.
+    """
+
+    id: str
+    processing_status: str
+    request_counts: RequestCounts
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None = None
+    archived_at: datetime | None = None
+    cancel_initiated_at: datetime | None = None
+    results_url: str | None = None
+    type: str = "message_batch"
+
+    @property
+    def ended(self) -> bool:
+        """Whether processing has ended and the results can be read."""
+        return self.processing_status == "ended"
+
+
+class DeletedMessageBatch(_Wire, frozen=True, kw_only=True):
+    """The service's word that a batch is gone."""
+
+    id: str
+    type: str = "message_batch_deleted"
+
+
+class Page(_Wire, frozen=True, kw_only=True):
+    """One page of a list, newest first.
+
+    `last_id` is the cursor to the page after it (``after_id``), `first_id` to the one before it
+    (``before_id``); both are None on an empty page.
+    """
+
+    data: list[MessageBatch]
+    has_more: bool = False
+    first_id: str | None = None
+    last_id: str | None = None
+
+
+# --- content blocks ----------------------------------------------------------------------
+
+
+class TextBlock(_Tagged, tag="text", frozen=True, kw_only=True):
+    """What the model wrote."""
+
+    type: ClassVar[Literal["text"]] = "text"
+    text: str
+    citations: list[Any] | None = None
+
+
+class ThinkingBlock(_Tagged, tag="thinking", frozen=True, kw_only=True):
+    """What the model thought; `signature` has to be sent back as it is."""
+
+    type: ClassVar[Literal["thinking"]] = "thinking"
+    thinking: str
+    signature: str = ""
+
+
+class RedactedThinkingBlock(_Tagged, tag="redacted_thinking", frozen=True, kw_only=True):
+    """Thinking that is encrypted; `data` has to be sent back as it is."""
+
+    type: ClassVar[Literal["redacted_thinking"]] = "redacted_thinking"
+    data: str
+
+
+class ToolUseBlock(_Tagged, tag="tool_use", frozen=True, kw_only=True):
+    """A call of one of the caller's tools."""
+
+    type: ClassVar[Literal["tool_use"]] = "tool_use"
+    id: str
+    name: str
+    input: dict[str, Any]
+    caller: Any = None
+
+
+class ServerToolUseBlock(_Tagged, tag="server_tool_use", frozen=True, kw_only=True):
+    """A call of a tool that the service runs itself."""
+
+    type: ClassVar[Literal["server_tool_use"]] = "server_tool_use"
+    id: str
+    name: str
+    input: dict[str, Any]
+    caller: Any = None
+
+
+class _ServerToolResultBlock(_Tagged, frozen=True, kw_only=True):
+    """What a service's tool gave back: `content` is its list of results, or its error."""
+
+    tool_use_id: str
+    content: Any
+    caller: Any = None
+
+
+class WebSearchToolResultBlock(
+    _ServerToolResultBlock, tag="web_search_tool_result", frozen=True, kw_only=True
+):
+    """The result of a web search."""
+
+    type: ClassVar[Literal["web_search_tool_result"]] = "web_search_tool_result"
+
+
+class WebFetchToolResultBlock(
+    _ServerToolResultBlock, tag="web_fetch_tool_result", frozen=True, kw_only=True
+):
+    """The result of fetching a page."""
+
+    type: ClassVar[Literal["web_fetch_tool_result"]] = "web_fetch_tool_result"
+
+
+class CodeExecutionToolResultBlock(
+    _ServerToolResultBlock, tag="code_execution_tool_result", frozen=True, kw_only=True
+):
+    """The result of running code."""
+
+    type: ClassVar[Literal["code_execution_tool_result"]] = "code_execution_tool_result"
+
+
+class BashCodeExecutionToolResultBlock(
+    _ServerToolResultBlock, tag="bash_code_execution_tool_result", frozen=True, kw_only=True
+):
+    """The result of running a shell command."""
+
+    type: ClassVar[Literal["bash_code_execution_tool_result"]] = "bash_code_execution_tool_result"
+
+
+class TextEditorCodeExecutionToolResultBlock(
+    _ServerToolResultBlock, tag="text_editor_code_execution_tool_result", frozen=True, kw_only=True
+):
+    """The result of an edit of a file."""
+
+    type: ClassVar[Literal["text_editor_code_execution_tool_result"]] = (
+        "text_editor_code_execution_tool_result"
+    )
+
+
+class ToolSearchToolResultBlock(
+    _ServerToolResultBlock, tag="tool_search_tool_result", frozen=True, kw_only=True
+):
+    """The result of a search for tools."""
+
+    type: ClassVar[Literal["tool_search_tool_result"]] = "tool_search_tool_result"
+
+
+class ContainerUploadBlock(_Tagged, tag="container_upload", frozen=True, kw_only=True):
+    """A file that was put into the container."""
+
+    type: ClassVar[Literal["container_upload"]] = "container_upload"
+    file_id: str
+
+
+class UnknownBlock(_Wire, frozen=True, kw_only=True):
+    """A content block of a type that this version does not know; `fields` is all of it."""
+
+    type: str
+    fields: dict[str, Any]
+
+
+#: The blocks that are decoded as what they are.
+KnownBlock: TypeAlias = (
+    TextBlock
+    | ThinkingBlock
+    | RedactedThinkingBlock
+    | ToolUseBlock
+    | ServerToolUseBlock
+    | WebSearchToolResultBlock
+    | WebFetchToolResultBlock
+    | CodeExecutionToolResultBlock
+    | BashCodeExecutionToolResultBlock
+    | TextEditorCodeExecutionToolResultBlock
+    | ToolSearchToolResultBlock
+    | ContainerUploadBlock
+)
+
+# A union that msgspec decodes by tag cannot hold a member without one. So the decoder is told of
+# the known variants alone, and `decoding` puts the unknown ones in; readers are told of both.
+if TYPE_CHECKING:
+    ContentBlock: TypeAlias = KnownBlock | UnknownBlock
+else:
+    ContentBlock = KnownBlock
+
+
+# --- messages ----------------------------------------------------------------------------
+
+
+class CacheCreation(_Wire, frozen=True, kw_only=True):
+    """Input tokens written to the cache, by its time to live."""
+
+    ephemeral_5m_input_tokens: int = 0
+    ephemeral_1h_input_tokens: int = 0
+
+
+class Usage(_Wire, frozen=True, kw_only=True):
+    """The tokens of a message; all input is the sum of the three ``*input_tokens`` fields."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: CacheCreation | None = None
+    server_tool_use: Any = None
+    service_tier: str | None = None
+
+
+class _MessageFields(_Wire, frozen=True, kw_only=True):
+    """Everything of a message but its content, which is decoded strictly or openly."""
+
+    id: str
+    model: str
+    role: str = "assistant"
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    stop_details: Any = None
+    container: Any = None
+    usage: Usage = Usage()
+    type: str = "message"
+
+
+class Message(_MessageFields, frozen=True, kw_only=True):
+    """What the model answered to one request.
+
+    `stop_reason` is ``end_turn``, ``max_tokens``, ``stop_sequence``, ``tool_use``,
+    ``pause_turn``, ``refusal`` or ``model_context_window_exceeded`` today.
+    """
+
+    content: list[ContentBlock]
+
+    @property
+    def text(self) -> str:
+        """The text of all text blocks, joined."""
+        return "".join(block.text for block in self.content if isinstance(block, TextBlock))
+
+
+# --- results -----------------------------------------------------------------------------
+
+
+class SucceededResult(_Tagged, Generic[M], tag="succeeded", frozen=True, kw_only=True):
+    """The request was answered; `message` is a `Message` or the type that was asked for."""
+
+    type: ClassVar[Literal["succeeded"]] = "succeeded"
+    message: M
+
+
+class _NestedError(_Wire, frozen=True, kw_only=True):
+    type: str
+    message: str = ""
+    details: Any = None
+
+
+class ResultError(_Wire, frozen=True, kw_only=True):
+    """Why a request failed.
+
+    The service nests it, ``{"type": "error", "error": {"type", "message"}, "request_id"}``;
+    a flat ``{"type", "message"}`` is read as well. Either way the fields here are the inner ones.
+    """
+
+    type: str
+    message: str = ""
+    request_id: str | None = None
+    details: Any = None
+    #: The wire's nested object; None once read, for its fields then stand above.
+    error: _NestedError | None = None
+
+    def __post_init__(self) -> None:
+        nested = self.error
+        if nested is not None:
+            move = msgspec.structs.force_setattr
+            move(self, "type", nested.type)
+            move(self, "message", nested.message)
+            move(self, "details", nested.details)
+            move(self, "error", None)
+
+
+class ErroredResult(_Tagged, tag="errored", frozen=True, kw_only=True):
+    """The request failed and is not billed."""
+
+    type: ClassVar[Literal["errored"]] = "errored"
+    error: ResultError
+
+
+class CanceledResult(_Tagged, tag="canceled", frozen=True, kw_only=True):
+    """The batch was canceled before this request was worked on; it is not billed."""
+
+    type: ClassVar[Literal["canceled"]] = "canceled"
+
+
+class ExpiredResult(_Tagged, tag="expired", frozen=True, kw_only=True):
+    """The batch expired before this request was worked on; it is not billed."""
+
+    type: ClassVar[Literal["expired"]] = "expired"
+
+
+class UnknownResult(_Wire, frozen=True, kw_only=True):
+    """A result of a type that this version does not know; `fields` is all of it."""
+
+    type: str
+    fields: dict[str, Any]
+
+
+#: The results that are decoded as what they are.
+KnownResult: TypeAlias = SucceededResult[M] | ErroredResult | CanceledResult | ExpiredResult
+
+if TYPE_CHECKING:
+    Result: TypeAlias = KnownResult[M] | UnknownResult
+else:
+    Result = KnownResult
+
+
+class ResultItem(_Wire, Generic[M], frozen=True, kw_only=True):
+    """One line of a results file: the request's own id and what became of it."""
+
+    custom_id: str
+    result: Result[M]

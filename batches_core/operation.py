@@ -1,0 +1,212 @@
+"""An operation: a script over exchanges and waits, driven from outside.
+
+Knows how a script is driven, not what any script does (that is `operations`). The script is a
+generator. It yields events, and `Need.DATA` or `WaitUntil` again and again until what it waits
+for has come; it looks for that in its `Channel`, where the inputs leave it. It runs only inside
+of `Operation.next_event`, so that nothing moves before somebody asks for it.
+
+The loop of a driver is ten lines long::
+
+    operation.handle_timeout(clock())             # tells the time; optional, and harmless
+    while True:
+        match operation.next_event():
+            case SendRequest(exchange=number, request=request):
+                ...                               # send it; then receive_head, or connection_lost
+            case Need.DATA:
+                ...                               # receive_data, receive_eof or connection_lost
+            case WaitUntil(deadline=deadline):
+                ...                               # sleep; then handle_timeout
+            case Done(value=value):
+                return value
+            case event:
+                ...                               # the user's
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Generic, TypeAlias, TypeVar
+
+from .errors import LocalProtocolError
+from .events import Directive, Done, Event, Need, SendRequest, WaitUntil
+from .exchange import Arrival, Exchange
+from .http import RawHeaders, Request, read_headers
+from .retry import Jitter
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Script: TypeAlias = Generator[Event | Directive, None, R]
+
+
+class Channel:
+    """What a script sees of the outside: the time, its exchanges, and its jitter.
+
+    `now` is the latest time that any input told, and `started` the first, in the seconds of the
+    driver's clock; before the first input both are minus infinity.
+    """
+
+    __slots__ = ("_exchange", "jitter", "now", "started")
+
+    def __init__(self, jitter: Jitter) -> None:
+        self.jitter = jitter
+        self.now = float("-inf")
+        self.started = float("-inf")
+        self._exchange: Exchange | None = None
+
+    @property
+    def exchange_number(self) -> int:
+        """The number of the newest exchange, 0 before the first."""
+        return 0 if self._exchange is None else self._exchange.number
+
+    def exchange(self, number: int) -> Exchange | None:
+        """Find the exchange that an input is for; None for one that was given up.
+
+        Raises:
+            LocalProtocolError: no `SendRequest` with this number was handed out.
+        """
+        if number > self.exchange_number or self._exchange is None:
+            raise LocalProtocolError(
+                f"there is no exchange {number}: the newest SendRequest that was handed out has "
+                f"number {self.exchange_number}"
+            )
+        return self._exchange if number == self._exchange.number else None
+
+    def tell_time(self, now: float) -> None:
+        """Take the time of an input; a clock that ran backwards is not followed.
+
+        Raises:
+            LocalProtocolError: `now` is not a number.
+        """
+        if now != now:  # noqa: PLR0124 - the test for a NaN, with which no deadline ever comes
+            raise LocalProtocolError("now is not a number")
+        if self.now == float("-inf"):
+            self.started = now
+        self.now = max(self.now, now)
+
+    # What follows is for scripts.
+
+    def send(self, request: Request) -> Script[None]:
+        """Open the next exchange; the one before it is given up."""
+        number = self.exchange_number + 1
+        self.abandon()
+        self._exchange = Exchange(number)
+        yield SendRequest(exchange=number, request=request)
+
+    def receive(self) -> Script[Arrival]:
+        """Wait for the next thing of the current exchange and take it."""
+        exchange = self._exchange
+        assert exchange is not None, "a script receives only after it sent"  # noqa: S101
+        while not exchange.inbox:
+            yield Need.DATA
+        return exchange.inbox.popleft()
+
+    def abandon(self) -> None:
+        """Give the current exchange up; the driver closes it on the next directive but DATA."""
+        if self._exchange is not None:
+            self._exchange.abandon()
+
+    def pause(self, seconds: float) -> Script[None]:
+        """Wait; the current exchange is given up, so that a wait holds no connection busy."""
+        self.abandon()
+        deadline = self.now + seconds
+        while self.now < deadline:
+            yield WaitUntil(deadline=deadline)
+
+
+class Operation(Generic[T]):
+    """One call of the API, as a machine without I/O.
+
+    Two parties use it. The *driver* pulls `next_event` and hands in what happened with
+    `receive_head`, `receive_data`, `receive_eof`, `connection_lost` and `handle_timeout`; the
+    *user* gets the events and the value of `Done`. One operation has one owner at a time: it is
+    not thread-safe, and not to be called from inside of its own jitter or predicate.
+
+    `next_event` is lazy: state moves as an event is handed over. A driver that pulls until
+    `Need.DATA` before it hands in more holds at most one piece of a body in memory.
+
+    `exchange` numbers the HTTP exchanges. Input for one that was given up is dropped, so late
+    bytes of a failed attempt cannot get into the next. `now` is any monotonic clock in seconds.
+    """
+
+    def __init__(self, script: Callable[[Channel], Script[T]], jitter: Jitter) -> None:
+        self._channel = Channel(jitter)
+        self._script = script(self._channel)
+        self._end: Done[T] | BaseException | None = None
+
+    def next_event(self) -> Event | Directive | Done[T]:
+        """Hand over the next event or directive; at the end `Done`, again and again.
+
+        Raises:
+            BatchesError: the operation failed; the same error again at each later call.
+        """
+        if self._end is None:
+            try:
+                return next(self._script)
+            except StopIteration as stop:
+                self._end = Done(value=stop.value)
+            except Exception as error:
+                # Whatever it is, it came out of a script that cannot go on.
+                self._end = error
+                raise
+            finally:
+                if self._end is not None:
+                    self._channel.abandon()
+        if isinstance(self._end, BaseException):
+            raise self._end
+        return self._end
+
+    def receive_head(self, exchange: int, status: int, headers: RawHeaders, now: float) -> None:
+        """Take a response head: its status and its header pairs, str or bytes.
+
+        Raises:
+            LocalProtocolError: no head was due for this exchange.
+        """
+        if (current := self._input(exchange, now)) is not None:
+            current.receive_head(status, read_headers(headers))
+
+    def receive_data(self, exchange: int, data: bytes, now: float) -> None:
+        """Take the next bytes of a response body, decoded: no content-encoding left.
+
+        Raises:
+            LocalProtocolError: no body bytes were due for this exchange, or `data` is empty.
+        """
+        if (current := self._input(exchange, now)) is not None:
+            current.receive_data(data)
+
+    def receive_eof(self, exchange: int, now: float) -> None:
+        """Take the end of a response that is complete, as the transport's framing says.
+
+        Raises:
+            LocalProtocolError: no body was under way for this exchange.
+        """
+        if (current := self._input(exchange, now)) is not None:
+            current.receive_eof()
+
+    def connection_lost(self, exchange: int, reason: str, now: float, *, sent: bool) -> None:
+        """Take the loss of an exchange: no connection, a reset, a timeout, a broken encoding.
+
+        `reason` is put into the error that a person may read. `sent` tells whether any byte of
+        the request may have left this machine; where that is not sure, it is True.
+
+        Raises:
+            LocalProtocolError: there is no such exchange.
+        """
+        if (current := self._input(exchange, now)) is not None:
+            current.connection_lost(reason, sent=sent)
+
+    def handle_timeout(self, now: float) -> None:
+        """Take the time. Too early, too late or for no reason: always harmless.
+
+        Called once before the first `next_event`, it sets the moment that timeouts count from;
+        without that they count from the first input.
+
+        Raises:
+            LocalProtocolError: `now` is not a number.
+        """
+        self._channel.tell_time(now)
+
+    def _input(self, number: int, now: float) -> Exchange | None:
+        exchange = self._channel.exchange(number)
+        self._channel.tell_time(now)
+        return exchange

@@ -1,0 +1,123 @@
+"""Which failure is tried again, and after how long.
+
+Knows errors and the headers that speak of trying again; no clock and no randomness: the jitter
+is handed in, and a delay is a number of seconds that somebody else waits.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from .errors import (
+    SPEND_LIMIT_REACHED,
+    APIStatusError,
+    BatchesError,
+    InvalidRequest,
+    OutcomeUnknown,
+    RemoteProtocolError,
+    TransportError,
+)
+
+#: A number from 0 (included) to 1: the share of a delay that is really waited.
+Jitter = Callable[[], float]
+
+#: Answers that a later try may better: the crate's list, 504 and 529 included.
+RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+
+_SECONDS = re.compile(r"\d{1,15}(\.\d{0,9})?")
+
+
+def no_jitter() -> float:
+    """Wait the whole delay, every time: what a core without randomness does by itself."""
+    return 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often a failed exchange is tried again, and how long before.
+
+    `attempts` counts the first try: 1 means no retries. Before the n-th retry the wait is a
+    random share (the jitter) of `initial_delay` * `multiplier` ** (n - 1), at most `max_delay`;
+    all in seconds. A wait that the service asks for replaces it, up to `max_retry_after`.
+
+    Raises:
+        InvalidRequest: a figure is out of its range.
+    """
+
+    attempts: int = 3
+    initial_delay: float = 0.5
+    multiplier: float = 2.0
+    max_delay: float = 30.0
+    max_retry_after: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise InvalidRequest("RetryPolicy.attempts counts the first try: it is 1 or more")
+        for name in ("initial_delay", "max_delay", "max_retry_after"):
+            seconds = getattr(self, name)
+            if not 0 <= seconds < math.inf:
+                raise InvalidRequest(f"RetryPolicy.{name} is in seconds, 0 or more and finite")
+        if not 1 <= self.multiplier < math.inf:
+            raise InvalidRequest("RetryPolicy.multiplier is 1 or more and finite")
+
+    def retries(self, error: BatchesError) -> bool:
+        """Whether an operation that may be sent twice is tried again after this failure.
+
+        What the service says of it (``x-should-retry``) is believed. An answer that is not the
+        protocol is tried again like a network failure: more often than not it is one.
+        """
+        match error:
+            case APIStatusError(should_retry=bool(should)):
+                return should
+            case APIStatusError(error_code=code, status=status):
+                return code != SPEND_LIMIT_REACHED and status in RETRIED_STATUSES
+            case OutcomeUnknown():
+                return False
+            case _:
+                return isinstance(error, (TransportError, RemoteProtocolError))
+
+    def delay(self, retry: int, error: BatchesError, jitter: Jitter) -> float:
+        """Give the seconds to wait before the `retry`-th retry, counted from 1."""
+        asked = error.retry_after if isinstance(error, APIStatusError) else None
+        if asked is not None:
+            return min(asked, self.max_retry_after)
+        # The exponent is cut: past it every delay is the cap, and a float would overflow.
+        grown = self.initial_delay * self.multiplier ** min(retry - 1, 64)
+        return min(grown, self.max_delay) * jitter()
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read the wait that an answer asks for, in seconds, or None where it asks for none.
+
+    ``retry-after-ms`` comes before ``retry-after``, which is a number of seconds or a date; a
+    date counts from the answer's own ``date``, so that the local clock does not matter.
+    """
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if _SECONDS.fullmatch(milliseconds):
+        return float(milliseconds) / 1000
+    value = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    until, now = _http_date(value), _http_date(headers.get("date", ""))
+    if until is None or now is None:
+        return None
+    return max(0.0, until - now)
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Read ``x-should-retry``: True, False, or None where the answer does not say."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
+def _http_date(value: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(value)
+        # A date without a zone is one in GMT, as HTTP's dates are.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
