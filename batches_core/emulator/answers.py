@@ -1,0 +1,178 @@
+"""What becomes of one request: the checks that the service makes late, and made-up answers.
+
+Knows the params of a Messages call, not batches. The same request always gets the same answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+#: A result as it stands on the wire: ``{"type": "succeeded", "message": {…}}`` and so on.
+Result: TypeAlias = dict[str, Any]
+#: What a user can hand in to write the answers: custom_id and params in, a result out.
+Responder: TypeAlias = Callable[[str, dict[str, Any]], Result]
+
+#: The top-level params that are known; the service refuses others by name.
+_KNOWN_PARAMS = frozenset(
+    "model messages max_tokens system temperature top_p top_k stop_sequences stream metadata "
+    "tools tool_choice thinking service_tier container context_management mcp_servers speed "
+    "output_config cache_control inference_geo user_profile_id".split()
+)
+#: Refused by name under this version of the API.
+_VERSION_WITHOUT_SAMPLING = "2026-10-21"
+_SAMPLING = ("temperature", "top_p", "top_k")
+#: The least budget of thinking, in tokens.
+_LEAST_THINKING = 1024
+#: Tokens are counted as so many characters each: a rough but steady measure.
+_CHARACTERS_A_TOKEN = 4
+
+_WORDS = (
+    "The answer depends on what is asked and on what is known already so we begin with the facts "
+    "then weigh them and say in plain words which way they point and how sure that is"
+).split()
+
+
+def digest(*parts: str) -> int:
+    """Give a large number that depends on the parts alone: this module's kind of chance."""
+    return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest())
+
+
+def errored(type_: str, message: str, request_id: str | None = None) -> Result:
+    """Build an errored result, nested as the live service does."""
+    error = {"type": "error", "error": {"type": type_, "message": message}}
+    return {"type": "errored", "error": {**error, "request_id": request_id}}
+
+
+def succeeded(
+    custom_id: str,
+    params: Mapping[str, Any],
+    content: str | list[dict[str, Any]],
+    stop_reason: str = "end_turn",
+) -> Result:
+    """Build a succeeded result around a text or content blocks, for a responder of one's own."""
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    written = sum(len(str(block)) for block in blocks)
+    asked = len(str(params.get("messages", ""))) + len(str(params.get("system", "")))
+    message = {
+        "id": f"msg_01{digest(custom_id, 'message'):032x}"[:28],
+        "type": "message",
+        "role": "assistant",
+        "model": params.get("model"),
+        "content": blocks,
+        "stop_reason": stop_reason,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": asked // _CHARACTERS_A_TOKEN + 1,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+            "output_tokens": written // _CHARACTERS_A_TOKEN + 1,
+            "service_tier": "batch",
+        },
+    }
+    return {"type": "succeeded", "message": message}
+
+
+def check_params(params: dict[str, Any], version: str) -> tuple[str, str] | None:
+    """Find the first fault that the service tells as an errored result: its type and message."""
+    fault = next(_faults(params, version), None)
+    if fault is not None:
+        return "invalid_request_error", fault
+    if not params["model"].startswith("claude"):
+        return "not_found_error", f"model: {params['model']}"
+    return None
+
+
+def _faults(params: dict[str, Any], version: str) -> Any:
+    for name in ("model", "max_tokens", "messages"):
+        if name not in params:
+            yield f"{name}: Field required"
+    for name in params:
+        if name not in _KNOWN_PARAMS:
+            yield f"{name}: Extra inputs are not permitted"
+    if not isinstance(params["model"], str):
+        yield "model: Input should be a valid string"
+    max_tokens = params["max_tokens"]
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool):
+        yield "max_tokens: Input should be a valid integer"
+    elif max_tokens < 1:
+        yield "max_tokens: Input should be greater than or equal to 1"
+    if params.get("stream"):
+        yield "stream: Streaming is not supported in a batch"
+    if params.get("speed") is not None:
+        yield "speed: Not supported in a batch"
+    yield from _faults_of_messages(params["messages"])
+    temperature = params.get("temperature")
+    if temperature is not None and not (
+        isinstance(temperature, (int, float)) and 0 <= temperature <= 1
+    ):
+        yield "temperature: Input should be between 0 and 1"
+    if version == _VERSION_WITHOUT_SAMPLING:
+        for name in _SAMPLING:
+            if name in params:
+                yield f"{name}: Not supported with anthropic-version {version}"
+    thinking = params.get("thinking")
+    if isinstance(thinking, dict) and thinking.get("type") == "enabled":
+        budget = thinking.get("budget_tokens", 0)
+        if not isinstance(budget, int) or budget < _LEAST_THINKING:
+            yield (
+                "thinking.enabled.budget_tokens: Input should be greater than or equal to "
+                f"{_LEAST_THINKING}"
+            )
+        elif budget >= max_tokens:
+            yield "`max_tokens` must be greater than `thinking.budget_tokens`"
+
+
+def _faults_of_messages(messages: Any) -> Any:
+    if not isinstance(messages, list):
+        yield "messages: Input should be a valid array"
+        return
+    if not messages:
+        yield "messages: at least one message is required"
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict):
+            yield f"messages.{index}: Input should be an object"
+            continue
+        if message.get("role") not in {"user", "assistant", "system"}:
+            yield f"messages.{index}.role: Input should be 'user' or 'assistant'"
+        content = message.get("content")
+        if not isinstance(content, (str, list)):
+            yield f"messages.{index}.content: Input should be a valid string or array"
+        elif not content:
+            yield f"messages.{index}: all messages must have non-empty content"
+
+
+def answer(custom_id: str, params: dict[str, Any]) -> Result:
+    """Answer any valid request, the same way every time.
+
+    A tool is called where one must be, thinking comes first where it is on, and ``max_tokens``
+    cuts the text.
+    """
+    choice = params.get("tool_choice") or {}
+    tools = params.get("tools") or []
+    blocks: list[dict[str, Any]] = []
+    if (params.get("thinking") or {}).get("type") in {"enabled", "adaptive"}:
+        signature = f"{digest(custom_id, 'signature'):x}"
+        thought = f"What is asked in {custom_id}? {_prose(custom_id + ' thought', 12)}"
+        blocks.append({"type": "thinking", "thinking": thought, "signature": signature})
+    if tools and choice.get("type") in {"any", "tool"}:
+        name = choice.get("name") or tools[0].get("name", "tool")
+        call = {"type": "tool_use", "id": f"toolu_01{digest(custom_id, 'tool'):032x}"[:30]}
+        blocks.append({**call, "name": name, "input": {"query": custom_id}})
+        return succeeded(custom_id, params, blocks, "tool_use")
+    text = _prose(custom_id, 20 + digest(custom_id, "length") % 120)
+    most = params["max_tokens"] * _CHARACTERS_A_TOKEN
+    blocks.append({"type": "text", "text": text[:most]})
+    stop_reason = "max_tokens" if len(text) > most else "end_turn"
+    return succeeded(custom_id, params, blocks, stop_reason)
+
+
+def _prose(seed: str, words: int) -> str:
+    chance = digest(seed, "prose")
+    chosen = []
+    for index in range(words):
+        chosen.append(_WORDS[(chance >> (index % 100)) % len(_WORDS)])
+        chance += 0x9E3779B97F4A7C15  # an odd step, so that the words do not repeat in a cycle
+    return " ".join(chosen).capitalize() + "."

@@ -1,0 +1,152 @@
+"""One batch of the emulator and its life in time.
+
+Knows when each request is worked on and what becomes of the batch; not HTTP. Nothing happens
+between two looks at it: its state is worked out from the time of the look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from .answers import Responder, Result, check_params, digest, errored
+
+#: The service's figures: a batch expires after a day, its results are kept for 29.
+EXPIRES_AFTER = 24 * 3600.0
+ARCHIVED_AFTER = 29 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast the emulator works: so many requests at a time, each so long on average."""
+
+    parallel: int
+    seconds_per_request: float
+
+
+def timestamp(moment: float | None) -> str | None:
+    """Write a time as the live service does, with microseconds and an offset."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds")
+
+
+class Job:
+    """One batch: its requests as (custom_id, params as JSON), and what was done to it."""
+
+    def __init__(
+        self,
+        *,
+        id_: str,
+        requests: list[tuple[str, msgspec.Raw]],
+        created_at: float,
+        version: str,
+        pace: Pace,
+        responder: Responder,
+    ) -> None:
+        self.id = id_
+        self.created_at = created_at
+        self.expires_at = created_at + EXPIRES_AFTER
+        self.canceled_at: float | None = None
+        self._requests = requests
+        self._version = version
+        self._pace = pace
+        self._responder = responder
+        self._ends_at = min(self.expires_at, self._last_finish(len(requests)))
+        self._lines: list[bytes] | None = None
+        self._counts: dict[str, int] = {}
+
+    # --- time ----------------------------------------------------------------------------
+
+    def _started(self, index: int) -> float:
+        return self.created_at + index // self._pace.parallel * self._pace.seconds_per_request
+
+    def _finished(self, index: int) -> float:
+        # Between a half and the whole of the average's span, so that a round is over before the
+        # next one starts.
+        share = 0.5 + digest(self.id, str(index)) % 1000 / 2000
+        return self._started(index) + share * self._pace.seconds_per_request
+
+    def _last_finish(self, count: int) -> float:
+        return max(
+            self._finished(index) for index in range(max(0, count - self._pace.parallel), count)
+        )
+
+    def ended(self, now: float) -> bool:
+        """Whether processing is over."""
+        return now >= self._ends_at
+
+    def archived(self, now: float) -> bool:
+        """Whether the results are gone."""
+        return now >= self.created_at + ARCHIVED_AFTER
+
+    def cancel(self, now: float) -> None:
+        """Stop taking up requests; those under way are finished."""
+        if self.canceled_at is None:
+            self.canceled_at = now
+            begun = sum(self._started(index) <= now for index in range(len(self._requests)))
+            self._ends_at = min(self._ends_at, self._last_finish(begun))
+
+    # --- what a client sees --------------------------------------------------------------
+
+    def describe(self, now: float, origin: str) -> dict[str, Any]:
+        """Give the batch as JSON; all counts but one stay 0 until it has ended."""
+        counts = dict.fromkeys(("canceled", "errored", "expired", "processing", "succeeded"), 0)
+        status = "in_progress" if self.canceled_at is None else "canceling"
+        ended_at = results_url = archived_at = None
+        if self.ended(now):
+            status = "ended"
+            ended_at = self._ends_at
+            self._work_off()
+            counts.update(self._counts)
+            if self.archived(now):
+                archived_at = self.created_at + ARCHIVED_AFTER
+            else:
+                results_url = f"{origin}/v1/messages/batches/{self.id}/results"
+        else:
+            counts["processing"] = len(self._requests)
+        return {
+            "archived_at": timestamp(archived_at),
+            "cancel_initiated_at": timestamp(self.canceled_at),
+            "created_at": timestamp(self.created_at),
+            "ended_at": timestamp(ended_at),
+            "expires_at": timestamp(self.expires_at),
+            "id": self.id,
+            "processing_status": status,
+            "request_counts": counts,
+            "results_url": results_url,
+            "type": "message_batch",
+        }
+
+    def lines(self) -> list[bytes]:
+        """Give the results of an ended batch, a line each, in an order of the service's own."""
+        return self._work_off()
+
+    def _work_off(self) -> list[bytes]:
+        if self._lines is None:
+            order = sorted(range(len(self._requests)), key=lambda i: digest(self.id, str(i), "at"))
+            self._lines = []
+            for index in order:
+                custom_id, _ = self._requests[index]
+                result = self._result(index)
+                kind = result["type"]
+                self._counts[kind] = self._counts.get(kind, 0) + 1
+                line = msgspec.json.encode({"custom_id": custom_id, "result": result})
+                self._lines.append(line + b"\n")
+            self._requests = []
+        return self._lines
+
+    def _result(self, index: int) -> Result:
+        if self.canceled_at is not None and self._started(index) > self.canceled_at:
+            return {"type": "canceled"}
+        if self._finished(index) > self.expires_at:
+            return {"type": "expired"}
+        custom_id, encoded = self._requests[index]
+        params = msgspec.json.decode(encoded)
+        fault = check_params(params, self._version)
+        if fault is not None:
+            return errored(*fault, f"req_01{digest(self.id, custom_id):032x}"[:28])
+        return self._responder(custom_id, params)

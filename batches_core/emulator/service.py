@@ -1,0 +1,343 @@
+"""The emulator's HTTP face: authentication, routes, checks, pages and error bodies.
+
+Knows the endpoints and what they answer; what becomes of a batch is a `Job`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from batches_core.decoding import UNDECODABLE
+from batches_core.http import Request, read_headers
+from batches_core.requests import MAX_BYTES, MAX_REQUESTS
+
+from .answers import Responder, answer, digest
+from .job import Job, Pace
+
+_VERSIONS = frozenset({"2023-01-01", "2023-06-01", "2026-10-21"})
+_CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]*")
+_CUSTOM_ID_LENGTH = 64
+_DEFAULT_LIMIT = 20
+_MAX_LIMIT = 1000
+#: Results are sent in pieces of this many bytes, which have nothing to do with where lines end.
+_PIECE = 16 * 1024
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What the emulator answers: a status, header pairs, and the pieces of a body."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    chunks: Iterable[bytes]
+
+
+class _Refused(Exception):  # noqa: N818 - the way out of a handler, not an error of the emulator
+    def __init__(self, status: int, type_: str, message: str) -> None:
+        self.status = status
+        self.type = type_
+        super().__init__(message)
+
+
+def _bad_request(message: str) -> _Refused:
+    return _Refused(400, "invalid_request_error", message)
+
+
+def _not_found(message: str) -> _Refused:
+    return _Refused(404, "not_found_error", message)
+
+
+class Emulator:
+    """A Message Batches service in memory.
+
+    `parallel` requests of a batch are worked on at a time, each for `seconds_per_request` at
+    most, divided by `speed`. `responder` writes the results of valid requests, by default
+    `answer`. `api_keys` are those that are let in, sent as ``x-api-key`` or as a Bearer token; by
+    default any. All is in memory; not thread-safe.
+
+    `handle` is given the time as seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        parallel: int = 50,
+        seconds_per_request: float = 2.0,
+        speed: float = 1.0,
+        responder: Responder = answer,
+        api_keys: Collection[str] | None = None,
+    ) -> None:
+        self._pace = Pace(parallel=parallel, seconds_per_request=seconds_per_request / speed)
+        self._responder = responder
+        self._api_keys = api_keys
+        self._jobs: dict[str, Job] = {}
+        self._created = 0
+        self._handled = 0
+
+    #: The largest request body, in bytes; a server may refuse a larger one unread, with
+    #: `too_large`.
+    max_body = MAX_BYTES
+
+    def handle(self, request: Request, now: float) -> Response:
+        """Answer one request, whose URL is absolute."""
+        try:
+            status, body = self._route(request, now)
+        except _Refused as refused:
+            return self._refusal(refused, now)
+        if isinstance(body, list):
+            headers = (("content-type", "application/x-jsonl"),)
+            return Response(
+                status=status, headers=self._headers(now) + headers, chunks=_pieces(body)
+            )
+        return self._json(status, body, now)
+
+    def too_large(self, now: float) -> Response:
+        """Answer a request whose body is over `max_body`."""
+        message = f"Request exceeds the maximum size of {MAX_BYTES} bytes"
+        return self._refusal(_Refused(413, "request_too_large", message), now)
+
+    # --- routes --------------------------------------------------------------------------
+
+    def _route(self, request: Request, now: float) -> tuple[int, Any]:
+        headers = read_headers(request.headers)
+        self._authenticate(headers)
+        version = headers.get("anthropic-version")
+        if version is None:
+            raise _bad_request("anthropic-version: header is required")
+        if version not in _VERSIONS:
+            raise _bad_request(f'anthropic-version: "{version}" is not a valid version')
+        url = urlsplit(request.url)
+        match [unquote(part) for part in url.path.split("/")]:
+            case ["", "v1", "messages", "batches"]:
+                handlers: dict[str, Callable[[], Any]] = {
+                    "POST": lambda: self._create(request, version, now),
+                    "GET": lambda: self._list(request, now),
+                }
+            case ["", "v1", "messages", "batches", id_]:
+                handlers = {
+                    "GET": lambda: self._describe(self._job(id_), request, now),
+                    "DELETE": lambda: self._delete(id_, now),
+                }
+            case ["", "v1", "messages", "batches", id_, "cancel"]:
+                handlers = {"POST": lambda: self._cancel(self._job(id_), request, now)}
+            case ["", "v1", "messages", "batches", id_, "results"]:
+                handlers = {"GET": lambda: self._results(self._job(id_), now)}
+            case _:
+                raise _not_found("Not found")
+        if request.method not in handlers:
+            raise _Refused(405, "invalid_request_error", "Method Not Allowed")
+        return 200, handlers[request.method]()
+
+    def _authenticate(self, headers: dict[str, str]) -> None:
+        key = headers.get("x-api-key")
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if key is None and scheme.lower() == "bearer":
+            key = token
+        if not key:
+            raise _Refused(401, "authentication_error", "x-api-key header is required")
+        if self._api_keys is not None and key not in self._api_keys:
+            raise _Refused(401, "authentication_error", "invalid x-api-key")
+
+    def _job(self, id_: str) -> Job:
+        job = self._jobs.get(id_)
+        if job is None:
+            raise _not_found(f"Batch `{id_}` was not found.")
+        return job
+
+    def _describe(self, job: Job, request: Request, now: float) -> dict[str, Any]:
+        parts = urlsplit(request.url)
+        return job.describe(now, f"{parts.scheme}://{parts.netloc}")
+
+    # --- endpoints -----------------------------------------------------------------------
+
+    def _create(self, request: Request, version: str, now: float) -> dict[str, Any]:
+        body = b"" if request.body is None else b"".join(request.body)
+        if len(body) > self.max_body:
+            raise _Refused(413, "request_too_large", "Request exceeds the maximum size")
+        requests = _read_requests(body)
+        self._created += 1
+        job = Job(
+            id_="msgbatch_01" + _base62(digest("batch", str(self._created)), 22),
+            requests=requests,
+            created_at=now,
+            version=version,
+            pace=self._pace,
+            responder=self._responder,
+        )
+        self._jobs[job.id] = job
+        return self._describe(job, request, now)
+
+    def _list(self, request: Request, now: float) -> dict[str, Any]:
+        query = {k: v[-1] for k, v in parse_qs(urlsplit(request.url).query).items()}
+        limit = query.get("limit", str(_DEFAULT_LIMIT))
+        # isdecimal() is true of other scripts' digits as well, and so is int().
+        if not limit.isdecimal() or not 1 <= int(limit) <= _MAX_LIMIT:
+            raise _bad_request(f"limit: Input should be an integer from 1 to {_MAX_LIMIT}")
+        newest_first = list(reversed(self._jobs.values()))
+        places = {job.id: place for place, job in enumerate(newest_first)}
+        # What the service does with both, or with an id that it does not have, is not documented.
+        if "after_id" in query and "before_id" in query:
+            raise _bad_request("after_id and before_id cannot be used together")
+        for name in ("after_id", "before_id"):
+            if name in query and query[name] not in places:
+                raise _bad_request(f"{name}: Batch `{query[name]}` was not found.")
+        if "before_id" in query:
+            end = places[query["before_id"]]
+            start = max(0, end - int(limit))
+            has_more = start > 0
+        else:
+            start = places[query["after_id"]] + 1 if "after_id" in query else 0
+            end = start + int(limit)
+            has_more = end < len(newest_first)
+        data = [self._describe(job, request, now) for job in newest_first[start:end]]
+        return {
+            "data": data,
+            "has_more": has_more,
+            "first_id": data[0]["id"] if data else None,
+            "last_id": data[-1]["id"] if data else None,
+        }
+
+    def _cancel(self, job: Job, request: Request, now: float) -> dict[str, Any]:
+        # What the service answers for a batch that has ended is not documented.
+        if job.ended(now):
+            raise _bad_request(f"Batch `{job.id}` cannot be canceled: it has ended.")
+        job.cancel(now)
+        return self._describe(job, request, now)
+
+    def _delete(self, id_: str, now: float) -> dict[str, Any]:
+        job = self._job(id_)
+        if not job.ended(now):
+            state = "processing" if job.canceled_at is None else "canceling"
+            raise _bad_request(
+                f"Batch `{id_}` has not finished {state}. It can be deleted once it has ended."
+            )
+        del self._jobs[id_]
+        return {"id": id_, "type": "message_batch_deleted"}
+
+    def _results(self, job: Job, now: float) -> list[bytes]:
+        # How the service answers here is not documented; it has no such resource then.
+        if not job.ended(now):
+            raise _not_found(f"Batch `{job.id}` has no results yet.")
+        if job.archived(now):
+            raise _not_found(f"The results of batch `{job.id}` have been archived.")
+        return job.lines()
+
+    # --- responses -----------------------------------------------------------------------
+
+    def _headers(self, now: float) -> tuple[tuple[str, str], ...]:
+        self._handled += 1
+        return (
+            ("date", format_datetime(datetime.fromtimestamp(now, UTC), usegmt=True)),
+            ("request-id", "req_01" + _base62(digest("request", str(self._handled)), 22)),
+            ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
+            ("vary", "Accept-Encoding"),
+        )
+
+    def _json(
+        self, status: int, body: Any, now: float, more: tuple[tuple[str, str], ...] = ()
+    ) -> Response:
+        headers = self._headers(now) + (("content-type", "application/json"), *more)
+        return Response(status=status, headers=headers, chunks=(msgspec.json.encode(body),))
+
+    def _refusal(self, refused: _Refused, now: float) -> Response:
+        error = {"message": str(refused), "type": refused.type}
+        request_id = "req_01" + _base62(digest("request", str(self._handled + 1)), 22)
+        body = {"error": error, "request_id": request_id, "type": "error"}
+        return self._json(refused.status, body, now, (("x-should-retry", "false"),))
+
+
+def _base62(number: int, length: int) -> str:
+    letters = []
+    for _ in range(length):
+        number, letter = divmod(number, len(_BASE62))
+        letters.append(_BASE62[letter])
+    return "".join(letters)
+
+
+def _pieces(lines: list[bytes]) -> Iterator[bytes]:
+    held = bytearray()
+    for line in lines:
+        held += line
+        while len(held) >= _PIECE:
+            yield bytes(held[:_PIECE])
+            del held[:_PIECE]
+    if held:
+        yield bytes(held)
+
+
+def _read_requests(body: bytes) -> list[tuple[str, msgspec.Raw]]:
+    """Read a create's body, with the checks that the service makes at once.
+
+    Whether it tells a duplicate id at once or later is not documented; here it is at once.
+    """
+    try:
+        fields = _object(body)
+        wanted = msgspec.json.decode(fields.get("requests", b"null"), type=list[msgspec.Raw] | None)
+    except msgspec.ValidationError:
+        raise _bad_request("requests: Input should be a valid list") from None
+    except UNDECODABLE as error:
+        raise _bad_request(f"The request body is not valid JSON: {error}") from None
+    if wanted is None:
+        raise _bad_request("requests: Field required")
+    if not wanted:
+        raise _bad_request("requests: List should have at least 1 item after validation, not 0")
+    if len(wanted) > MAX_REQUESTS:
+        raise _bad_request(
+            f"requests: List should have at most {MAX_REQUESTS} items after validation, not "
+            f"{len(wanted)}"
+        )
+    read: dict[str, msgspec.Raw] = {}
+    for index, raw in enumerate(wanted):
+        try:
+            custom_id, params = _read_request(raw)
+        except _Fault as fault:
+            raise _bad_request(f"requests.{index}{fault}") from None
+        if custom_id in read:
+            raise _bad_request(f"requests.{index}.custom_id: `{custom_id}` is used twice")
+        read[custom_id] = params
+    return list(read.items())
+
+
+class _Fault(Exception):  # noqa: N818 - the way out of a check
+    """Where in a request a fault is, and what it is."""
+
+
+def _object(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+
+
+def _read_request(raw: msgspec.Raw) -> tuple[str, msgspec.Raw]:
+    try:
+        fields = _object(raw)
+    except UNDECODABLE:
+        raise _Fault(": Input should be an object") from None
+    for name in ("custom_id", "params"):
+        if name not in fields:
+            raise _Fault(f".{name}: Field required")
+    for name in fields:
+        if name not in {"custom_id", "params"}:
+            raise _Fault(f".{name}: Extra inputs are not permitted")
+    try:
+        custom_id = msgspec.json.decode(fields["custom_id"], type=str)
+    except UNDECODABLE:
+        raise _Fault(".custom_id: Input should be a valid string") from None
+    if not custom_id:
+        raise _Fault(".custom_id: String should have at least 1 character")
+    if len(custom_id) > _CUSTOM_ID_LENGTH:
+        raise _Fault(f".custom_id: String should have at most {_CUSTOM_ID_LENGTH} characters")
+    if not _CUSTOM_ID.fullmatch(custom_id):
+        raise _Fault(".custom_id: String should match pattern '^[a-zA-Z0-9_-]{1,64}$'")
+    try:
+        _object(fields["params"])
+    except UNDECODABLE:
+        raise _Fault(".params: Input should be an object") from None
+    return custom_id, fields["params"]

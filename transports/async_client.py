@@ -1,0 +1,394 @@
+"""The async client: the drive loop and the methods, once for every async transport.
+
+The awaited twin of `sync_client`, on any event loop: loop, sleep and clock are the transport's.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
+
+from batches_core import (
+    BatchesAPI,
+    DeletedMessageBatch,
+    Done,
+    Event,
+    LocalProtocolError,
+    MalformedResult,
+    Message,
+    MessageBatch,
+    Need,
+    Operation,
+    Page,
+    PageReceived,
+    RawHeaders,
+    Request,
+    RequestLike,
+    ResultItem,
+    ResultsReceived,
+    SendRequest,
+    TransportError,
+    WaitUntil,
+)
+
+from .settings import OnEvent, ignore, settings_from_env
+
+T = TypeVar("T")
+M = TypeVar("M")
+
+
+class AsyncResponse(Protocol):
+    """A response that has begun: its head, and its body as it comes."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> RawHeaders:
+        """The header pairs."""
+        ...
+
+    async def read(self) -> bytes:
+        """Give the next bytes of the body, decoded; none at its end.
+
+        Raises:
+            TransportError: the body broke off.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the connection, whether the body was read or not; again is harmless."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """What carries an exchange, with a clock."""
+
+    async def send(self, request: Request) -> AsyncResponse:
+        """Send a request and wait for the head of its response.
+
+        Raises:
+            TransportError: there is no response; its `sent` tells whether there could have been.
+        """
+        ...
+
+    def now(self) -> float:
+        """Read a monotonic clock, in seconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection; again is harmless."""
+        ...
+
+
+class AsyncDrive(Generic[T]):
+    """Carries out one operation's directives, and hands out its events."""
+
+    def __init__(self, transport: AsyncTransport, operation: Operation[T]) -> None:
+        self._transport = transport
+        self._operation = operation
+        self._response: AsyncResponse | None = None
+        self._exchange = 0
+        self._closed = False
+
+    async def next_event(self) -> Event | Done[T]:
+        """Go on to the next event or the end; whatever goes wrong closes the response.
+
+        Raises:
+            LocalProtocolError: the drive was closed.
+        """
+        if self._closed:
+            raise LocalProtocolError("this was closed before its end: start it again")
+        if not self._exchange:
+            # Timeouts count from the first use, not from when it was made.
+            self._operation.handle_timeout(self._transport.now())
+        try:
+            while True:
+                match self._operation.next_event():
+                    case Need.DATA:
+                        await self._read()
+                    case SendRequest(exchange=exchange, request=request):
+                        await self._release()
+                        await self._send(exchange, request)
+                    case WaitUntil(deadline=deadline):
+                        await self._release()
+                        await self._transport.sleep(max(0.0, deadline - self._transport.now()))
+                        self._operation.handle_timeout(self._transport.now())
+                    case Done() as done:
+                        await self._release()
+                        return done
+                    case event:
+                        return event
+        except BaseException:
+            await self._release()
+            raise
+
+    async def aclose(self) -> None:
+        """Stop where it is; close the response that is under way, if one is."""
+        self._closed = True
+        await self._release()
+
+    async def _release(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            await response.aclose()
+
+    async def _send(self, exchange: int, request: Request) -> None:
+        self._exchange = exchange
+        try:
+            self._response = response = await self._transport.send(request)
+        except TransportError as error:
+            self._lost(error)
+        else:
+            now = self._transport.now()
+            self._operation.receive_head(exchange, response.status, response.headers, now)
+
+    async def _read(self) -> None:
+        assert self._response is not None, "data is needed only of an exchange under way"  # noqa: S101
+        try:
+            data = await self._response.read()
+        except TransportError as error:
+            self._lost(error)
+        else:
+            now = self._transport.now()
+            if data:
+                self._operation.receive_data(self._exchange, data, now)
+            else:
+                self._operation.receive_eof(self._exchange, now)
+
+    def _lost(self, error: TransportError) -> None:
+        now = self._transport.now()
+        self._operation.connection_lost(self._exchange, error.reason, now, sent=error.sent)
+
+
+class AsyncResultsStream(Generic[M]):
+    """The results of a batch, one by one as they arrive: an iterator and a context manager.
+
+    Leaving the ``async with``, or `aclose`, closes its connection. It is no async generator, so
+    nothing is left to the event loop's garbage collection; but a stream that is dropped unread
+    keeps its connection busy until the client is closed.
+    """
+
+    def __init__(self, drive: AsyncDrive[None], on_event: OnEvent) -> None:
+        self._drive = drive
+        self._on_event = on_event
+        self._block: Iterator[ResultItem[M] | MalformedResult] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ResultItem[M] | MalformedResult:
+        while True:
+            for item in self._block:
+                return item
+            event = await self._drive.next_event()
+            if isinstance(event, Done):
+                raise StopAsyncIteration
+            if isinstance(event, ResultsReceived):
+                self._block = iter(event.items)
+            else:
+                self._on_event(event)
+
+    async def aclose(self) -> None:
+        """Close the connection; nothing more comes."""
+        await self._drive.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class _Walk:
+    """The batches of all pages; between two pages nothing is open."""
+
+    def __init__(self, drive: AsyncDrive[None], on_event: OnEvent) -> None:
+        self._drive = drive
+        self._on_event = on_event
+        self._page: Iterator[MessageBatch] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> MessageBatch:
+        while True:
+            for batch in self._page:
+                return batch
+            event = await self._drive.next_event()
+            if isinstance(event, Done):
+                raise StopAsyncIteration
+            self._on_event(event)
+            if isinstance(event, PageReceived):
+                self._page = iter(event.page.data)
+
+
+class AsyncBatchesClientBase:
+    """The methods of every async client; a transport's own client class adds its carriage.
+
+    Any number of tasks of one event loop can use it at once. `on_event` is called with polls
+    (`BatchState`), pages, retries and interruptions as they happen; the calls themselves return
+    the values.
+    """
+
+    def __init__(
+        self,
+        api: BatchesAPI,
+        transport: AsyncTransport,
+        on_event: OnEvent | None,
+    ) -> None:
+        self._api = api
+        self._transport = transport
+        self._on_event: OnEvent = on_event or ignore
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} of {self._api.base_url}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._transport.aclose()
+
+    async def create(self, requests: Iterable[RequestLike]) -> MessageBatch:
+        """Create a batch; see `BatchesAPI.create`."""
+        return await self._run(self._api.create(requests))
+
+    async def get(self, batch_id: str) -> MessageBatch:
+        """Read a batch."""
+        return await self._run(self._api.get(batch_id))
+
+    async def cancel(self, batch_id: str) -> MessageBatch:
+        """Ask for the end of a batch's processing."""
+        return await self._run(self._api.cancel(batch_id))
+
+    async def delete(self, batch_id: str) -> DeletedMessageBatch:
+        """Delete a batch that has ended."""
+        return await self._run(self._api.delete(batch_id))
+
+    async def list(
+        self,
+        *,
+        limit: int | None = None,
+        before_id: str | None = None,
+        after_id: str | None = None,
+    ) -> Page:
+        """Read one page of batches; see `BatchesAPI.list`."""
+        return await self._run(self._api.list(limit=limit, before_id=before_id, after_id=after_id))
+
+    def list_all(
+        self,
+        *,
+        limit: int | None = None,
+        before_id: str | None = None,
+        after_id: str | None = None,
+    ) -> AsyncIterator[MessageBatch]:
+        """Iterate over all batches, page by page as they are used; see `BatchesAPI.list_all`."""
+        operation = self._api.list_all(limit=limit, before_id=before_id, after_id=after_id)
+        return _Walk(AsyncDrive(self._transport, operation), self._on_event)
+
+    async def wait_for(
+        self,
+        batch_id: str,
+        *,
+        poll_interval: float = 30.0,
+        timeout: float | None = None,
+        max_outage: float = 600.0,
+        until: Callable[[MessageBatch], bool] | None = None,
+    ) -> MessageBatch:
+        """Wait until a batch has ended; see `BatchesAPI.wait_for`."""
+        return await self._run(
+            self._api.wait_for(
+                batch_id,
+                poll_interval=poll_interval,
+                timeout=timeout,
+                max_outage=max_outage,
+                until=until,
+            )
+        )
+
+    @overload
+    def results_stream(
+        self, batch: MessageBatch | str, *, resume: bool = ...
+    ) -> AsyncResultsStream[Message]: ...
+    @overload
+    def results_stream(
+        self, batch: MessageBatch | str, *, message_type: type[M], resume: bool = ...
+    ) -> AsyncResultsStream[M]: ...
+    def results_stream(
+        self,
+        batch: MessageBatch | str,
+        *,
+        message_type: type[Any] = Message,
+        resume: bool = True,
+    ) -> AsyncResultsStream[Any]:
+        """Read the results as they arrive; see `BatchesAPI.results_stream`.
+
+        ``async with client.results_stream(id) as stream: async for item in stream: …``. A line
+        that cannot be read is a `MalformedResult` among the items.
+        """
+        operation = self._api.results_stream(batch, message_type=message_type, resume=resume)
+        return AsyncResultsStream(AsyncDrive(self._transport, operation), self._on_event)
+
+    @overload
+    async def results(
+        self, batch: MessageBatch | str, *, resume: bool = ...
+    ) -> builtins.list[ResultItem[Message] | MalformedResult]: ...
+    @overload
+    async def results(
+        self, batch: MessageBatch | str, *, message_type: type[M], resume: bool = ...
+    ) -> builtins.list[ResultItem[M] | MalformedResult]: ...
+    async def results(
+        self,
+        batch: MessageBatch | str,
+        *,
+        message_type: type[Any] = Message,
+        resume: bool = True,
+    ) -> builtins.list[ResultItem[Any] | MalformedResult]:
+        """Read all results into a list; `results_stream` holds one piece of them at a time."""
+        async with self.results_stream(batch, message_type=message_type, resume=resume) as stream:
+            return [item async for item in stream]
+
+    @classmethod
+    def from_env(cls, **arguments: Any) -> Self:
+        """Build a client with the credential and base URL of the environment.
+
+        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; what
+        is given as an argument wins.
+
+        Raises:
+            InvalidRequest: there is no credential.
+        """
+        # A subclass takes the transport's own parameters and the settings, as keywords.
+        return cls(**settings_from_env(arguments))
+
+    async def _run(self, operation: Operation[T]) -> T:
+        drive = AsyncDrive(self._transport, operation)
+        try:
+            while not isinstance(event := await drive.next_event(), Done):
+                self._on_event(event)
+        finally:
+            await drive.aclose()
+        return event.value

@@ -1,0 +1,304 @@
+"""Serves `batches_core.emulator` over real sockets: for examples, tests, and trying things out.
+
+    python -m transports.emulator --port 8000 --speed 10
+
+prints its base URL as its first line and serves until it is interrupted. In Python::
+
+    with running_emulator() as base_url:
+        ...
+
+Knows sockets, HTTP/1.1 (by h11) and the wall clock; what is answered is the emulator's. One
+thread serves any number of connections with a selector. It is a test double: it does no TLS and
+listens on the loopback address unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import h11
+
+from batches_core import Request
+from batches_core.emulator import Emulator, Response
+from batches_core.http import BytesBody
+
+#: How much is read from a socket at once, in bytes.
+_READ = 64 * 1024
+#: A head larger than this is refused (h11's own limit, said here because it is a promise).
+_MAX_HEAD = 64 * 1024
+
+
+class _Connection:
+    """One client's connection: bytes in, requests out; responses in, bytes out."""
+
+    def __init__(self, sock: socket.socket, emulator: Emulator, clock: Callable[[], float]) -> None:
+        self.sock = sock
+        self._emulator = emulator
+        self._clock = clock
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
+        self._request: h11.Request | None = None
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._refused = False
+        #: What is still to be sent of the response; an iterator, so that a large one is made
+        #: only as fast as the client takes it.
+        self._chunks: Iterator[bytes] | None = None
+        self._out = b""
+        self.closed = False
+
+    def wanted_events(self) -> int:
+        """Tell what the connection waits for: to write while there is something, else to read."""
+        return selectors.EVENT_WRITE if self._out or self._chunks else selectors.EVENT_READ
+
+    def close(self) -> None:
+        self.closed = True
+        self.sock.close()
+
+    def on_readable(self) -> None:
+        try:
+            data = self.sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        try:
+            self._http.receive_data(data)
+            self._advance()
+        except h11.RemoteProtocolError as error:
+            self._refuse(error.error_status_hint)
+
+    def on_writable(self) -> None:
+        while not self._out and self._chunks is not None:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._chunks = None
+                self._out = self._http.send(h11.EndOfMessage()) or b""
+            else:
+                self._out = self._http.send(h11.Data(data=chunk)) or b""
+        if self._out:
+            try:
+                sent = self.sock.send(self._out)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            self._out = self._out[sent:]
+        if not self._out and self._chunks is None:
+            self._after_response()
+
+    def _after_response(self) -> None:
+        if self._http.our_state is h11.MUST_CLOSE or self._refused:
+            self._close_gently()
+        elif self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self._request = None
+            self._body = []
+            self._body_size = 0
+            try:
+                self._advance()
+            except h11.RemoteProtocolError as error:
+                self._refuse(error.error_status_hint)
+
+    def _close_gently(self) -> None:
+        # A close with unread bytes resets the connection, and a reset can overtake the response.
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+            while self.sock.recv(_READ):
+                pass
+        self.close()
+
+    def _advance(self) -> None:
+        while self._chunks is None and not self._out:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA or event is h11.PAUSED:
+                if self._http.they_are_waiting_for_100_continue:
+                    go_on = h11.InformationalResponse(status_code=100, headers=[])
+                    self._out = self._http.send(go_on) or b""
+                return
+            if isinstance(event, h11.Request):
+                self._request = event
+                length = dict(event.headers).get(b"content-length", b"0")
+                if int(length) > self._emulator.max_body:
+                    self._refuse_too_large()
+            elif isinstance(event, h11.Data):
+                self._body.append(bytes(event.data))
+                self._body_size += len(event.data)
+                if self._body_size > self._emulator.max_body:
+                    self._refuse_too_large()
+            elif isinstance(event, h11.EndOfMessage):
+                self._respond(self._emulator.handle(self._read_request(), self._clock()))
+            else:
+                self.close()
+                return
+
+    def _read_request(self) -> Request:
+        assert self._request is not None, "a message ends only after its head"  # noqa: S101
+        headers = tuple(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in self._request.headers
+        )
+        host = dict(headers).get("host", "localhost")
+        return Request(
+            method=self._request.method.decode("ascii"),
+            url=f"http://{host}{self._request.target.decode('latin-1')}",
+            headers=headers,
+            body=BytesBody(tuple(self._body)) if self._body else None,
+        )
+
+    def _respond(self, response: Response) -> None:
+        headers = list(response.headers)
+        if self._refused:
+            headers.append(("connection", "close"))
+        head = h11.Response(status_code=response.status, headers=headers)
+        self._out = self._http.send(head) or b""
+        self._chunks = iter(response.chunks)
+
+    def _refuse_too_large(self) -> None:
+        self._refused = True
+        self._respond(self._emulator.too_large(self._clock()))
+
+    def _refuse(self, status: int) -> None:
+        self._refused = True
+        if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.close()
+            return
+        head = h11.Response(status_code=status, headers=[("connection", "close")])
+        self._out = self._http.send(head) or b""
+        self._chunks = iter(())
+
+
+class EmulatorServer:
+    """Serves an emulator on `host` and `port` (0: any free one) until it is closed.
+
+    `clock` gives the emulator's time, in seconds since the epoch. The address is bound at once,
+    so `base_url` is known before `serve` runs, which it does in the thread that calls it.
+    """
+
+    def __init__(
+        self,
+        emulator: Emulator,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._emulator = emulator
+        self._clock = clock
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=1024)
+        self._listener.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        bound_host, bound_port = self._listener.getsockname()[:2]
+        shown = f"[{bound_host}]" if family == socket.AF_INET6 else bound_host
+        self.base_url = f"http://{shown}:{bound_port}"
+        self._waker, self._woken = socket.socketpair()
+
+    def serve(self) -> None:
+        """Serve until `stop` is called, then close every connection."""
+        connections: set[_Connection] = set()
+        with selectors.DefaultSelector() as selector, self._listener, self._woken:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            try:
+                while True:
+                    for key, events in selector.select():
+                        if key.fileobj is self._woken:
+                            return
+                        if key.fileobj is self._listener:
+                            self._accept(selector, connections)
+                        else:
+                            self._step(selector, connections, key.data, events)
+            finally:
+                for connection in connections:
+                    connection.close()
+
+    def stop(self) -> None:
+        """End `serve`, from any thread; again is harmless."""
+        self._waker.close()
+
+    def _accept(self, selector: selectors.BaseSelector, connections: set[_Connection]) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:  # the client is gone already
+            return
+        sock.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = _Connection(sock, self._emulator, self._clock)
+        connections.add(connection)
+        selector.register(sock, selectors.EVENT_READ, connection)
+
+    def _step(
+        self,
+        selector: selectors.BaseSelector,
+        connections: set[_Connection],
+        connection: _Connection,
+        events: int,
+    ) -> None:
+        sock = connection.sock
+        selector_key = selector.get_key(sock)
+        if events & selectors.EVENT_READ:
+            connection.on_readable()
+        if not connection.closed and connection.wanted_events() & selectors.EVENT_WRITE:
+            connection.on_writable()
+        if connection.closed:
+            selector.unregister(selector_key.fd)
+            connections.discard(connection)
+        elif connection.wanted_events() != selector_key.events:
+            selector.modify(sock, connection.wanted_events(), connection)
+
+
+@contextlib.contextmanager
+def running_emulator(
+    emulator: Emulator | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[str]:
+    """Serve an emulator in a thread for as long as the ``with`` lasts; gives its base URL."""
+    server = EmulatorServer(emulator or Emulator(), host=host, port=port, clock=clock)
+    thread = threading.Thread(target=server.serve, name="batches-emulator", daemon=True)
+    thread.start()
+    try:
+        yield server.base_url
+    finally:
+        server.stop()
+        thread.join()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve an emulator until interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m transports.emulator",
+        description="A Message Batches service in memory, for trying things out.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="port; 0 takes any free one")
+    parser.add_argument(
+        "--speed", type=float, default=1.0, help="how many times faster it works (%(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    if options.speed <= 0:
+        parser.error("--speed is more than 0")
+    try:
+        server = EmulatorServer(Emulator(speed=options.speed), host=options.host, port=options.port)
+    except OSError as error:
+        print(f"cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)  # noqa: T201 - a command
+        return 1
+    print(server.base_url, flush=True)  # noqa: T201 - a command
+    print("any api_key will do; interrupt to stop", file=sys.stderr, flush=True)  # noqa: T201
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

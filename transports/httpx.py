@@ -1,0 +1,253 @@
+"""Clients over httpx or httpx2: `BatchesClient`, and `AsyncBatchesClient` on asyncio and trio.
+
+Carries bytes and maps errors; knows nothing of batches. The two libraries have the same surface,
+so one adapter serves both: the one whose client is handed in, or else the one that is installed
+(httpx where both are). Either is imported when a client is made, not before.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import time
+from collections.abc import Iterator
+from types import AsyncGeneratorType, ModuleType
+from typing import Any, Self, Unpack
+
+from batches_core import Body, InvalidRequest, RawHeaders, Request, TransportError
+
+from .async_client import AsyncBatchesClientBase
+from .settings import OnEvent, Settings, make_api
+from .sync_client import BlockingBatchesClient
+
+#: Seconds without a byte in either direction before an exchange is given up. It is counted anew
+#: with each read and write, so a download may take as long as it likes.
+TIMEOUT = 120.0
+#: Seconds to establish a connection.
+CONNECT_TIMEOUT = 15.0
+
+#: Seconds that closing a response may take: TLS says goodbye, and the peer may not answer.
+_CLOSE_TIMEOUT = 5.0
+
+_LIBRARIES = ("httpx", "httpx2")
+
+
+def _library(client: object | None, kind: str) -> ModuleType:
+    """Find the library of a client, or without one whichever is installed."""
+    if client is not None:
+        for base in type(client).__mro__:
+            root = base.__module__.partition(".")[0]
+            if root in _LIBRARIES and base.__name__ == kind:
+                return importlib.import_module(root)
+        raise InvalidRequest(
+            f"client must be a {kind} of httpx or httpx2, not {type(client).__module__}."
+            f"{type(client).__name__}"
+        )
+    for name in _LIBRARIES:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise InvalidRequest("neither httpx nor httpx2 is installed: pip install 'batches-core[httpx]'")
+
+
+class _Carriage:
+    """What the blocking and the async transport share: building requests, mapping errors."""
+
+    def __init__(self, library: ModuleType, timeout: float) -> None:
+        self.errors = (library.TransportError, library.StreamError, library.DecodingError)
+        self._not_sent = (
+            library.ConnectError,
+            library.ConnectTimeout,
+            library.PoolTimeout,
+            library.ProxyError,
+            library.UnsupportedProtocol,
+            library.LocalProtocolError,
+        )
+        self._timeout = library.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
+
+    def arguments(self, request: Request, content: object) -> dict[str, Any]:
+        """Give what builds the library's request."""
+        return {
+            "method": request.method,
+            "url": request.url,
+            "headers": request.headers,
+            "content": content,
+            "timeout": self._timeout,
+        }
+
+    def lost(self, error: Exception, request: Request) -> TransportError:
+        """Turn an error of the library into ours, which says what nobody else knows: `sent`."""
+        host = request.origin[1]
+        what = str(error) or "no answer in time"
+        reason = f"{what} ({type(error).__name__}, {request.method} to {host})"
+        return TransportError(reason, sent=not isinstance(error, self._not_sent))
+
+
+class _Response:
+    def __init__(self, response: Any, carriage: _Carriage, request: Request) -> None:
+        self.status: int = response.status_code
+        self.headers: RawHeaders = response.headers.raw
+        self._response = response
+        self._chunks: Iterator[bytes] = response.iter_bytes()
+        self._carriage = carriage
+        self._request = request
+
+    def read(self) -> bytes:
+        try:
+            # A chunk can be empty, where a content-encoding has not completed a byte yet.
+            return next(filter(None, self._chunks), b"")
+        except self._carriage.errors as error:
+            raise self._carriage.lost(error, self._request) from None
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _Transport:
+    def __init__(self, client: Any | None, timeout: float) -> None:
+        library = _library(client, "Client")
+        self._carriage = _Carriage(library, timeout)
+        self._client = client or library.Client()
+        self._owned = client is None
+
+    def send(self, request: Request) -> _Response:
+        content = None if request.body is None else iter(request.body)
+        built = self._client.build_request(**self._carriage.arguments(request, content))
+        try:
+            response = self._client.send(built, stream=True, follow_redirects=False)
+        except self._carriage.errors as error:
+            raise self._carriage.lost(error, request) from None
+        return _Response(response, self._carriage, request)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        if self._owned:
+            self._client.close()
+
+
+class BatchesClient(BlockingBatchesClient):
+    """A blocking client over httpx or httpx2.
+
+    `client` is a ready ``httpx.Client`` or ``httpx2.Client`` with proxies, TLS settings or a pool
+    of its own; it is not closed with this one. `timeout` bounds each read and write, in seconds.
+    The other parameters are those of `BatchesAPI`.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Any | None = None,
+        timeout: float = TIMEOUT,
+        on_event: OnEvent | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        api = make_api(settings)
+        super().__init__(api, _Transport(client, timeout), on_event)
+
+
+class _AsyncBody:
+    """A body to iterate over. No async generator: one that is not used up is left to the loop."""
+
+    def __init__(self, body: Body) -> None:
+        self._pieces = iter(body)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
+async def _close_generators(outer: AsyncGeneratorType[bytes, None]) -> None:
+    """Close an async generator and those that it iterates over, from the innermost out.
+
+    The libraries read a body through half a dozen nested generators, and closing one does not
+    close the one inside: that is left to the garbage collector, which hands it to the event loop,
+    which under trio complains. An iterated generator is on the stack of its iterating one, where
+    only the collector's own view shows it.
+    """
+    for inner in gc.get_referents(outer):
+        if isinstance(inner, AsyncGeneratorType):
+            await _close_generators(inner)
+    await outer.aclose()
+
+
+class _AsyncResponse:
+    def __init__(self, response: Any, carriage: _Carriage, request: Request, anyio: Any) -> None:
+        self.status: int = response.status_code
+        self.headers: RawHeaders = response.headers.raw
+        self._response = response
+        self._chunks = response.aiter_bytes()
+        self._carriage = carriage
+        self._request = request
+        self._anyio = anyio
+
+    async def read(self) -> bytes:
+        try:
+            async for chunk in self._chunks:
+                if chunk:
+                    return bytes(chunk)
+        except self._carriage.errors as error:
+            raise self._carriage.lost(error, self._request) from None
+        return b""
+
+    async def aclose(self) -> None:
+        # Shielded, for this is what a cancelled task has to do as well; and bounded.
+        with self._anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            await _close_generators(self._chunks)
+            await self._response.aclose()
+
+
+class _AsyncTransport:
+    def __init__(self, client: Any | None, timeout: float) -> None:
+        library = _library(client, "AsyncClient")
+        self._anyio = importlib.import_module("anyio")
+        self._carriage = _Carriage(library, timeout)
+        self._client = client or library.AsyncClient()
+        self._owned = client is None
+
+    async def send(self, request: Request) -> _AsyncResponse:
+        content = None if request.body is None else _AsyncBody(request.body)
+        built = self._client.build_request(**self._carriage.arguments(request, content))
+        try:
+            response = await self._client.send(built, stream=True, follow_redirects=False)
+        except self._carriage.errors as error:
+            raise self._carriage.lost(error, request) from None
+        return _AsyncResponse(response, self._carriage, request, self._anyio)
+
+    def now(self) -> float:
+        return float(self._anyio.current_time())
+
+    async def sleep(self, seconds: float) -> None:
+        await self._anyio.sleep(seconds)
+
+    async def aclose(self) -> None:
+        if self._owned:
+            await self._client.aclose()
+
+
+class AsyncBatchesClient(AsyncBatchesClientBase):
+    """An async client over httpx or httpx2, on asyncio or trio.
+
+    `client` is a ready ``httpx.AsyncClient`` or ``httpx2.AsyncClient``; the rest is as with
+    `BatchesClient`.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Any | None = None,
+        timeout: float = TIMEOUT,
+        on_event: OnEvent | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        api = make_api(settings)
+        super().__init__(api, _AsyncTransport(client, timeout), on_event)

@@ -1,0 +1,65 @@
+"""What every client takes, whatever carries it: the parameters of `BatchesAPI` and the environment.
+
+Knows names and environment variables; nothing of a network.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from batches_core import BatchesAPI, Event, InvalidRequest, Jitter, RetryPolicy
+
+#: Called with each event that is not the value of the call: polls, pages, retries.
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Take an event that nobody asked for."""
+
+
+class Settings(TypedDict, total=False):
+    """The parameters that every client shares; `BatchesAPI` documents them."""
+
+    api_key: str | None
+    auth_token: str | None
+    base_url: str
+    version: str
+    betas: Sequence[str]
+    workspace_id: str | None
+    user_profile_id: str | None
+    retry: RetryPolicy | None
+    jitter: Jitter
+    max_line: int
+
+
+def make_api(settings: Settings) -> BatchesAPI:
+    """Build the API of a client, which unlike the core has randomness for its jitter."""
+    merged: Settings = {"jitter": random.random, **settings}
+    return BatchesAPI(**merged)
+
+
+def settings_from_env(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a client's arguments what the environment has and they have not.
+
+    Reads ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``.
+    An empty variable counts as not set.
+
+    Raises:
+        InvalidRequest: there is no credential.
+    """
+    settings = dict(given)
+    if settings.get("api_key") is None and settings.get("auth_token") is None:
+        if key := os.environ.get("ANTHROPIC_API_KEY"):
+            settings["api_key"] = key
+        elif token := os.environ.get("ANTHROPIC_AUTH_TOKEN"):
+            settings["auth_token"] = token
+        else:
+            raise InvalidRequest(
+                "there is no credential: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN)"
+            )
+    if "base_url" not in settings and (base_url := os.environ.get("ANTHROPIC_BASE_URL")):
+        settings["base_url"] = base_url
+    return settings

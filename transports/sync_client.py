@@ -1,0 +1,387 @@
+"""The blocking client: the drive loop and the methods, once for every blocking transport.
+
+Knows how to carry out an operation's directives with a transport's four calls and a clock;
+nothing of the protocol, and nothing of how bytes are carried.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
+
+from batches_core import (
+    BatchesAPI,
+    DeletedMessageBatch,
+    Done,
+    Event,
+    LocalProtocolError,
+    MalformedResult,
+    Message,
+    MessageBatch,
+    Need,
+    Operation,
+    Page,
+    PageReceived,
+    RawHeaders,
+    Request,
+    RequestLike,
+    ResultItem,
+    ResultsReceived,
+    SendRequest,
+    TransportError,
+    WaitUntil,
+)
+
+from .settings import OnEvent, ignore, settings_from_env
+
+T = TypeVar("T")
+M = TypeVar("M")
+
+
+class Response(Protocol):
+    """A response that has begun: its head, and its body as it comes."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> RawHeaders:
+        """The header pairs."""
+        ...
+
+    def read(self) -> bytes:
+        """Give the next bytes of the body, decoded; none at its end.
+
+        Raises:
+            TransportError: the body broke off.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection, whether the body was read or not; again is harmless."""
+        ...
+
+
+class Transport(Protocol):
+    """What carries an exchange, with a clock."""
+
+    def send(self, request: Request) -> Response:
+        """Send a request and wait for the head of its response.
+
+        Raises:
+            TransportError: there is no response; its `sent` tells whether there could have been.
+        """
+        ...
+
+    def now(self) -> float:
+        """Read a monotonic clock, in seconds."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection; again is harmless."""
+        ...
+
+
+class Drive(Generic[T]):
+    """Carries out one operation's directives, and hands out its events."""
+
+    def __init__(self, transport: Transport, operation: Operation[T]) -> None:
+        self._transport = transport
+        self._operation = operation
+        self._response: Response | None = None
+        self._exchange = 0
+        self._closed = False
+
+    def next_event(self) -> Event | Done[T]:
+        """Go on to the next event or the end; whatever goes wrong closes the response.
+
+        Raises:
+            LocalProtocolError: the drive was closed.
+        """
+        if self._closed:
+            raise LocalProtocolError("this was closed before its end: start it again")
+        if not self._exchange:
+            # Timeouts count from the first use, not from when it was made.
+            self._operation.handle_timeout(self._transport.now())
+        try:
+            while True:
+                match self._operation.next_event():
+                    case Need.DATA:
+                        self._read()
+                    case SendRequest(exchange=exchange, request=request):
+                        self._release()
+                        self._send(exchange, request)
+                    case WaitUntil(deadline=deadline):
+                        self._release()
+                        self._transport.sleep(max(0.0, deadline - self._transport.now()))
+                        self._operation.handle_timeout(self._transport.now())
+                    case Done() as done:
+                        self._release()
+                        return done
+                    case event:
+                        return event
+        except BaseException:
+            self._release()
+            raise
+
+    def close(self) -> None:
+        """Stop where it is; close the response that is under way, if one is."""
+        self._closed = True
+        self._release()
+
+    def _release(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
+
+    def _send(self, exchange: int, request: Request) -> None:
+        self._exchange = exchange
+        try:
+            self._response = response = self._transport.send(request)
+        except TransportError as error:
+            self._lost(error)
+        else:
+            now = self._transport.now()
+            self._operation.receive_head(exchange, response.status, response.headers, now)
+
+    def _read(self) -> None:
+        assert self._response is not None, "data is needed only of an exchange under way"  # noqa: S101
+        try:
+            data = self._response.read()
+        except TransportError as error:
+            self._lost(error)
+        else:
+            now = self._transport.now()
+            if data:
+                self._operation.receive_data(self._exchange, data, now)
+            else:
+                self._operation.receive_eof(self._exchange, now)
+
+    def _lost(self, error: TransportError) -> None:
+        now = self._transport.now()
+        self._operation.connection_lost(self._exchange, error.reason, now, sent=error.sent)
+
+
+def _items(
+    drive: Drive[None], on_event: OnEvent
+) -> Iterator[builtins.list[ResultItem[Any] | MalformedResult]]:
+    while not isinstance(event := drive.next_event(), Done):
+        if isinstance(event, ResultsReceived):
+            yield event.items
+        else:
+            on_event(event)
+
+
+def _one_by_one(
+    drive: Drive[None], on_event: OnEvent
+) -> Iterator[ResultItem[Any] | MalformedResult]:
+    try:
+        for block in _items(drive, on_event):
+            yield from block
+    finally:
+        drive.close()
+
+
+class ResultsStream(Generic[M]):
+    """The results of a batch, one by one as they arrive: an iterator and a context manager.
+
+    Leaving the ``with``, `close`, or dropping the stream closes its connection.
+    """
+
+    def __init__(self, drive: Drive[None], on_event: OnEvent) -> None:
+        self._drive = drive
+        # A generator that is no method: it and the stream are no cycle, so that a stream that is
+        # dropped ends the generator, which closes the connection.
+        self._items = _one_by_one(drive, on_event)
+
+    def __iter__(self) -> Iterator[ResultItem[M] | MalformedResult]:
+        return self._items
+
+    def __next__(self) -> ResultItem[M] | MalformedResult:
+        return next(self._items)
+
+    def close(self) -> None:
+        """Close the connection; nothing more comes."""
+        self._drive.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class BlockingBatchesClient:
+    """The methods of every blocking client; a transport's own `BatchesClient` adds its carriage.
+
+    One thread at a time. `on_event` is called with polls (`BatchState`), pages, retries and
+    interruptions as they happen; the calls themselves return the values.
+    """
+
+    def __init__(
+        self,
+        api: BatchesAPI,
+        transport: Transport,
+        on_event: OnEvent | None,
+    ) -> None:
+        self._api = api
+        self._transport = transport
+        self._on_event: OnEvent = on_event or ignore
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} of {self._api.base_url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    def create(self, requests: Iterable[RequestLike]) -> MessageBatch:
+        """Create a batch; see `BatchesAPI.create`."""
+        return self._run(self._api.create(requests))
+
+    def get(self, batch_id: str) -> MessageBatch:
+        """Read a batch."""
+        return self._run(self._api.get(batch_id))
+
+    def cancel(self, batch_id: str) -> MessageBatch:
+        """Ask for the end of a batch's processing."""
+        return self._run(self._api.cancel(batch_id))
+
+    def delete(self, batch_id: str) -> DeletedMessageBatch:
+        """Delete a batch that has ended."""
+        return self._run(self._api.delete(batch_id))
+
+    def list(
+        self,
+        *,
+        limit: int | None = None,
+        before_id: str | None = None,
+        after_id: str | None = None,
+    ) -> Page:
+        """Read one page of batches; see `BatchesAPI.list`."""
+        return self._run(self._api.list(limit=limit, before_id=before_id, after_id=after_id))
+
+    def list_all(
+        self,
+        *,
+        limit: int | None = None,
+        before_id: str | None = None,
+        after_id: str | None = None,
+    ) -> Iterator[MessageBatch]:
+        """Iterate over all batches, page by page as they are used; see `BatchesAPI.list_all`."""
+        operation = self._api.list_all(limit=limit, before_id=before_id, after_id=after_id)
+        return self._walk(Drive(self._transport, operation))
+
+    def wait_for(
+        self,
+        batch_id: str,
+        *,
+        poll_interval: float = 30.0,
+        timeout: float | None = None,
+        max_outage: float = 600.0,
+        until: Callable[[MessageBatch], bool] | None = None,
+    ) -> MessageBatch:
+        """Wait until a batch has ended; see `BatchesAPI.wait_for`."""
+        return self._run(
+            self._api.wait_for(
+                batch_id,
+                poll_interval=poll_interval,
+                timeout=timeout,
+                max_outage=max_outage,
+                until=until,
+            )
+        )
+
+    @overload
+    def results_stream(
+        self, batch: MessageBatch | str, *, resume: bool = ...
+    ) -> ResultsStream[Message]: ...
+    @overload
+    def results_stream(
+        self, batch: MessageBatch | str, *, message_type: type[M], resume: bool = ...
+    ) -> ResultsStream[M]: ...
+    def results_stream(
+        self,
+        batch: MessageBatch | str,
+        *,
+        message_type: type[Any] = Message,
+        resume: bool = True,
+    ) -> ResultsStream[Any]:
+        """Read the results as they arrive; see `BatchesAPI.results_stream`.
+
+        ``with client.results_stream(id) as stream: for item in stream: …``. A line that cannot
+        be read is a `MalformedResult` among the items.
+        """
+        operation = self._api.results_stream(batch, message_type=message_type, resume=resume)
+        return ResultsStream(Drive(self._transport, operation), self._on_event)
+
+    @overload
+    def results(
+        self, batch: MessageBatch | str, *, resume: bool = ...
+    ) -> builtins.list[ResultItem[Message] | MalformedResult]: ...
+    @overload
+    def results(
+        self, batch: MessageBatch | str, *, message_type: type[M], resume: bool = ...
+    ) -> builtins.list[ResultItem[M] | MalformedResult]: ...
+    def results(
+        self,
+        batch: MessageBatch | str,
+        *,
+        message_type: type[Any] = Message,
+        resume: bool = True,
+    ) -> builtins.list[ResultItem[Any] | MalformedResult]:
+        """Read all results into a list; `results_stream` holds one piece of them at a time."""
+        with self.results_stream(batch, message_type=message_type, resume=resume) as stream:
+            return [*stream]
+
+    @classmethod
+    def from_env(cls, **arguments: Any) -> Self:
+        """Build a client with the credential and base URL of the environment.
+
+        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; what
+        is given as an argument wins.
+
+        Raises:
+            InvalidRequest: there is no credential.
+        """
+        # A subclass takes the transport's own parameters and the settings, as keywords.
+        return cls(**settings_from_env(arguments))
+
+    def _run(self, operation: Operation[T]) -> T:
+        drive = Drive(self._transport, operation)
+        try:
+            while not isinstance(event := drive.next_event(), Done):
+                self._on_event(event)
+        finally:
+            drive.close()
+        return event.value
+
+    def _walk(self, drive: Drive[None]) -> Iterator[MessageBatch]:
+        while not isinstance(event := drive.next_event(), Done):
+            self._on_event(event)
+            if isinstance(event, PageReceived):
+                yield from event.page.data
