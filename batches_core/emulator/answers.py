@@ -16,9 +16,30 @@ Responder: TypeAlias = Callable[[str, dict[str, Any]], Result]
 
 #: The top-level params that are known; the service refuses others by name.
 _KNOWN_PARAMS = frozenset(
-    "model messages max_tokens system temperature top_p top_k stop_sequences stream metadata "
-    "tools tool_choice thinking service_tier container context_management mcp_servers speed "
-    "output_config cache_control inference_geo user_profile_id".split()
+    [
+        "model",
+        "messages",
+        "max_tokens",
+        "system",
+        "temperature",
+        "top_p",
+        "top_k",
+        "stop_sequences",
+        "stream",
+        "metadata",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "service_tier",
+        "container",
+        "context_management",
+        "mcp_servers",
+        "speed",
+        "output_config",
+        "cache_control",
+        "inference_geo",
+        "user_profile_id",
+    ]
 )
 #: Refused by name under this version of the API.
 _VERSION_WITHOUT_SAMPLING = "2026-10-21"
@@ -28,10 +49,44 @@ _LEAST_THINKING = 1024
 #: Tokens are counted as so many characters each: a rough but steady measure.
 _CHARACTERS_A_TOKEN = 4
 
-_WORDS = (
-    "The answer depends on what is asked and on what is known already so we begin with the facts "
-    "then weigh them and say in plain words which way they point and how sure that is"
-).split()
+_WORDS = [
+    "The",
+    "answer",
+    "depends",
+    "on",
+    "what",
+    "is",
+    "asked",
+    "and",
+    "on",
+    "what",
+    "is",
+    "known",
+    "already",
+    "so",
+    "we",
+    "begin",
+    "with",
+    "the",
+    "facts",
+    "then",
+    "weigh",
+    "them",
+    "and",
+    "say",
+    "in",
+    "plain",
+    "words",
+    "which",
+    "way",
+    "they",
+    "point",
+    "and",
+    "how",
+    "sure",
+    "that",
+    "is",
+]
 
 
 def digest(*parts: str) -> int:
@@ -77,71 +132,94 @@ def succeeded(
 
 def check_params(params: dict[str, Any], version: str) -> tuple[str, str] | None:
     """Find the first fault that the service tells as an errored result: its type and message."""
-    fault = next(_faults(params, version), None)
-    if fault is not None:
-        return "invalid_request_error", fault
+    for check in (
+        _check_fields,
+        _check_max_tokens,
+        _check_messages,
+        _check_sampling,
+        _check_thinking,
+    ):
+        fault = check(params, version)
+        if fault is not None:
+            return "invalid_request_error", fault
     if not params["model"].startswith("claude"):
         return "not_found_error", f"model: {params['model']}"
     return None
 
 
-def _faults(params: dict[str, Any], version: str) -> Any:
+# Each check may rely on those before it.
+
+
+def _check_fields(params: dict[str, Any], _: str) -> str | None:
     for name in ("model", "max_tokens", "messages"):
         if name not in params:
-            yield f"{name}: Field required"
+            return f"{name}: Field required"
     for name in params:
         if name not in _KNOWN_PARAMS:
-            yield f"{name}: Extra inputs are not permitted"
+            return f"{name}: Extra inputs are not permitted"
     if not isinstance(params["model"], str):
-        yield "model: Input should be a valid string"
+        return "model: Input should be a valid string"
+    if params.get("stream"):
+        return "stream: Streaming is not supported in a batch"
+    if params.get("speed") is not None:
+        return "speed: Not supported in a batch"
+    return None
+
+
+def _check_max_tokens(params: dict[str, Any], _: str) -> str | None:
     max_tokens = params["max_tokens"]
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool):
-        yield "max_tokens: Input should be a valid integer"
-    elif max_tokens < 1:
-        yield "max_tokens: Input should be greater than or equal to 1"
-    if params.get("stream"):
-        yield "stream: Streaming is not supported in a batch"
-    if params.get("speed") is not None:
-        yield "speed: Not supported in a batch"
-    yield from _faults_of_messages(params["messages"])
-    temperature = params.get("temperature")
-    if temperature is not None and not (
-        isinstance(temperature, (int, float)) and 0 <= temperature <= 1
-    ):
-        yield "temperature: Input should be between 0 and 1"
+        return "max_tokens: Input should be a valid integer"
+    if max_tokens < 1:
+        return "max_tokens: Input should be greater than or equal to 1"
+    return None
+
+
+def _check_messages(params: dict[str, Any], _: str) -> str | None:
+    messages = params["messages"]
+    if not isinstance(messages, list):
+        return "messages: Input should be a valid array"
+    if not messages:
+        return "messages: at least one message is required"
+    faults = (_fault_of_message(index, message) for index, message in enumerate(messages))
+    return next(filter(None, faults), None)
+
+
+def _fault_of_message(index: int, message: Any) -> str | None:
+    if not isinstance(message, dict):
+        return f"messages.{index}: Input should be an object"
+    if message.get("role") not in {"user", "assistant"}:
+        return f"messages.{index}.role: Input should be 'user' or 'assistant'"
+    content = message.get("content")
+    if not isinstance(content, (str, list)):
+        return f"messages.{index}.content: Input should be a valid string or array"
+    if not content:
+        return f"messages.{index}: all messages must have non-empty content"
+    return None
+
+
+def _check_sampling(params: dict[str, Any], version: str) -> str | None:
     if version == _VERSION_WITHOUT_SAMPLING:
         for name in _SAMPLING:
             if name in params:
-                yield f"{name}: Not supported with anthropic-version {version}"
+                return f"{name}: Not supported with anthropic-version {version}"
+    temperature = params.get("temperature", 1)
+    if not isinstance(temperature, (int, float)) or not 0 <= temperature <= 1:
+        return "temperature: Input should be between 0 and 1"
+    return None
+
+
+def _check_thinking(params: dict[str, Any], _: str) -> str | None:
     thinking = params.get("thinking")
-    if isinstance(thinking, dict) and thinking.get("type") == "enabled":
-        budget = thinking.get("budget_tokens", 0)
-        if not isinstance(budget, int) or budget < _LEAST_THINKING:
-            yield (
-                "thinking.enabled.budget_tokens: Input should be greater than or equal to "
-                f"{_LEAST_THINKING}"
-            )
-        elif budget >= max_tokens:
-            yield "`max_tokens` must be greater than `thinking.budget_tokens`"
-
-
-def _faults_of_messages(messages: Any) -> Any:
-    if not isinstance(messages, list):
-        yield "messages: Input should be a valid array"
-        return
-    if not messages:
-        yield "messages: at least one message is required"
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict):
-            yield f"messages.{index}: Input should be an object"
-            continue
-        if message.get("role") not in {"user", "assistant", "system"}:
-            yield f"messages.{index}.role: Input should be 'user' or 'assistant'"
-        content = message.get("content")
-        if not isinstance(content, (str, list)):
-            yield f"messages.{index}.content: Input should be a valid string or array"
-        elif not content:
-            yield f"messages.{index}: all messages must have non-empty content"
+    if not isinstance(thinking, dict) or thinking.get("type") != "enabled":
+        return None
+    budget = thinking.get("budget_tokens")
+    if not isinstance(budget, int) or budget < _LEAST_THINKING:
+        least = f"Input should be greater than or equal to {_LEAST_THINKING}"
+        return f"thinking.enabled.budget_tokens: {least}"
+    if budget >= params["max_tokens"]:
+        return "`max_tokens` must be greater than `thinking.budget_tokens`"
+    return None
 
 
 def answer(custom_id: str, params: dict[str, Any]) -> Result:
@@ -150,15 +228,16 @@ def answer(custom_id: str, params: dict[str, Any]) -> Result:
     A tool is called where one must be, thinking comes first where it is on, and ``max_tokens``
     cuts the text.
     """
-    choice = params.get("tool_choice") or {}
-    tools = params.get("tools") or []
+    choice = _object(params.get("tool_choice"))
     blocks: list[dict[str, Any]] = []
-    if (params.get("thinking") or {}).get("type") in {"enabled", "adaptive"}:
+    if _object(params.get("thinking")).get("type") in {"enabled", "adaptive"}:
         signature = f"{digest(custom_id, 'signature'):x}"
         thought = f"What is asked in {custom_id}? {_prose(custom_id + ' thought', 12)}"
         blocks.append({"type": "thinking", "thinking": thought, "signature": signature})
-    if tools and choice.get("type") in {"any", "tool"}:
-        name = choice.get("name") or tools[0].get("name", "tool")
+    if choice.get("type") in {"any", "tool"}:
+        tools = params.get("tools")
+        first = _object(tools[0] if isinstance(tools, list) and tools else None)
+        name = choice.get("name") or first.get("name") or "tool"
         call = {"type": "tool_use", "id": f"toolu_01{digest(custom_id, 'tool'):032x}"[:30]}
         blocks.append({**call, "name": name, "input": {"query": custom_id}})
         return succeeded(custom_id, params, blocks, "tool_use")
@@ -169,10 +248,17 @@ def answer(custom_id: str, params: dict[str, Any]) -> Result:
     return succeeded(custom_id, params, blocks, stop_reason)
 
 
+def _object(value: Any) -> dict[str, Any]:
+    # Late checks look at less than the service's: what is odd is answered as if it were not there.
+    return value if isinstance(value, dict) else {}
+
+
 def _prose(seed: str, words: int) -> str:
-    chance = digest(seed, "prose")
     chosen = []
-    for index in range(words):
-        chosen.append(_WORDS[(chance >> (index % 100)) % len(_WORDS)])
-        chance += 0x9E3779B97F4A7C15  # an odd step, so that the words do not repeat in a cycle
+    for _ in range(words):
+        # A fresh number for every fifteen words; each word takes one factor of it.
+        if not len(chosen) % 15:
+            chance = digest(seed, str(len(chosen)))
+        chance, word = divmod(chance, len(_WORDS))
+        chosen.append(_WORDS[word])
     return " ".join(chosen).capitalize() + "."

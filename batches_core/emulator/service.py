@@ -94,10 +94,8 @@ class Emulator:
         except _Refused as refused:
             return self._refusal(refused, now)
         if isinstance(body, list):
-            headers = (("content-type", "application/x-jsonl"),)
-            return Response(
-                status=status, headers=self._headers(now) + headers, chunks=_pieces(body)
-            )
+            headers = (*self._headers(now), ("content-type", "application/x-jsonl"))
+            return Response(status=status, headers=headers, chunks=_pieces(body))
         return self._json(status, body, now)
 
     def too_large(self, now: float) -> Response:
@@ -245,7 +243,7 @@ class Emulator:
     def _json(
         self, status: int, body: Any, now: float, more: tuple[tuple[str, str], ...] = ()
     ) -> Response:
-        headers = self._headers(now) + (("content-type", "application/json"), *more)
+        headers = (*self._headers(now), ("content-type", "application/json"), *more)
         return Response(status=status, headers=headers, chunks=(msgspec.json.encode(body),))
 
     def _refusal(self, refused: _Refused, now: float) -> Response:
@@ -326,8 +324,17 @@ def _read_request(raw: msgspec.Raw) -> tuple[str, msgspec.Raw]:
     for name in fields:
         if name not in {"custom_id", "params"}:
             raise _Fault(f".{name}: Extra inputs are not permitted")
+    custom_id = _read_custom_id(fields["custom_id"])
     try:
-        custom_id = msgspec.json.decode(fields["custom_id"], type=str)
+        _object(fields["params"])
+    except UNDECODABLE:
+        raise _Fault(".params: Input should be an object") from None
+    return custom_id, fields["params"]
+
+
+def _read_custom_id(raw: msgspec.Raw) -> str:
+    try:
+        custom_id = msgspec.json.decode(raw, type=str)
     except UNDECODABLE:
         raise _Fault(".custom_id: Input should be a valid string") from None
     if not custom_id:
@@ -336,8 +343,4 @@ def _read_request(raw: msgspec.Raw) -> tuple[str, msgspec.Raw]:
         raise _Fault(f".custom_id: String should have at most {_CUSTOM_ID_LENGTH} characters")
     if not _CUSTOM_ID.fullmatch(custom_id):
         raise _Fault(".custom_id: String should match pattern '^[a-zA-Z0-9_-]{1,64}$'")
-    try:
-        _object(fields["params"])
-    except UNDECODABLE:
-        raise _Fault(".params: Input should be an object") from None
-    return custom_id, fields["params"]
+    return custom_id

@@ -1,0 +1,54 @@
+"""Submit a file of requests, wait, and stream the results to a file: async, over httpx.
+
+python examples/httpx_async.py examples/requests.jsonl
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from report import (
+    Job,
+    Tally,
+    errors_in_a_line,
+    on_event,
+    poll_interval,
+    read_command_line,
+    say,
+    service,
+)
+
+from batches_core import MalformedResult
+from transports.httpx import AsyncBatchesClient
+
+
+async def run(job: Job) -> None:
+    """Do the job."""
+    with service() as arguments:
+        async with AsyncBatchesClient.from_env(on_event=on_event, **arguments) as client:
+            if job.requests is not None:
+                with job.requests.open("rb") as lines:
+                    batch = await client.create(lines)
+                say(f"created {batch.id} with {batch.request_counts.total} requests")
+            else:
+                batch = await client.get(job.batch_id)
+                say(f"going on with {batch.id}, {batch.request_counts.total} requests")
+            batch = await client.wait_for(batch.id, poll_interval=poll_interval(arguments))
+
+            tally = Tally()
+            path = job.results_path(batch)
+            with path.open("wb") as file:
+                async with client.results_stream(batch) as stream:
+                    async for item in stream:
+                        tally.add(item)
+                        bad = isinstance(item, MalformedResult)
+                        line = item.raw if bad else msgspec.json.encode(item)
+                        file.write(line + b"\n")
+            tally.report(path)
+
+
+if __name__ == "__main__":
+    job = read_command_line(__doc__)
+    with errors_in_a_line(job):
+        asyncio.run(run(job))  # or trio.run(run, job): the client runs on both

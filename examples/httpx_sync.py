@@ -1,0 +1,52 @@
+"""Submit a file of requests, wait, and stream the results to a file: blocking, over httpx.
+
+python examples/httpx_sync.py examples/requests.jsonl
+"""
+
+from __future__ import annotations
+
+import msgspec
+from report import (
+    Job,
+    Tally,
+    errors_in_a_line,
+    on_event,
+    poll_interval,
+    read_command_line,
+    say,
+    service,
+)
+
+from batches_core import MalformedResult
+from transports.httpx import BatchesClient
+
+
+def run(job: Job) -> None:
+    """Do the job."""
+    with (
+        service() as arguments,
+        BatchesClient.from_env(on_event=on_event, **arguments) as client,
+    ):
+        if job.requests is not None:
+            with job.requests.open("rb") as lines:
+                batch = client.create(lines)
+            say(f"created {batch.id} with {batch.request_counts.total} requests")
+        else:
+            batch = client.get(job.batch_id)
+            say(f"going on with {batch.id}, {batch.request_counts.total} requests")
+        batch = client.wait_for(batch.id, poll_interval=poll_interval(arguments))
+
+        tally = Tally()
+        path = job.results_path(batch)
+        with path.open("wb") as file, client.results_stream(batch) as stream:
+            for item in stream:
+                tally.add(item)
+                line = item.raw if isinstance(item, MalformedResult) else msgspec.json.encode(item)
+                file.write(line + b"\n")
+        tally.report(path)
+
+
+if __name__ == "__main__":
+    job = read_command_line(__doc__)
+    with errors_in_a_line(job):
+        run(job)

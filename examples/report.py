@@ -1,0 +1,162 @@
+"""What every example says to its user: where it runs, how the batch stands, how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from batches_core import (
+    BatchesError,
+    BatchState,
+    ErroredResult,
+    Event,
+    InvalidRequest,
+    MalformedResult,
+    Message,
+    MessageBatch,
+    ResultItem,
+    ResultsInterrupted,
+    RetryScheduled,
+    SucceededResult,
+)
+from batches_core.emulator import Emulator
+from transports.emulator import running_emulator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the command line asked for."""
+
+    requests: Path | None
+    batch_id: str | None
+    results: Path | None
+
+    def results_path(self, batch: MessageBatch) -> Path:
+        """Name the file of the results; without a wish, after the batch, so none is overwritten."""
+        return self.results or Path(f"results-{batch.id}.jsonl")
+
+
+def read_command_line(doc: str | None) -> Job:
+    """Read the command line, or explain it and leave."""
+    parser = argparse.ArgumentParser(description=doc)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("requests", nargs="?", type=Path, help="a file with one request a line")
+    what.add_argument("--batch", metavar="ID", help="go on with this batch; create none")
+    parser.add_argument("--results", type=Path, help="default: results-<batch id>.jsonl")
+    options = parser.parse_args()
+    return Job(requests=options.requests, batch_id=options.batch, results=options.results)
+
+
+@contextlib.contextmanager
+def service() -> Iterator[dict[str, Any]]:
+    """Give a client's arguments and the poll interval: the service's, or an emulator's.
+
+    With ANTHROPIC_API_KEY set the client reads the environment; without it an emulator is
+    started, and this says so.
+    """
+    if os.environ.get("ANTHROPIC_API_KEY"):
+        yield {}
+        return
+    with running_emulator(Emulator(speed=5)) as base_url:
+        say(f"ANTHROPIC_API_KEY is not set: using an emulator at {base_url}, which costs nothing")
+        yield {"api_key": "any-key-will-do", "base_url": base_url}
+
+
+def poll_interval(arguments: dict[str, Any]) -> float:
+    """Poll the service every half minute, the emulator every half second."""
+    return 0.5 if arguments else 30.0
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def on_event(event: Event) -> None:
+    """Tell what is known while waiting; within a batch the service shows no progress."""
+    match event:
+        case BatchState(batch=batch):
+            now = datetime.now(UTC)
+            elapsed = _short((batch.ended_at or now) - batch.created_at)
+            left = "" if batch.ended else f", {_short(batch.expires_at - now)} until it expires"
+            say(f"  {batch.processing_status:<12} {elapsed} after its creation{left}")
+        case RetryScheduled(error=error, delay=delay):
+            say(f"  trying again in {delay:.1f} s: {error}")
+        case ResultsInterrupted(error=error, delivered=delivered, delay=delay):
+            say(f"  broke off after {delivered} results, going on in {delay:.1f} s: {error}")
+        case _:
+            pass
+
+
+def _short(span: timedelta) -> str:
+    return str(max(timedelta(), timedelta(seconds=round(span.total_seconds()))))
+
+
+@dataclass
+class Tally:
+    """Counts what came, for the last lines."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def add(self, item: ResultItem[Message] | MalformedResult) -> None:
+        """Count one result."""
+        if isinstance(item, MalformedResult):
+            self.outcomes["unreadable"] += 1
+            self.failed.append(f"{item.custom_id or '?'}: line {item.line_number}: {item.reason}")
+            return
+        self.outcomes[item.result.type] += 1
+        match item.result:
+            case SucceededResult(message=message):
+                usage = message.usage
+                self.input_tokens += usage.input_tokens
+                self.input_tokens += usage.cache_creation_input_tokens or 0
+                self.input_tokens += usage.cache_read_input_tokens or 0
+                self.output_tokens += usage.output_tokens
+            case ErroredResult(error=error):
+                self.failed.append(f"{item.custom_id}: {error.type}: {error.message}")
+            case _:
+                pass
+
+    def report(self, path: Path) -> None:
+        """Say how it ended."""
+        counts = ", ".join(f"{n:,} {outcome}" for outcome, n in self.outcomes.most_common())
+        say(f"{self.outcomes.total():,} results in {path}: {counts}")
+        say(f"tokens: {self.input_tokens:,} in, {self.output_tokens:,} out")
+        for line in self.failed:
+            say(f"  {line}")
+
+
+@contextlib.contextmanager
+def errors_in_a_line(job: Job) -> Iterator[None]:
+    """Turn what a person can mend into a line on the error stream and an exit status of 1."""
+    try:
+        yield
+    except InvalidRequest as error:
+        for fault in error.faults:
+            # The position of a request is the number of its line, for every line is counted.
+            place = "" if fault.index is None else f"{job.requests}:{fault.index + 1}: "
+            what = f"{fault.field} {fault.message}" if fault.field else fault.message
+            print(f"{place}{what}", file=sys.stderr)
+        if error.omitted:
+            print(f"… and {error.omitted} more", file=sys.stderr)
+    except BatchesError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted; a batch that was created goes on: see --batch", file=sys.stderr)
+        sys.exit(130)
+    else:
+        return
+    sys.exit(1)
