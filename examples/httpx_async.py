@@ -6,6 +6,7 @@ python examples/httpx_async.py examples/requests.jsonl
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 from report import (
@@ -27,12 +28,12 @@ async def run(job: Job) -> None:
     """Do the job."""
     with service() as arguments:
         async with AsyncBatchesClient.from_env(on_event=on_event, **arguments) as client:
-            if job.requests is not None:
-                with job.requests.open("rb") as lines:
+            if isinstance(job.source, Path):
+                with job.source.open("rb") as lines:
                     batch = await client.create(lines)
                 say(f"created {batch.id} with {batch.request_counts.total} requests")
             else:
-                batch = await client.get(job.batch_id)
+                batch = await client.get(job.source)
                 say(f"going on with {batch.id}, {batch.request_counts.total} requests")
             batch = await client.wait_for(batch.id, poll_interval=poll_interval(arguments))
 

@@ -5,6 +5,8 @@ python examples/httpx_sync.py examples/requests.jsonl
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 from report import (
     Job,
@@ -27,12 +29,12 @@ def run(job: Job) -> None:
         service() as arguments,
         BatchesClient.from_env(on_event=on_event, **arguments) as client,
     ):
-        if job.requests is not None:
-            with job.requests.open("rb") as lines:
+        if isinstance(job.source, Path):
+            with job.source.open("rb") as lines:
                 batch = client.create(lines)
             say(f"created {batch.id} with {batch.request_counts.total} requests")
         else:
-            batch = client.get(job.batch_id)
+            batch = client.get(job.source)
             say(f"going on with {batch.id}, {batch.request_counts.total} requests")
         batch = client.wait_for(batch.id, poll_interval=poll_interval(arguments))
 

@@ -33,10 +33,9 @@ from transports.emulator import running_emulator
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the command line asked for."""
+    """What the command line asked for: a file to submit, or the id of a batch to go on with."""
 
-    requests: Path | None
-    batch_id: str | None
+    source: Path | str
     results: Path | None
 
     def results_path(self, batch: MessageBatch) -> Path:
@@ -52,7 +51,7 @@ def read_command_line(doc: str | None) -> Job:
     what.add_argument("--batch", metavar="ID", help="go on with this batch; create none")
     parser.add_argument("--results", type=Path, help="default: results-<batch id>.jsonl")
     options = parser.parse_args()
-    return Job(requests=options.requests, batch_id=options.batch, results=options.results)
+    return Job(source=options.batch or options.requests, results=options.results)
 
 
 @contextlib.contextmanager
@@ -145,7 +144,7 @@ def errors_in_a_line(job: Job) -> Iterator[None]:
     except InvalidRequest as error:
         for fault in error.faults:
             # The position of a request is the number of its line, for every line is counted.
-            place = "" if fault.index is None else f"{job.requests}:{fault.index + 1}: "
+            place = "" if fault.index is None else f"{job.source}:{fault.index + 1}: "
             what = f"{fault.field} {fault.message}" if fault.field else fault.message
             print(f"{place}{what}", file=sys.stderr)
         if error.omitted:

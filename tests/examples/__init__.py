@@ -1,0 +1,1 @@
+"""The examples, started as a user starts them."""

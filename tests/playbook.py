@@ -1,0 +1,131 @@
+"""Plays an operation by hand: expected directives and events on one side, inputs on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from batches_core import (
+    BatchesAPI,
+    Done,
+    Event,
+    Need,
+    Operation,
+    Request,
+    SendRequest,
+    WaitUntil,
+)
+
+E = TypeVar("E")
+
+KEY = "sk-test-key-0123456789"
+BASE = "https://api.example.test"
+
+
+def api(**settings: Any) -> BatchesAPI:
+    return BatchesAPI(**{"api_key": KEY, "base_url": BASE, **settings})
+
+
+def batch_json(
+    id_: str = "msgbatch_1", status: str = "in_progress", **changes: Any
+) -> dict[str, Any]:
+    """A batch as the service sends it."""
+    ended = status == "ended"
+    counts = {"processing": 0 if ended else 2, "succeeded": 2 if ended else 0}
+    return {
+        "archived_at": None,
+        "cancel_initiated_at": None,
+        "created_at": "2026-05-01T20:29:05.358585+00:00",
+        "ended_at": "2026-05-01T20:35:00.000001+00:00" if ended else None,
+        "expires_at": "2026-05-02T20:29:05.358585+00:00",
+        "id": id_,
+        "processing_status": status,
+        "request_counts": {"canceled": 0, "errored": 0, "expired": 0, **counts},
+        "results_url": f"{BASE}/v1/messages/batches/{id_}/results" if ended else None,
+        "type": "message_batch",
+        **changes,
+    }
+
+
+def error_json(type_: str, message: str = "no", **more: Any) -> dict[str, Any]:
+    return {
+        "type": "error",
+        "error": {"type": type_, "message": message, **more},
+        "request_id": "req_1",
+    }
+
+
+def result_line(custom_id: str, text: str = "hi") -> bytes:
+    message = {
+        "id": f"msg_{custom_id}",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-test",
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 3, "output_tokens": 5, "service_tier": "batch"},
+    }
+    result = {"type": "succeeded", "message": message}
+    return msgspec.json.encode({"custom_id": custom_id, "result": result}) + b"\n"
+
+
+class Playbook:
+    """One operation on a clock that moves only when told to."""
+
+    def __init__(self, operation: Operation[Any], now: float = 1000.0) -> None:
+        self.operation = operation
+        self.now = now
+        self.exchange = 0
+        operation.handle_timeout(now)
+
+    def next(self) -> Event | SendRequest | WaitUntil | Need | Done[Any]:
+        return self.operation.next_event()
+
+    def expect(self, kind: type[E]) -> E:
+        event = self.next()
+        assert isinstance(event, kind), f"expected {kind.__name__}, got {event!r}"
+        return event
+
+    def expect_request(self, method: str, path: str) -> Request:
+        """The next directive is to send this; afterwards the operation waits for its answer."""
+        send = self.expect(SendRequest)
+        assert (send.request.method, send.request.target) == (method, path)
+        assert send.exchange == self.exchange + 1
+        self.exchange = send.exchange
+        assert self.next() is Need.DATA
+        return send.request
+
+    def expect_wait(self, seconds: float) -> None:
+        """The next directive is to wait so long; the clock is moved there."""
+        wait = self.expect(WaitUntil)
+        assert wait.deadline - self.now == seconds
+        self.now = wait.deadline
+        self.operation.handle_timeout(self.now)
+
+    def expect_done(self) -> Any:
+        return self.expect(Done).value
+
+    def head(self, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> None:
+        self.operation.receive_head(self.exchange, status, headers, self.now)
+
+    def data(self, data: bytes) -> None:
+        self.operation.receive_data(self.exchange, data, self.now)
+
+    def eof(self) -> None:
+        self.operation.receive_eof(self.exchange, self.now)
+
+    def lose(self, reason: str = "connection reset", *, sent: bool = True) -> None:
+        self.operation.connection_lost(self.exchange, reason, self.now, sent=sent)
+
+    def answer(
+        self, body: Any = None, status: int = 200, headers: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """A whole answer: JSON, or bytes as they are."""
+        self.head(status, headers)
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        if data:
+            self.data(data)
+        self.eof()

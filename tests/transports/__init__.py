@@ -1,0 +1,1 @@
+"""The tests of `transports`, over real sockets on loopback."""
