@@ -43,8 +43,10 @@ async def run(job: Job) -> None:
                 async with client.results_stream(batch) as stream:
                     async for item in stream:
                         tally.add(item)
-                        bad = isinstance(item, MalformedResult)
-                        line = item.raw if bad else msgspec.json.encode(item)
+                        if isinstance(item, MalformedResult):
+                            line = item.raw
+                        else:
+                            line = msgspec.json.encode(item)
                         file.write(line + b"\n")
             tally.report(path)
 

@@ -49,44 +49,10 @@ _LEAST_THINKING = 1024
 #: Tokens are counted as so many characters each: a rough but steady measure.
 _CHARACTERS_A_TOKEN = 4
 
-_WORDS = [
-    "The",
-    "answer",
-    "depends",
-    "on",
-    "what",
-    "is",
-    "asked",
-    "and",
-    "on",
-    "what",
-    "is",
-    "known",
-    "already",
-    "so",
-    "we",
-    "begin",
-    "with",
-    "the",
-    "facts",
-    "then",
-    "weigh",
-    "them",
-    "and",
-    "say",
-    "in",
-    "plain",
-    "words",
-    "which",
-    "way",
-    "they",
-    "point",
-    "and",
-    "how",
-    "sure",
-    "that",
-    "is",
-]
+_WORDS = (
+    "The answer depends on what is asked and on what is known already so we begin with the facts "
+    "then weigh them and say in plain words which way they point and how sure that is"
+).split()  # noqa: SIM905 - prose reads better as prose
 
 
 def digest(*parts: str) -> int:
@@ -254,7 +220,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _prose(seed: str, words: int) -> str:
-    chosen = []
+    chosen: list[str] = []
     for _ in range(words):
         # A fresh number for every fifteen words; each word takes one factor of it.
         if not len(chosen) % 15:
