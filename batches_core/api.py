@@ -170,17 +170,20 @@ class BatchesAPI:
         From the newest to the oldest; from `after_id` on to the oldest; or, with `before_id`,
         from there back to the newest. `limit` is the size of one page.
         """
-        first = self._page_request(limit, before_id, after_id)
+        self._page_request(limit, before_id, after_id)  # refuses here what cannot be sent
         backwards = before_id is not None
 
         def page_request(cursor: str | None) -> Request:
-            if cursor is None:
-                return first
             before, after = (cursor, None) if backwards else (None, cursor)
             return self._page_request(limit, before, after)
 
         return self._operation(
-            partial(operations.list_all, page_request=page_request, backwards=backwards)
+            partial(
+                operations.list_all,
+                page_request=page_request,
+                start=before_id or after_id,
+                backwards=backwards,
+            )
         )
 
     def wait_for(

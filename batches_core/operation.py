@@ -132,7 +132,7 @@ class Operation(Generic[T]):
     def __init__(self, script: Callable[[Channel], Script[T]], jitter: Jitter) -> None:
         self._channel = Channel(jitter)
         self._script = script(self._channel)
-        self._end: Done[T] | BaseException | None = None
+        self._end: Done[T] | Exception | None = None
 
     def next_event(self) -> Event | Directive | Done[T]:
         """Hand over the next event or directive; at the end `Done`, again and again.
@@ -145,14 +145,11 @@ class Operation(Generic[T]):
                 return next(self._script)
             except StopIteration as stop:
                 self._end = Done(value=stop.value)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - kept, and raised below
                 # Whatever it is, it came out of a script that cannot go on.
                 self._end = error
-                raise
-            finally:
-                if self._end is not None:
-                    self._channel.abandon()
-        if isinstance(self._end, BaseException):
+            self._channel.abandon()
+        if isinstance(self._end, Exception):
             raise self._end
         return self._end
 

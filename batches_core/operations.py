@@ -17,7 +17,6 @@ from .errors import (
     BatchesError,
     IncompleteResults,
     MalformedResult,
-    NotFoundError,
     OutcomeUnknown,
     RemoteProtocolError,
     ResultsUnavailable,
@@ -104,6 +103,10 @@ def _answer(channel: Channel, request: Request, type_: type[T], what: str) -> Sc
                 "base_url is the API's"
             )
     return decode_body(b"".join(pieces), type_, what)
+
+
+def _not_found(error: BatchesError) -> bool:
+    return isinstance(error, APIStatusError) and error.status == 404  # noqa: PLR2004 - Not Found
 
 
 def _retried(
@@ -205,11 +208,9 @@ def delete(
         nonlocal unknown
         try:
             return (yield from _answer(channel, request, DeletedMessageBatch, "a deletion"))
-        except NotFoundError:
-            if unknown:
-                return DeletedMessageBatch(id=batch_id)
-            raise
         except _Failure as error:
+            if unknown and _not_found(error):
+                return DeletedMessageBatch(id=batch_id)
             unknown = unknown or _may_have_had_effect(error)
             raise
 
@@ -224,8 +225,9 @@ def list_page(channel: Channel, policy: RetryPolicy, request: Request) -> Script
 def list_all(
     channel: Channel,
     policy: RetryPolicy,
-    page_request: Callable[[str | None], Request],
     *,
+    page_request: Callable[[str | None], Request],
+    start: str | None,
     backwards: bool,
 ) -> Script[None]:
     """Read page after page, each when it is asked for.
@@ -233,8 +235,8 @@ def list_all(
     The walk ends with ``has_more: false``, an empty page or a null cursor. A cursor that comes
     again would lead round in a circle, and is an error instead.
     """
-    cursor: str | None = None
-    seen: set[str] = set()
+    cursor = start
+    seen = {start}
     while True:
         page = yield from list_page(channel, policy, page_request(cursor))
         yield PageReceived(page=page)
@@ -285,7 +287,8 @@ def wait_for(
         try:
             batch = yield from _answer(channel, request, MessageBatch, "a batch")
         except _Failure as error:
-            if not policy.retries(error) and not _passes(error, channel):
+            fresh = channel.now - channel.started < PASSING_404
+            if not policy.retries(error) and not (fresh and _not_found(error)):
                 raise
             failure = error
         else:
@@ -310,10 +313,6 @@ def wait_for(
         if deadline is not None:
             delay = min(delay, deadline - now)
         yield from channel.pause(delay)
-
-
-def _passes(error: BatchesError, channel: Channel) -> bool:
-    return isinstance(error, NotFoundError) and channel.now - channel.started < PASSING_404
 
 
 # --- results -----------------------------------------------------------------------------
@@ -407,7 +406,7 @@ def results(
             # A try that brought something new was worth it, however it ended.
             fruitless = 1 if delivered.items > had else fruitless + 1
             # Fresh results were reported to give 404s that pass; this batch has a results_url.
-            again = policy.retries(error) or isinstance(error, NotFoundError)
+            again = policy.retries(error) or _not_found(error)
             if not options.resume or fruitless >= policy.attempts or not again:
                 raise
             delay = policy.delay(fruitless, error, channel.jitter)

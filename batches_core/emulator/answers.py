@@ -49,10 +49,10 @@ _LEAST_THINKING = 1024
 #: Tokens are counted as so many characters each: a rough but steady measure.
 _CHARACTERS_A_TOKEN = 4
 
-_WORDS = (
+_WORDS = (  # noqa: SIM905 - prose reads better as prose
     "The answer depends on what is asked and on what is known already so we begin with the facts "
     "then weigh them and say in plain words which way they point and how sure that is"
-).split()  # noqa: SIM905 - prose reads better as prose
+).split()
 
 
 def digest(*parts: str) -> int:

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import batches_core
+
+PROMISED = """
+    APIStatusError AuthenticationError BASE_URL BadRequestError BashCodeExecutionToolResultBlock
+    BatchRequest BatchState BatchesAPI BatchesError BillingError Body CacheCreation CanceledResult
+    CodeExecutionToolResultBlock ConflictError ContainerUploadBlock ContentBlock
+    DeletedMessageBatch Directive Done ErroredResult Event ExpiredResult Fault IncompleteResults
+    InternalServerError InvalidRequest Jitter LocalProtocolError MAX_BYTES MAX_REQUESTS
+    MalformedResult Message MessageBatch Need NotFoundError Operation OutcomeUnknown
+    OverloadedError Page PageReceived PermissionDeniedError RateLimitError RawHeaders
+    RedactedThinkingBlock RemoteProtocolError Request RequestCounts RequestLike
+    RequestTooLargeError Result ResultError ResultItem ResultsInterrupted ResultsReceived
+    ResultsUnavailable RetryPolicy RetryScheduled SendRequest ServerTimeoutError
+    ServerToolUseBlock SucceededResult TextBlock TextEditorCodeExecutionToolResultBlock
+    ThinkingBlock ToolSearchToolResultBlock ToolUseBlock TransportError UnknownBlock
+    UnknownResult Usage VERSION WaitTimeout WaitUntil WebFetchToolResultBlock
+    WebSearchToolResultBlock
+"""
+
+
+def test_the_public_names_are_the_promised_ones() -> None:
+    assert sorted(batches_core.__all__) == sorted(PROMISED.split())
+    for name in batches_core.__all__:
+        assert hasattr(batches_core, name)
+
+
+def test_every_public_error_and_model_is_documented() -> None:
+    for name in batches_core.__all__:
+        value = getattr(batches_core, name)
+        if isinstance(value, type):
+            assert value.__doc__, name
+
+
+def test_the_tree_of_errors_in_the_docstring_is_the_tree() -> None:
+    doc = batches_core.errors.__doc__ or ""
+    for name in batches_core.__all__:
+        value = getattr(batches_core, name)
+        if isinstance(value, type) and issubclass(value, batches_core.BatchesError):
+            assert name in doc
+
+
+def test_init_holds_nothing_but_imports() -> None:
+    tree = ast.parse(Path(batches_core.__file__).read_text(encoding="utf-8"))
+    kinds = {type(node) for node in tree.body[1:]}
+    assert kinds == {ast.ImportFrom, ast.Assign}

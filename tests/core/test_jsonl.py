@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from batches_core import MalformedResult, Message, ResultItem
+from batches_core.decoding import ResultDecoder
+from batches_core.jsonl import MAX_LINE, JSONLines
+from tests.playbook import result_line
+
+Item = ResultItem[Message] | MalformedResult
+Outcome = tuple[list[object], bool]
+
+DECODER = ResultDecoder(Message)
+
+
+def outcome(items: list[Item], truncated: bool) -> Outcome:  # noqa: FBT001
+    """Items as they compare: structs by value, malformed lines by all that they tell."""
+    shown: list[object] = [
+        (i.line_number, i.raw, i.reason, i.custom_id) if isinstance(i, MalformedResult) else i
+        for i in items
+    ]
+    return shown, truncated
+
+
+def read(chunks: Sequence[bytes], max_line: int = MAX_LINE) -> Outcome:
+    lines = JSONLines(DECODER, max_line)
+    items = [item for chunk in chunks for item in lines.feed(chunk)]
+    rest, truncated = lines.finish()
+    return outcome(items + rest, truncated)
+
+
+def ids(chunks: Sequence[bytes]) -> list[str | None]:
+    lines = JSONLines(DECODER)
+    items = [item for chunk in chunks for item in lines.feed(chunk)]
+    items += lines.finish()[0]
+    return [item.custom_id for item in items]
+
+
+A, B, C = result_line("a"), result_line("b", "zwei\u2028Zeilen \\ \n ü 漢 🎉"), result_line("c")
+GOOD_ODDITIES = {
+    "lf": A + B + C,
+    "crlf": (A + B + C).replace(b"\n", b"\r\n"),
+    "mixed line ends": A + B.replace(b"\n", b"\r\n") + C,
+    "no final newline": (A + B + C)[:-1],
+    "cr at the very end": (A + B + C)[:-1] + b"\r",
+    "blank lines": b"\n" + A + b"\n\r\n" + B + b"\n" + C + b"\n\n",
+    "white space lines": A + b"  \t\r\n" + B + b" \n\x0b\x0c\n" + C + b"   ",
+    "spaces around": b"  " + A[:-1] + b" \t\r\n" + B + C,
+    "byte order mark": b"\xef\xbb\xbf" + A + B + C,
+    "unknown fields and variants": A + B + C[:-2] + b',"new":{"deep":[1,{"x":null}]}}\n',
+}
+
+
+@pytest.mark.parametrize("body", GOOD_ODDITIES.values(), ids=GOOD_ODDITIES.keys())
+def test_every_form_of_a_good_file_gives_its_items(body: bytes) -> None:
+    expected = ["a", "b", "c"]
+    assert ids([body]) == expected
+    assert ids([body[i : i + 1] for i in range(len(body))]) == expected
+    for cut in range(len(body)):
+        assert ids([body[:cut], body[cut:]]) == expected
+
+
+BAD_LINES = {
+    "not json": b"<html>\n",
+    "half an object": b'{"custom_id":"x","result":\n',
+    "two on a line": A[:-1] + B,
+    "one over two lines": A.replace(b'"result"', b'\n"result"'),
+    "two on a line then one over two": A[:-1] + B + C.replace(b'"result"', b'\n"result"'),
+    "an array": b"[1]\n",
+    "a number": b"3\n",
+    "no result": b'{"custom_id":"x"}\n',
+    "wrong type of id": b'{"custom_id":1,"result":{"type":"canceled"}}\n',
+    "no utf-8": b'{"custom_id":"\xff","result":{"type":"canceled"}}\n',
+    "surrogate": b'{"custom_id":"\\ud800","result":{"type":"canceled"}}\n',
+    "a second byte order mark": b"\xef\xbb\xbf" + A,
+    "lone cr between two": A[:-1] + b"\r" + B,
+    "nul": b"\0\n",
+    "deep nesting": b'{"custom_id":"x","result":' + b"[" * 200_000 + b"\n",
+    "a success without a message": b'{"custom_id":"x","result":{"type":"succeeded"}}\n',
+    "a number out of range": b'{"custom_id":"x","result":{"type":"n","v":' + b"9" * 5000 + b"}}\n",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_LINES.values(), ids=BAD_LINES.keys())
+def test_a_bad_line_costs_itself_alone(bad: bytes) -> None:
+    before, after = result_line("before"), result_line("after")
+    found, truncated = read([before + bad + after])
+    assert not truncated
+    good = [item for item in found if isinstance(item, ResultItem)]
+    assert [good[0].custom_id, good[-1].custom_id] == ["before", "after"]
+    malformed = [item for item in found if isinstance(item, tuple)]
+    assert len(malformed) == bad.count(b"\n")
+    number, raw, reason, _ = malformed[0]
+    assert number == 2
+    assert raw == bad.partition(b"\n")[0]
+    assert reason
+    # The same for other cuts, the worst included.
+    assert read([before, bad, after]) == (found, truncated)
+    whole = before + bad + after
+    if len(whole) < 5000:
+        assert read([whole[i : i + 1] for i in range(len(whole))]) == (found, truncated)
+
+
+def test_a_malformed_line_tells_its_number_blank_lines_included_and_its_id() -> None:
+    lines = JSONLines(DECODER)
+    _, bad = lines.feed(A + b"\n\r\n" + b'{"custom_id":"q","result":{"type":"errored"}}\r\n')
+    assert isinstance(bad, MalformedResult)
+    assert (bad.line_number, bad.custom_id) == (4, "q")
+    assert bad.raw == b'{"custom_id":"q","result":{"type":"errored"}}'
+    assert "line 4" in str(bad)
+    assert "'q'" in str(bad)
+
+
+@pytest.mark.parametrize(
+    ("tail", "truncated", "kept"),
+    [
+        (b"", False, 0),
+        (b" \r", False, 0),
+        (C[:-1], False, 1),
+        (C[:-2], True, 0),
+        (C[:20], True, 0),
+        (b"7", True, 0),
+        (b'{"custom_id":"x","result":7}', False, 1),  # nothing is missing at its end
+        (b"\xe2\x82", True, 0),
+    ],
+)
+def test_the_unterminated_tail(tail: bytes, truncated: bool, kept: int) -> None:  # noqa: FBT001
+    found, cut = read([A + tail])
+    assert cut is truncated
+    assert len(found) == 1 + kept
+
+
+@pytest.mark.parametrize("prefix", [b"\xef", b"\xef\xbb"])
+def test_half_a_byte_order_mark_is_a_truncation(prefix: bytes) -> None:
+    assert read([prefix]) == ([], True)
+
+
+def test_nothing_at_all_is_nothing() -> None:
+    assert read([]) == ([], False)
+    assert read([b"\xef\xbb\xbf"]) == ([], False)
+
+
+# --- the limit ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
+def test_the_limit_is_exact_and_the_same_for_every_cut(end: bytes, size: int) -> None:
+    line = A[:-1]
+    ending = end[:-1]  # a CR counts as part of its line
+    body = line + end
+    chunks = [body[i : i + size] for i in range(0, len(body), size)]
+    (within,) = read(chunks, len(line + ending))[0]
+    assert isinstance(within, ResultItem)
+    (over,) = read(chunks, len(line + ending) - 1)[0]
+    assert isinstance(over, tuple)
+    assert "max_line" in over[2]
+    assert over[:2] == (1, body.removesuffix(b"\n")[:1024])
+
+
+def test_a_line_over_the_limit_costs_itself_alone_and_little_memory() -> None:
+    lines = JSONLines(DECODER, max_line=2000)
+    found = lines.feed(A)
+    for _ in range(10_000):
+        assert lines.feed(b"x" * 100) == []
+        assert sum(map(len, lines._tail)) <= 2000
+    found += lines.feed(b"y\n" + B)
+    first, long, last = found
+    assert [first.custom_id, last.custom_id] == ["a", "b"]
+    assert isinstance(long, MalformedResult)
+    assert (long.line_number, long.raw) == (2, b"x" * 1024)
+    assert "1,000,001 bytes" in long.reason
+
+
+# --- however the bytes are cut -----------------------------------------------------------
+
+fragments = st.one_of(
+    st.sampled_from([*GOOD_ODDITIES.values(), *(b for b in BAD_LINES.values() if len(b) < 3000)]),
+    st.sampled_from([A, B, C, b"\n", b"\r\n", b"\r", b" ", b"{", b"}", b"{}\n", b"\xef\xbb\xbf"]),
+    st.binary(max_size=8),
+    st.text(max_size=8).map(lambda text: json.dumps(text).encode() + b"\n"),
+)
+
+
+@given(
+    body=st.lists(fragments, max_size=8).map(b"".join),
+    cuts=st.lists(st.integers(0, 4000), max_size=12),
+    max_line=st.sampled_from([1, 5, 100, 400, MAX_LINE]),
+)
+@example(body=A[:-1] + B + C.replace(b'"result"', b'\n"result"'), cuts=[300], max_line=MAX_LINE)
+def test_any_body_cut_anywhere_gives_what_it_gives_whole(
+    body: bytes, cuts: list[int], max_line: int
+) -> None:
+    borders = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
+    chunks = [body[i:j] for i, j in itertools.pairwise(borders)]
+    assert read(chunks, max_line) == read([body] if body else [], max_line)
+
+
+@given(body=st.binary(max_size=60))
+def test_any_bytes_give_items_or_malformed_lines(body: bytes) -> None:
+    found, truncated = read([body])
+    assert isinstance(truncated, bool)
+    assert all(isinstance(item, (ResultItem, tuple)) for item in found)
+
+
+# --- work, counted -----------------------------------------------------------------------
+
+
+class CountingDecoder:
+    def __init__(self) -> None:
+        self.blocks = 0
+        self.lines = 0
+
+    def decode_lines(self, lines: bytes) -> list[ResultItem[Message]]:
+        self.blocks += 1
+        return DECODER.decode_lines(lines)
+
+    def decode_line(self, line: bytes, /) -> ResultItem[Message]:
+        self.lines += 1
+        return DECODER.decode_line(line)
+
+
+def test_all_lines_of_a_chunk_are_decoded_in_one_call() -> None:
+    decoder = CountingDecoder()
+    lines = JSONLines(decoder)
+    body = b"".join(result_line(f"id-{i}") for i in range(1000))
+    got = 0
+    chunks = 0
+    for start in range(0, len(body), 10_000):
+        got += len(lines.feed(body[start : start + 10_000]))
+        chunks += 1
+    assert got == 1000
+    assert (decoder.blocks, decoder.lines) == (chunks, 0)
+
+
+def test_one_bad_line_sends_only_its_own_chunk_line_by_line() -> None:
+    decoder = CountingDecoder()
+    lines = JSONLines(decoder)
+    lines.feed(A + B)
+    lines.feed(A + b"bad\n" + B)
+    lines.feed(A + B)
+    assert (decoder.blocks, decoder.lines) == (2, 3)
+
+
+def test_one_long_line_is_joined_once() -> None:
+    lines = JSONLines(DECODER)
+    line = result_line("long", "x" * 200_000)
+    for start in range(0, len(line) - 1, 64):
+        piece = line[start : min(start + 64, len(line) - 1)]
+        assert lines.feed(piece) == []
+        assert lines._tail[-1] is piece  # kept as it came, not copied
+    (item,) = lines.feed(b"\n")
+    assert item.custom_id == "long"

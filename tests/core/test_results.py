@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from batches_core import (
+    APIStatusError,
+    BatchesError,
+    IncompleteResults,
+    MalformedResult,
+    MessageBatch,
+    Need,
+    NotFoundError,
+    RemoteProtocolError,
+    ResultsInterrupted,
+    ResultsReceived,
+    ResultsUnavailable,
+    RetryPolicy,
+    SucceededResult,
+    TransportError,
+    UnknownResult,
+)
+from tests.playbook import BASE, Playbook, api, batch_json, error_json, result_line
+
+GET = "/v1/messages/batches/msgbatch_1"
+RESULTS = GET + "/results"
+A, B, C = result_line("a"), result_line("b"), result_line("c")
+
+
+def ended(total: int = 2, **changes: Any) -> dict[str, Any]:
+    counts = {"processing": 0, "succeeded": total, "errored": 0, "canceled": 0, "expired": 0}
+    return batch_json(status="ended", request_counts=counts, **changes)
+
+
+def batch(total: int = 2, **changes: Any) -> MessageBatch:
+    return msgspec.convert(ended(total, **changes), MessageBatch, strict=False)
+
+
+def start(total: int = 2, settings: dict[str, Any] | None = None, **options: Any) -> Playbook:
+    operation = api(**settings or {}).results_stream(batch(total), **options)
+    book = Playbook(operation)
+    book.expect_request("GET", RESULTS)
+    return book
+
+
+def received(book: Playbook) -> list[str | None]:
+    return [item.custom_id for item in book.expect(ResultsReceived).items]
+
+
+def again(book: Playbook, delivered: int, delay: float = 0.5) -> BatchesError:
+    """The stream tells of its interruption, waits, and reads again."""
+    event = book.expect(ResultsInterrupted)
+    assert (event.delivered, event.delay) == (delivered, delay)
+    book.expect_wait(delay)
+    book.expect_request("GET", RESULTS)
+    return event.error
+
+
+# --- where they are ----------------------------------------------------------------------
+
+
+def test_an_id_is_read_first_and_the_results_url_followed() -> None:
+    book = Playbook(api().results_stream("msgbatch_1"))
+    book.expect_request("GET", GET)
+    book.answer(ended(results_url=BASE + "/elsewhere/r.jsonl?x=1"))
+    request = book.expect_request("GET", "/elsewhere/r.jsonl?x=1")
+    assert "x-api-key" in dict(request.headers)
+    book.answer(A + B)
+    assert received(book) == ["a", "b"]
+    book.expect_done()
+
+
+def test_a_relative_results_url_is_the_apis_own() -> None:
+    book = Playbook(api(base_url=BASE + "/gateway/").results_stream("msgbatch_1"))
+    book.expect_request("GET", "/gateway" + GET)
+    book.answer(ended(results_url=RESULTS))
+    request = book.expect_request("GET", "/gateway" + RESULTS)
+    assert "x-api-key" in dict(request.headers)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://files.other.test/r.jsonl",
+        "http://api.example.test/r",
+        "https://api.example.test:8443/r",
+        "https://api.example.test.evil.test/r",
+    ],
+)
+def test_the_credential_goes_to_the_apis_own_origin_alone(url: str) -> None:
+    operation = api().results_stream(batch(results_url=url))
+    book = Playbook(operation)
+    request = book.expect_request("GET", url.partition("/r")[1] + url.partition("/r")[2])
+    assert request.url == url
+    assert not {"x-api-key", "authorization"} & set(dict(request.headers))
+
+
+def test_a_results_url_that_is_none_is_a_fault_of_the_server() -> None:
+    with pytest.raises(RemoteProtocolError, match="cannot be fetched"):
+        Playbook(api().results_stream(batch(results_url="file:///etc/passwd"))).next()
+
+
+def test_a_batch_without_results_url_is_read_again_before_it_is_given_up() -> None:
+    stale = msgspec.convert(batch_json(), MessageBatch, strict=False)
+    book = Playbook(api().results_stream(stale))
+    book.expect_request("GET", GET)
+    book.answer(ended())
+    book.expect_request("GET", RESULTS)
+
+
+def test_results_before_the_end_and_after_the_archive_are_named() -> None:
+    book = Playbook(api().results_stream("msgbatch_1"))
+    book.expect_request("GET", GET)
+    book.answer(batch_json())
+    with pytest.raises(ResultsUnavailable, match=r"no results yet.*wait_for"):
+        book.next()
+
+    book = Playbook(api().results_stream("msgbatch_1"))
+    book.expect_request("GET", GET)
+    book.answer(ended(results_url=None, archived_at="2026-05-30T20:29:05Z"))
+    with pytest.raises(ResultsUnavailable, match="were archived at 2026-05-30") as caught:
+        book.next()
+    assert caught.value.batch.id == "msgbatch_1"
+
+
+# --- a stream ----------------------------------------------------------------------------
+
+
+def test_items_come_as_their_lines_do() -> None:
+    book = start(3)
+    book.head(200, [])  # with no content-type at all
+    book.data(A + B[:10])
+    assert received(book) == ["a"]
+    assert book.next() is Need.DATA
+    book.data(B[10:-1])
+    assert book.next() is Need.DATA
+    book.data(B[-1:] + C[:-1])
+    assert received(book) == ["b"]
+    book.eof()
+    assert received(book) == ["c"]
+    assert book.expect_done() is None
+
+
+def test_a_bad_line_is_one_malformed_result_at_its_place() -> None:
+    book = start(3)
+    book.answer(A + b'{"custom_id":"b",\n' + C)
+    items = book.expect(ResultsReceived).items
+    assert [type(item) is MalformedResult for item in items] == [False, True, False]
+    book.expect_done()  # it was told, so nothing is missing in silence
+
+
+def test_an_unknown_result_type_is_no_success_and_no_error() -> None:
+    book = start(1)
+    book.answer(b'{"custom_id":"a","result":{"type":"postponed","until":"2027"}}\n')
+    (item,) = book.expect(ResultsReceived).items
+    assert not isinstance(item, MalformedResult)
+    assert isinstance(item.result, UnknownResult)
+    assert (item.result.type, item.result.fields["until"]) == ("postponed", "2027")
+
+
+class Short(msgspec.Struct):
+    id: str
+
+
+def test_the_type_of_a_message_can_be_chosen() -> None:
+    book = start(1, message_type=Short)
+    book.answer(A)
+    (item,) = book.expect(ResultsReceived).items
+    assert not isinstance(item, MalformedResult)
+    assert item.result == SucceededResult(message=Short(id="msg_a"))
+
+    book = start(1, message_type=msgspec.Raw)
+    book.answer(A)
+    (item,) = book.expect(ResultsReceived).items
+    assert not isinstance(item, MalformedResult)
+    assert isinstance(item.result, SucceededResult)
+    assert bytes(item.result.message).startswith(b'{"id":"msg_a"')
+
+
+def test_a_duplicate_line_is_delivered_once() -> None:
+    book = start(2)
+    book.head()
+    book.data(A + A)
+    assert received(book) == ["a"]
+    book.data(A)
+    book.data(A + B)
+    assert received(book) == ["b"]
+    book.eof()
+    book.expect_done()
+
+
+def test_more_than_was_counted_is_delivered_too() -> None:
+    book = start(1)
+    book.answer(A + B)
+    assert received(book) == ["a", "b"]
+    book.expect_done()
+
+
+def test_a_batch_without_requests_has_no_results() -> None:
+    book = start(0)
+    book.answer(b"")
+    book.expect_done()
+
+
+def test_the_line_limit_is_the_apis() -> None:
+    book = start(2, settings={"max_line": len(A)})
+    book.answer(A + result_line("b", "far too long"))
+    good, bad = book.expect(ResultsReceived).items
+    assert good.custom_id == "a"
+    assert isinstance(bad, MalformedResult)
+    assert "max_line" in bad.reason
+
+
+# --- a stream that breaks ----------------------------------------------------------------
+
+
+def test_what_was_complete_is_delivered_before_the_break_is_told() -> None:
+    book = start(3)
+    book.head()
+    book.data(A)
+    book.data(B + C[:50])
+    book.lose("reset")
+    assert received(book) == ["a"]
+    assert received(book) == ["b"]
+    assert isinstance(again(book, 2), TransportError)
+    book.answer(A + B + C)
+    assert received(book) == ["c"]
+    book.expect_done()
+
+
+@pytest.mark.parametrize("how", ["short", "cut in a line"])
+def test_a_clean_end_that_is_too_early_is_read_again(how: str) -> None:
+    book = start(2)
+    book.answer(A if how == "short" else A + B[:-9])
+    assert received(book) == ["a"]
+    error = again(book, 1)
+    assert isinstance(error, IncompleteResults if how == "short" else TransportError)
+    book.answer(B + A)  # in another order
+    assert received(book) == ["b"]
+    book.expect_done()
+
+
+def test_short_to_the_end_is_an_error_with_the_figures() -> None:
+    book = start(3)
+    book.answer(A)
+    received(book)
+    again(book, 1)
+    book.answer(A)
+    again(book, 1, 1.0)
+    book.answer(A)
+    with pytest.raises(IncompleteResults, match="after 1 of 3") as caught:
+        book.next()
+    assert (caught.value.received, caught.value.expected) == (1, 3)
+
+
+def test_a_try_that_brings_something_new_starts_the_count_anew() -> None:
+    lines = [result_line(str(n)) for n in range(10)]
+    book = start(10)
+    for n in range(1, 10):
+        book.head()
+        book.data(b"".join(lines[:n]))
+        book.lose()
+        assert received(book) == [str(n - 1)]
+        again(book, n)
+    book.answer(b"".join(lines))
+    assert received(book) == ["9"]
+    book.expect_done()
+
+
+def test_without_resume_the_break_comes_at_once_after_what_was_complete() -> None:
+    book = start(2, resume=False)
+    book.head()
+    book.data(A + B[:5])
+    book.lose("reset by peer")
+    assert received(book) == ["a"]
+    with pytest.raises(TransportError, match="reset by peer"):
+        book.next()
+
+    book = start(2, resume=False)
+    book.answer(A)
+    received(book)
+    with pytest.raises(IncompleteResults):
+        book.next()
+
+
+def test_bad_lines_are_not_told_twice_and_equal_ones_not_swallowed() -> None:
+    bad = b"bad\n"
+    book = start(5)
+    book.head()
+    book.data(bad + A + bad)
+    book.lose()
+    assert received(book) == [None, "a", None]
+    again(book, 1)
+    book.answer(bad + A + bad + bad + B)
+    assert received(book) == [None, "b"]
+    book.expect_done()
+
+
+def test_a_line_that_was_broken_on_the_way_is_delivered_when_it_comes_whole() -> None:
+    book = start(2)
+    book.head()
+    book.data(b'{"custom_id":"a","resXlt":{}}\n')
+    book.lose()
+    assert received(book) == ["a"]
+    again(book, 0)
+    book.answer(A)  # the broken line was not the missing one's stand-in
+    assert received(book) == ["a"]
+    again(book, 1)
+    book.answer(A + B)
+    assert received(book) == ["b"]
+    book.expect_done()
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503])
+def test_a_head_that_may_pass_is_tried_again(status: int) -> None:
+    book = start(1)
+    book.answer(error_json("api_error", "later"), status)
+    again(book, 0)
+    book.answer(A)
+    assert received(book) == ["a"]
+    book.expect_done()
+
+
+def test_a_head_that_does_not_pass_is_told_at_once() -> None:
+    book = start(1)
+    book.answer(error_json("permission_error"), 403)
+    with pytest.raises(APIStatusError):
+        book.next()
+
+
+def test_results_that_stay_away_are_a_404() -> None:
+    book = start(1, settings={"retry": RetryPolicy(attempts=2)})
+    book.answer(error_json("not_found_error"), 404)
+    again(book, 0)
+    book.answer(error_json("not_found_error"), 404)
+    with pytest.raises(NotFoundError):
+        book.next()

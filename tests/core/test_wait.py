@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from batches_core import (
+    APIStatusError,
+    AuthenticationError,
+    BatchState,
+    InvalidRequest,
+    NotFoundError,
+    RemoteProtocolError,
+    RetryScheduled,
+    TransportError,
+    WaitTimeout,
+    WaitUntil,
+)
+from tests.playbook import Playbook, api, batch_json, error_json
+
+PATH = "/v1/messages/batches/msgbatch_1"
+
+
+def start(**options: Any) -> Playbook:
+    book = Playbook(api().wait_for("msgbatch_1", **options))
+    book.expect_request("GET", PATH)
+    return book
+
+
+def poll(book: Playbook, status: str = "in_progress", **changes: Any) -> None:
+    book.answer(batch_json(status=status, **changes))
+    assert book.expect(BatchState).batch.processing_status == status
+
+
+def test_it_polls_until_the_batch_has_ended() -> None:
+    book = start()
+    poll(book)
+    book.expect_wait(30.0)
+    book.expect_request("GET", PATH)
+    poll(book, "canceling")
+    book.expect_wait(30.0)
+    book.expect_request("GET", PATH)
+    poll(book, "ended")
+    assert book.expect_done().ended
+
+
+def test_one_poll_is_always_made_and_can_be_enough() -> None:
+    book = start(timeout=0)
+    poll(book, "ended")
+    assert book.expect_done().ended
+
+
+def test_a_status_that_is_not_known_is_given_to_the_caller() -> None:
+    book = start()
+    poll(book, "paused_for_tea")
+    assert book.expect_done().processing_status == "paused_for_tea"
+
+
+def test_the_caller_can_say_when_it_is_over() -> None:
+    book = start(until=lambda batch: batch.processing_status == "canceling")
+    poll(book)
+    book.expect_wait(30.0)
+    book.expect_request("GET", PATH)
+    poll(book, "canceling")
+    assert book.expect_done().processing_status == "canceling"
+
+
+def test_a_poll_takes_its_time_and_the_interval_counts_from_its_answer() -> None:
+    book = start(poll_interval=10)
+    book.now += 3
+    poll(book)
+    assert book.expect(WaitUntil).deadline == book.now + 10
+
+
+# --- the deadline ------------------------------------------------------------------------
+
+
+def test_the_last_wait_is_cut_to_the_deadline_and_one_last_poll_follows() -> None:
+    book = start(poll_interval=30, timeout=70)
+    for wait in (30.0, 30.0, 10.0):
+        poll(book)
+        book.expect_wait(wait)
+        book.expect_request("GET", PATH)
+    poll(book)
+    with pytest.raises(WaitTimeout, match="still 'in_progress' after 70 s") as caught:
+        book.next()
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.batch is not None
+    assert caught.value.batch.id == "msgbatch_1"
+
+
+def test_the_last_poll_can_still_find_it_ended() -> None:
+    book = start(poll_interval=30, timeout=10)
+    poll(book)
+    book.expect_wait(10.0)
+    book.expect_request("GET", PATH)
+    poll(book, "ended")
+    assert book.expect_done().ended
+
+
+def test_a_poll_that_comes_back_after_the_deadline_is_the_last() -> None:
+    book = start(poll_interval=30, timeout=20)
+    book.now += 500
+    poll(book)
+    with pytest.raises(WaitTimeout):
+        book.next()
+
+
+def test_a_timeout_of_zero_is_one_poll() -> None:
+    book = start(timeout=0)
+    poll(book)
+    with pytest.raises(WaitTimeout):
+        book.next()
+
+
+def test_the_deadline_comes_also_in_an_outage_and_names_its_cause() -> None:
+    book = start(timeout=1.25, poll_interval=60)
+    for wait in (0.5, 0.75):  # the second would be 1 s, but the deadline is nearer
+        book.lose("no route", sent=False)
+        book.expect(RetryScheduled)
+        book.expect_wait(wait)
+        book.expect_request("GET", PATH)
+    book.lose("no route", sent=False)
+    with pytest.raises(WaitTimeout, match="never seen") as caught:
+        book.next()
+    assert caught.value.batch is None
+    assert isinstance(caught.value.__cause__, TransportError)
+
+
+# --- outages -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", ["lost", "html", 429, 500, 502, 503, 529])
+def test_an_outage_of_minutes_does_not_end_a_wait(failure: str | int) -> None:
+    book = start()
+    poll(book)
+    book.expect_wait(30.0)
+    began = book.now
+    delays = []
+    while book.now < began + 500:
+        book.expect_request("GET", PATH)
+        if failure == "lost":
+            book.lose()
+        elif failure == "html":
+            book.answer(b"<html>")
+        else:
+            assert isinstance(failure, int)
+            book.answer(b"<html>", failure)
+        delays.append(book.expect(RetryScheduled).delay)
+        book.expect_wait(delays[-1])
+    assert delays[:8] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    book.expect_request("GET", PATH)
+    poll(book, "ended")
+    assert book.expect_done().ended
+
+
+def test_an_outage_is_over_after_max_outage_with_a_last_poll_just_then() -> None:
+    book = start(max_outage=10)
+    began = book.now
+    for delay in (0.5, 1, 2, 4, 2.5):
+        book.lose("down")
+        assert book.expect(RetryScheduled).delay == delay
+        book.expect_wait(delay)
+        book.expect_request("GET", PATH)
+    assert book.now == began + 10
+    book.lose("down")
+    with pytest.raises(TransportError, match="down"):
+        book.next()
+
+
+def test_outages_are_counted_one_by_one() -> None:
+    book = start(max_outage=3, poll_interval=10)
+    for _ in range(5):
+        for delay in (0.5, 1.0):
+            book.lose()
+            book.expect(RetryScheduled)
+            book.expect_wait(delay)
+            book.expect_request("GET", PATH)
+        poll(book)
+        book.expect_wait(10.0)
+        book.expect_request("GET", PATH)
+    poll(book, "ended")
+    book.expect_done()
+
+
+def test_no_outage_is_borne_where_none_is_wanted() -> None:
+    book = start(max_outage=0)
+    book.lose("down")
+    with pytest.raises(TransportError):
+        book.next()
+
+
+def test_a_wait_that_the_service_asks_for_is_kept() -> None:
+    book = start(poll_interval=5)
+    book.answer(error_json("rate_limit_error"), 429, [("retry-after", "77")])
+    assert book.expect(RetryScheduled).delay == 77.0
+    book.expect_wait(77.0)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_what_does_not_pass_ends_the_wait(status: int) -> None:
+    book = start()
+    book.answer(error_json("authentication_error"), status)
+    with pytest.raises(AuthenticationError):
+        book.next()
+
+
+def test_a_404_passes_in_the_first_minute_and_not_later() -> None:
+    book = start(poll_interval=50)
+    book.answer(error_json("not_found_error"), 404, [("x-should-retry", "false")])
+    book.expect_wait(book.expect(RetryScheduled).delay)
+    book.expect_request("GET", PATH)
+    poll(book)
+    book.expect_wait(50.0)
+    book.expect_request("GET", PATH)
+    book.answer(error_json("not_found_error"), 404)
+    book.expect_wait(book.expect(RetryScheduled).delay)
+    book.expect_request("GET", PATH)
+    poll(book)
+    book.expect_wait(50.0)
+    book.expect_request("GET", PATH)
+    book.answer(error_json("not_found_error"), 404)
+    with pytest.raises(NotFoundError):
+        book.next()
+
+
+def test_an_id_that_does_not_exist_is_told_within_a_minute_or_so() -> None:
+    book = start()
+    began = book.now
+    error: APIStatusError | None = None
+    while error is None:
+        book.answer(error_json("not_found_error"), 404)
+        try:
+            event = book.expect(RetryScheduled)
+        except NotFoundError as caught:
+            error = caught
+        else:
+            book.expect_wait(event.delay)
+            book.expect_request("GET", PATH)
+    assert 60 <= book.now - began <= 90
+
+
+def test_a_batch_that_cannot_be_read_is_an_outage_not_a_crash() -> None:
+    book = start(max_outage=0.5)
+    book.answer(b'{"id":"msgbatch_1"}')
+    book.expect(RetryScheduled)
+    book.expect_wait(0.5)
+    book.expect_request("GET", PATH)
+    book.answer(b'{"id":"msgbatch_1"}')
+    with pytest.raises(RemoteProtocolError, match="not a batch"):
+        book.next()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"poll_interval": 0},
+        {"poll_interval": -1},
+        {"poll_interval": float("nan")},
+        {"poll_interval": float("inf")},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"max_outage": -0.1},
+    ],
+)
+def test_times_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="in seconds"):
+        api().wait_for("msgbatch_1", **options)
