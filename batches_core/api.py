@@ -40,6 +40,7 @@ VERSION = "2023-06-01"
 T = TypeVar("T")
 
 _PATH = "/v1/messages/batches"
+_USER_AGENT = ("user-agent", "batches-core/0.1")
 #: The service's bounds of a page.
 _MAX_LIMIT = 1000
 
@@ -91,7 +92,7 @@ class BatchesAPI:
             self._credentials = (("authorization", f"Bearer {token}"),)
         headers = [
             ("anthropic-version", check_header_value("version", version)),
-            ("user-agent", "batches-core/0.1"),
+            _USER_AGENT,
         ]
         if isinstance(betas, str):
             raise InvalidRequest("betas is a list of names, not one str")
@@ -155,6 +156,7 @@ class BatchesAPI:
         `limit` is 1 to 1,000; the service's default is 20. `after_id` gives the page after that
         batch (older ones), `before_id` the page before it; not both.
         """
+        _check_page(limit, before_id, after_id)
         request = self._page_request(limit, before_id, after_id)
         return self._operation(partial(operations.list_page, request=request))
 
@@ -170,7 +172,7 @@ class BatchesAPI:
         From the newest to the oldest; from `after_id` on to the oldest; or, with `before_id`,
         from there back to the newest. `limit` is the size of one page.
         """
-        self._page_request(limit, before_id, after_id)  # refuses here what cannot be sent
+        _check_page(limit, before_id, after_id)
         backwards = before_id is not None
 
         def page_request(cursor: str | None) -> Request:
@@ -291,32 +293,27 @@ class BatchesAPI:
     def _page_request(
         self, limit: int | None, before_id: str | None, after_id: str | None
     ) -> Request:
-        query: dict[str, str] = {}
-        if before_id is not None and after_id is not None:
-            raise InvalidRequest("before_id and after_id are two directions: hand in one of them")
-        if limit is not None:
-            if not 1 <= limit <= _MAX_LIMIT:
-                raise InvalidRequest(f"limit is 1 to {_MAX_LIMIT:,}, not {limit!r}")
-            query["limit"] = str(limit)
-        for name, cursor in (("before_id", before_id), ("after_id", after_id)):
-            if cursor is not None:
-                path_segment(name, cursor)
-                query[name] = cursor
+        fields = {"limit": limit, "before_id": before_id, "after_id": after_id}
+        query = {name: str(value) for name, value in fields.items() if value is not None}
         return self._request("GET", with_query("", query))
 
     def _results_request(self, results_url: str) -> Request:
         url = resolve(self.base_url, results_url)
+        # Not dispatched on: the service was seen to send results without a content-type.
+        accept = ("accept", "application/x-jsonl, application/json;q=0.9, */*;q=0.8")
         own = origin(url) == origin(self.base_url)
-        return Request(
-            method="GET",
-            url=url,
-            headers=(
-                *(self._credentials if own else ()),
-                # Not dispatched on: the service was seen to send it without a content-type.
-                ("accept", "application/x-jsonl, application/json;q=0.9, */*;q=0.8"),
-                *self._headers,
-            ),
-        )
+        headers = (*self._credentials, accept, *self._headers) if own else (accept, _USER_AGENT)
+        return Request(method="GET", url=url, headers=headers)
+
+
+def _check_page(limit: object, before_id: object, after_id: object) -> None:
+    if before_id is not None and after_id is not None:
+        raise InvalidRequest("before_id and after_id are two directions: hand in one of them")
+    if limit is not None and not (type(limit) is int and 1 <= limit <= _MAX_LIMIT):
+        raise InvalidRequest(f"limit is an int from 1 to {_MAX_LIMIT:,}, not {limit!r}")
+    for name, cursor in (("before_id", before_id), ("after_id", after_id)):
+        if cursor is not None:
+            path_segment(name, cursor)
 
 
 def _check_seconds(name: str, value: float, *, positive: bool = False) -> None:

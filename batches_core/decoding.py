@@ -49,34 +49,29 @@ def decode_body(body: bytes, type_: type[T], what: str) -> T:
         ) from None
 
 
-class _ErrorDetails(_Wire, frozen=True, kw_only=True):
-    error_code: Any = None
-
-
-class _Error(_Wire, frozen=True, kw_only=True):
-    type: str | None = None
-    message: str | None = None
-    details: _ErrorDetails | None = None
-
-
-class _ErrorBody(_Wire, frozen=True, kw_only=True):
-    error: _Error = _Error()
-    request_id: str | None = None
-
-
 def decode_error(body: bytes) -> tuple[str | None, str, str | None, str | None]:
     """Read an error body of any kind: its type, message, error_code and request_id.
 
     What is no API error has no type, and its text as the message.
     """
     try:
-        decoded = msgspec.json.decode(body, type=_ErrorBody)
+        decoded = msgspec.json.decode(body)
     except UNDECODABLE:
-        decoded = _ErrorBody()
-    error = decoded.error
-    code = error.details.error_code if error.details is not None else None
-    message = error.message or quote(body.decode(errors="replace")) or "no explanation given"
-    return error.type, message, code if isinstance(code, str) else None, decoded.request_id
+        decoded = None
+    error = _get(decoded, "error")
+    code = _get_str(_get(error, "details"), "error_code")
+    text = quote(body.decode(errors="replace")) or "no explanation given"
+    message = _get_str(error, "message") or text
+    return _get_str(error, "type"), message, code, _get_str(decoded, "request_id")
+
+
+def _get(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _get_str(value: Any, name: str) -> str | None:
+    found = _get(value, name)
+    return found if isinstance(found, str) else None
 
 
 # --- results, openly ---------------------------------------------------------------------
@@ -122,13 +117,28 @@ def _open_block(raw: msgspec.Raw) -> ContentBlock:
     type_ = _type_decoder.decode(raw).type
     if type_ in _KNOWN_BLOCKS:
         return cast("ContentBlock", _block_decoder.decode(raw))
-    return UnknownBlock(type=type_, fields=_fields_decoder.decode(raw))
+    return UnknownBlock(_fields_decoder.decode(raw))
 
 
 def _open_message(raw: msgspec.Raw) -> Message:
     opened = _message_decoder.decode(raw)
     fields = {name: getattr(opened, name) for name in _MessageFields.__struct_fields__}
     return Message(content=[_open_block(block) for block in opened.content], **fields)
+
+
+def _custom_type(info: Any, seen: set[int]) -> object:
+    """Find a class that msgspec would leave to a hook, in a type as `msgspec.inspect` tells it.
+
+    A decoder for one is built without complaint and then refuses every message.
+    """
+    if isinstance(info, msgspec.inspect.CustomType):
+        return info.cls
+    if id(info) in seen or not isinstance(info, (msgspec.Struct, tuple)):
+        return None
+    seen.add(id(info))
+    parts = info if isinstance(info, tuple) else msgspec.structs.astuple(info)
+    found = (_custom_type(part, seen) for part in parts)
+    return next((each for each in found if each is not None), None)
 
 
 def custom_id_of(line: bytes) -> str | None:
@@ -149,10 +159,14 @@ class ResultDecoder(Generic[M]):
     def __init__(self, message_type: type[M]) -> None:
         try:
             strict = msgspec.json.Decoder(ResultItem[message_type])  # type: ignore[valid-type]  # a runtime type by design
+            unknown = _custom_type(msgspec.inspect.type_info(message_type), set())
         except TypeError as error:
+            unknown = error
+        if unknown is not None:
             raise TypeError(
-                f"message_type {message_type!r} is no type that msgspec can decode: {error}"
-            ) from None
+                f"message_type {message_type!r} is no type that msgspec can decode ({unknown}); "
+                "declare a msgspec.Struct or a dataclass, or use dict or msgspec.Raw"
+            )
         self.decode_lines: Callable[[bytes], list[ResultItem[M]]] = strict.decode_lines
         self._decode = strict.decode
         self._opens_messages = message_type is Message
@@ -169,8 +183,7 @@ class ResultDecoder(Generic[M]):
             opened = _item_decoder.decode(line)
             type_ = _type_decoder.decode(opened.result).type
             if type_ not in _KNOWN_RESULTS:
-                fields = _fields_decoder.decode(opened.result)
-                unknown = UnknownResult(type=type_, fields=fields)
+                unknown = UnknownResult(_fields_decoder.decode(opened.result))
                 return ResultItem(custom_id=opened.custom_id, result=unknown)
             if type_ != SucceededResult.type or not self._opens_messages:
                 raise

@@ -122,13 +122,13 @@ class ResultsUnavailable(BatchesError):  # noqa: N818 - named for the state that
         self.batch = batch
         if batch.archived_at is not None:
             text = (
-                f"the results of batch {batch.id} were archived at "
+                f"the results of batch {quote(batch.id)} were archived at "
                 f"{batch.archived_at.isoformat()} and cannot be read any more; they are kept for "
                 "29 days after a batch is created"
             )
         else:
             text = (
-                f"batch {batch.id} has no results yet (processing_status "
+                f"batch {quote(batch.id)} has no results yet (processing_status "
                 f"{batch.processing_status!r}); use wait_for() first"
             )
         super().__init__(text)
@@ -160,8 +160,8 @@ class MalformedResult(RemoteProtocolError):  # noqa: N818 - handed out as a valu
         self.custom_id = custom_id
         whose = "" if custom_id is None else f" (custom_id {custom_id!r})"
         super().__init__(
-            f"line {line_number} of the results{whose} could not be read: {reason}; the other "
-            "lines are not affected, and `raw` holds this one's bytes"
+            f"line {line_number} of the results{whose} could not be read: {quote(reason)}; the "
+            "other lines are not affected, and `raw` holds this one's bytes"
         )
 
 
@@ -179,8 +179,8 @@ class IncompleteResults(RemoteProtocolError):  # noqa: N818 - named for the stat
         self.received = received
         self.expected = expected
         super().__init__(
-            f"the results of batch {batch_id} ended after {received} of {expected}; what came is "
-            "good: keep it, and read the results again later for the rest"
+            f"the results of batch {quote(batch_id)} ended after {received} of {expected}; what "
+            "came is good: keep it, and read the results again later for the rest"
         )
 
 
@@ -285,6 +285,10 @@ class RequestTooLargeError(APIStatusError):
 
     hint = "split the requests over several batches"
 
+    def _advice(self) -> str:
+        # What stands in front of the service says it without an error type.
+        return self.hint
+
 
 class RateLimitError(APIStatusError):
     """429 ``rate_limit_error``: too many HTTP requests, waiting requests, or too much spent."""
@@ -357,7 +361,7 @@ class TransportError(BatchesError):
     sent: bool
 
     def __init__(self, reason: str, *, sent: bool) -> None:
-        self.reason = reason
+        self.reason = quote(reason)
         self.sent = sent
         super().__init__(self._text())
 

@@ -21,6 +21,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Header values that no transport can send: control characters (a line break would start a new
 #: header) and what is not Latin-1. Spaces at the ends would be cut off on the way.
 _HEADER_VALUE = re.compile(r"[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa1-\xff])?")
+_SCHEME = re.compile(r"https?://", re.IGNORECASE)
+_AUTHORITY_END = re.compile(r"[/?#]")
+#: A host name or IPv4 address, or an IPv6 address in brackets, and a port.
+_AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _SECRET_HEADERS = frozenset({"x-api-key", "authorization"})
 
 
@@ -84,7 +88,10 @@ class Request:
 
     def __repr__(self) -> str:
         headers = [(n, "[hidden]" if n in _SECRET_HEADERS else v) for n, v in self.headers]
-        return f"Request({self.method} {self.url}, headers={headers}, body={self.body!r})"
+        # A query can be a credential too: a signed link to a file is.
+        path, query, _ = self.url.partition("?")
+        url = f"{path}{query and '?…'}"
+        return f"Request({self.method} {url}, headers={headers}, body={self.body!r})"
 
 
 def read_headers(headers: RawHeaders) -> dict[str, str]:
@@ -122,18 +129,24 @@ def origin(url: str) -> tuple[str, str, int]:
 def _fault_of_url(url: str) -> str | None:
     if not url.isascii() or not url.isprintable() or " " in url:
         return "it holds characters that a URL must have percent-encoded"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        return str(error)
-    if parts.scheme not in _DEFAULT_PORTS:
+    if not _SCHEME.match(url):
         return "it does not begin with https:// or http://"
-    if not parts.hostname or port == 0:
+    # What is wrong is not shown: it may be a password.
+    authority = _AUTHORITY_END.split(url, maxsplit=3)[2]
+    if not authority or authority.startswith(":"):
         return "it names no host"
-    if parts.username is not None or parts.password is not None:
+    if "@" in authority:
         return "it holds a user name or password"
+    if not _AUTHORITY.fullmatch(authority) or not _has_port(url):
+        return "its host or port is malformed"
     return None
+
+
+def _has_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def check_base_url(url: object) -> str:

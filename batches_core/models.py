@@ -202,11 +202,20 @@ class ContainerUploadBlock(_Tagged, tag="container_upload", frozen=True, kw_only
     file_id: str
 
 
-class UnknownBlock(_Wire, frozen=True, kw_only=True):
-    """A content block of a type that this version does not know; `fields` is all of it."""
+class _Unknown(dict[str, Any]):
+    """A variant that this version does not know: the whole object, and its `type`.
 
-    type: str
-    fields: dict[str, Any]
+    A dict, so that it is written back just as it came.
+    """
+
+    @property
+    def type(self) -> str:
+        """The wire's own word for what this is."""
+        return str(self["type"])
+
+
+class UnknownBlock(_Unknown):
+    """A content block of a type that this version does not know, as a dict with a `type`."""
 
 
 #: The blocks that are decoded as what they are.
@@ -343,11 +352,8 @@ class ExpiredResult(_Tagged, tag="expired", frozen=True, kw_only=True):
     type: ClassVar[Literal["expired"]] = "expired"
 
 
-class UnknownResult(_Wire, frozen=True, kw_only=True):
-    """A result of a type that this version does not know; `fields` is all of it."""
-
-    type: str
-    fields: dict[str, Any]
+class UnknownResult(_Unknown):
+    """A result of a type that this version does not know, as a dict with a `type`."""
 
 
 #: The results that are decoded as what they are.

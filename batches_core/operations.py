@@ -72,7 +72,9 @@ def _status_error(channel: Channel, head: Head) -> Script[APIStatusError]:
     body = bytes(read[:MAX_ERROR])
     type_, message, error_code, request_id = decode_error(body)
     if 300 <= head.status < 400:  # noqa: PLR2004 - HTTP's redirects
-        message = f"a redirect to {head.headers.get('location', 'nowhere')!r}, not followed"
+        # Without its query, which can be a credential.
+        location = head.headers.get("location", "nowhere").partition("?")[0]
+        message = f"a redirect to {location!r}, not followed"
     return APIStatusError.for_answer(
         head.status,
         type_,
@@ -241,7 +243,7 @@ def list_all(
         page = yield from list_page(channel, policy, page_request(cursor))
         yield PageReceived(page=page)
         cursor = page.first_id if backwards else page.last_id
-        if not page.has_more or not page.data or cursor is None:
+        if not page.has_more or not page.data or not cursor:
             return
         if cursor in seen:
             raise RemoteProtocolError(

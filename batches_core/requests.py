@@ -7,6 +7,7 @@ index of its request.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -61,7 +62,15 @@ class _Checked(msgspec.Struct):
 
 _request_decoder = msgspec.json.Decoder(_Checked)
 _params_decoder = msgspec.json.Decoder(_Params)
-_encoder = msgspec.json.Encoder()
+
+
+def _as_dict(value: object) -> dict[Any, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_as_dict)
 
 
 class _Faults:
@@ -108,6 +117,13 @@ def _encoded(request: RequestLike, index: int, faults: _Faults) -> bytes | None:
     match request:
         case bytes():
             encoded = request.strip()
+            if not encoded.isascii():
+                # What the checks below pass over unread must not spoil the whole body.
+                try:
+                    encoded.decode()
+                except UnicodeDecodeError as error:
+                    faults.add(f"is not JSON: {error}", index)
+                    return None
         case str():
             try:
                 encoded = request.strip().encode()
@@ -116,12 +132,14 @@ def _encoded(request: RequestLike, index: int, faults: _Faults) -> bytes | None:
                 return None
         case BatchRequest() | Mapping():
             try:
-                # A mapping that is no dict is unknown to the encoder, its items are not.
-                encoded = _encoder.encode(
-                    dict(request) if isinstance(request, Mapping) else request
-                )
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
+                encoded = _encoder.encode(request)
+            except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
                 faults.add(f"cannot be written as JSON: {error}", index)
+                return None
+            # The encoder writes null for a NaN or an infinity, which JSON has not.
+            params = request.params if isinstance(request, BatchRequest) else request
+            if b"null" in encoded and _holds_no_number(params):
+                faults.add("cannot be written as JSON: it holds a NaN or an infinity", index)
                 return None
         case _:
             faults.add(
@@ -131,6 +149,18 @@ def _encoded(request: RequestLike, index: int, faults: _Faults) -> bytes | None:
             )
             return None
     return encoded
+
+
+def _holds_no_number(value: object) -> bool:
+    match value:
+        case float():
+            return not math.isfinite(value)
+        case Mapping():
+            return any(map(_holds_no_number, value.values()))
+        case list() | tuple():
+            return any(map(_holds_no_number, value))
+        case _:
+            return False
 
 
 def _check(encoded: bytes, index: int, ids: dict[str, int], faults: _Faults) -> None:

@@ -56,8 +56,10 @@ class RetryPolicy:
     max_retry_after: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise InvalidRequest("RetryPolicy.attempts counts the first try: it is 1 or more")
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise InvalidRequest(
+                "RetryPolicy.attempts counts the first try: it is an int, 1 or more"
+            )
         for name in ("initial_delay", "max_delay", "max_retry_after"):
             seconds = getattr(self, name)
             if not 0 <= seconds < math.inf:
@@ -86,8 +88,10 @@ class RetryPolicy:
         asked = error.retry_after if isinstance(error, APIStatusError) else None
         if asked is not None:
             return min(asked, self.max_retry_after)
-        # The exponent is cut: past it every delay is the cap, and a float would overflow.
-        grown = self.initial_delay * self.multiplier ** min(retry - 1, 64)
+        try:
+            grown = self.initial_delay * self.multiplier ** (retry - 1)
+        except OverflowError:
+            grown = self.max_delay if self.initial_delay else 0.0
         return min(grown, self.max_delay) * jitter()
 
 

@@ -22,6 +22,15 @@ E = TypeVar("E")
 
 KEY = "sk-test-key-0123456789"
 BASE = "https://api.example.test"
+#: A request that the service would answer.
+REQUEST: dict[str, Any] = {
+    "custom_id": "a",
+    "params": {
+        "model": "claude-test",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "?"}],
+    },
+}
 
 
 def api(**settings: Any) -> BatchesAPI:

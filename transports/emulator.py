@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 
 import h11
@@ -47,6 +48,7 @@ class _Connection:
         self._body: list[bytes] = []
         self._body_size = 0
         self._refused = False
+        self._lingering = False
         #: What is still to be sent of the response; an iterator, so that a large one is made
         #: only as fast as the client takes it.
         self._chunks: Iterator[bytes] | None = None
@@ -68,6 +70,10 @@ class _Connection:
             return
         except OSError:
             self.close()
+            return
+        if self._lingering:
+            if not data:
+                self.close()
             return
         try:
             self._http.receive_data(data)
@@ -110,11 +116,10 @@ class _Connection:
 
     def _close_gently(self) -> None:
         # A close with unread bytes resets the connection, and a reset can overtake the response.
+        # So only this side is closed, and what the client still sends is read and dropped.
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
-            while self.sock.recv(_READ):
-                pass
-        self.close()
+        self._lingering = True
 
     def _advance(self) -> None:
         while self._chunks is None and not self._out:
@@ -135,10 +140,18 @@ class _Connection:
                 if self._body_size > self._emulator.max_body:
                     self._refuse_too_large()
             elif isinstance(event, h11.EndOfMessage):
-                self._respond(self._emulator.handle(self._read_request(), self._clock()))
+                self._respond(self._handle())
             else:
                 self.close()
                 return
+
+    def _handle(self) -> Response:
+        try:
+            return self._emulator.handle(self._read_request(), self._clock())
+        except Exception:  # noqa: BLE001 - a user's responder may raise anything
+            # One client's request must not end the service of the others; the fault is shown.
+            traceback.print_exc()
+            return self._emulator.failed(self._clock())
 
     def _read_request(self) -> Request:
         assert self._request is not None, "a message ends only after its head"  # noqa: S101

@@ -17,6 +17,7 @@ from typing import Any, Self, Unpack
 from batches_core import Body, InvalidRequest, RawHeaders, Request, TransportError
 
 from .async_client import AsyncBatchesClientBase
+from .content_encoding import ACCEPTED, decoder_for
 from .settings import OnEvent, Settings, make_api
 from .sync_client import BlockingBatchesClient
 
@@ -40,8 +41,8 @@ def _library(client: object | None, kind: str) -> ModuleType:
             if root in _LIBRARIES and base.__name__ == kind:
                 return importlib.import_module(root)
         raise InvalidRequest(
-            f"client must be a {kind} of httpx or httpx2, not {type(client).__module__}."
-            f"{type(client).__name__}"
+            f"client is to be the {kind} of httpx or httpx2, not {client.__class__.__module__}."
+            f"{client.__class__.__name__}"
         )
     for name in _LIBRARIES:
         try:
@@ -55,7 +56,7 @@ class _Carriage:
     """What the blocking and the async transport share: building requests, mapping errors."""
 
     def __init__(self, library: ModuleType, timeout: float) -> None:
-        self.errors = (library.TransportError, library.StreamError, library.DecodingError)
+        self.errors = (library.TransportError, library.StreamError)
         self._not_sent = (
             library.ConnectError,
             library.ConnectTimeout,
@@ -64,6 +65,7 @@ class _Carriage:
             library.UnsupportedProtocol,
             library.LocalProtocolError,
         )
+        self._timed_out = library.TimeoutException
         self._timeout = library.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
 
     def arguments(self, request: Request, content: object) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class _Carriage:
         return {
             "method": request.method,
             "url": request.url,
-            "headers": request.headers,
+            "headers": [*request.headers, ("accept-encoding", ACCEPTED)],
             "content": content,
             "timeout": self._timeout,
         }
@@ -79,7 +81,8 @@ class _Carriage:
     def lost(self, error: Exception, request: Request) -> TransportError:
         """Turn an error of the library into ours, which says what nobody else knows: `sent`."""
         host = request.origin[1]
-        what = str(error) or "no answer in time"
+        timed_out = isinstance(error, self._timed_out)
+        what = str(error) or ("no answer in time" if timed_out else "the connection broke")
         reason = f"{what} ({type(error).__name__}, {request.method} to {host})"
         return TransportError(reason, sent=not isinstance(error, self._not_sent))
 
@@ -89,16 +92,25 @@ class _Response:
         self.status: int = response.status_code
         self.headers: RawHeaders = response.headers.raw
         self._response = response
-        self._chunks: Iterator[bytes] = response.iter_bytes()
+        self._chunks: Iterator[bytes] = response.iter_raw()
+        self._decoder = decoder_for(self.headers)
+        self._pieces: Iterator[bytes] = iter(())
         self._carriage = carriage
         self._request = request
 
     def read(self) -> bytes:
-        try:
-            # A chunk can be empty, where a content-encoding has not completed a byte yet.
-            return next(filter(None, self._chunks), b"")
-        except self._carriage.errors as error:
-            raise self._carriage.lost(error, self._request) from None
+        while True:
+            # A chunk can give no piece, where it does not complete an encoded byte, or many.
+            for piece in self._pieces:
+                return piece
+            try:
+                chunk = next(self._chunks, None)
+            except self._carriage.errors as error:
+                raise self._carriage.lost(error, self._request) from None
+            if chunk is None:
+                self._decoder.finish()
+                return b""
+            self._pieces = self._decoder.feed(chunk)
 
     def close(self) -> None:
         self._response.close()
@@ -185,19 +197,25 @@ class _AsyncResponse:
         self.status: int = response.status_code
         self.headers: RawHeaders = response.headers.raw
         self._response = response
-        self._chunks = response.aiter_bytes()
+        self._chunks = response.aiter_raw()
+        self._decoder = decoder_for(self.headers)
+        self._pieces: Iterator[bytes] = iter(())
         self._carriage = carriage
         self._request = request
         self._anyio = anyio
 
     async def read(self) -> bytes:
-        try:
-            async for chunk in self._chunks:
-                if chunk:
-                    return bytes(chunk)
-        except self._carriage.errors as error:
-            raise self._carriage.lost(error, self._request) from None
-        return b""
+        while True:
+            for piece in self._pieces:
+                return piece
+            try:
+                chunk = await anext(self._chunks, None)
+            except self._carriage.errors as error:
+                raise self._carriage.lost(error, self._request) from None
+            if chunk is None:
+                self._decoder.finish()
+                return b""
+            self._pieces = self._decoder.feed(chunk)
 
     async def aclose(self) -> None:
         # Shielded, for this is what a cancelled task has to do as well; and bounded.

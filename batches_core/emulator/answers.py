@@ -48,6 +48,8 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 _LEAST_THINKING = 1024
 #: Tokens are counted as so many characters each: a rough but steady measure.
 _CHARACTERS_A_TOKEN = 4
+#: Where the blocks that are made up here, or usual elsewhere, keep what the model wrote.
+_WRITTEN = ("text", "thinking", "input")
 
 _WORDS = (  # noqa: SIM905 - prose reads better as prose
     "The answer depends on what is asked and on what is known already so we begin with the facts "
@@ -74,7 +76,11 @@ def succeeded(
 ) -> Result:
     """Build a succeeded result around a text or content blocks, for a responder of one's own."""
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    written = sum(len(str(block)) for block in blocks)
+    written = sum(len(str(block.get(name, ""))) for block in blocks for name in _WRITTEN)
+    output_tokens = -(-written // _CHARACTERS_A_TOKEN)
+    max_tokens = params.get("max_tokens")
+    if isinstance(max_tokens, int):
+        output_tokens = min(output_tokens, max_tokens)
     asked = len(str(params.get("messages", ""))) + len(str(params.get("system", "")))
     message = {
         "id": f"msg_01{digest(custom_id, 'message'):032x}"[:28],
@@ -89,7 +95,7 @@ def succeeded(
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
-            "output_tokens": written // _CHARACTERS_A_TOKEN + 1,
+            "output_tokens": output_tokens,
             "service_tier": "batch",
         },
     }
@@ -154,7 +160,7 @@ def _check_messages(params: dict[str, Any], _: str) -> str | None:
 def _fault_of_message(index: int, message: Any) -> str | None:
     if not isinstance(message, dict):
         return f"messages.{index}: Input should be an object"
-    if message.get("role") not in {"user", "assistant"}:
+    if message.get("role") not in ("user", "assistant"):
         return f"messages.{index}.role: Input should be 'user' or 'assistant'"
     content = message.get("content")
     if not isinstance(content, (str, list)):
@@ -196,11 +202,11 @@ def answer(custom_id: str, params: dict[str, Any]) -> Result:
     """
     choice = _object(params.get("tool_choice"))
     blocks: list[dict[str, Any]] = []
-    if _object(params.get("thinking")).get("type") in {"enabled", "adaptive"}:
+    if _object(params.get("thinking")).get("type") in ("enabled", "adaptive"):
         signature = f"{digest(custom_id, 'signature'):x}"
         thought = f"What is asked in {custom_id}? {_prose(custom_id + ' thought', 12)}"
         blocks.append({"type": "thinking", "thinking": thought, "signature": signature})
-    if choice.get("type") in {"any", "tool"}:
+    if choice.get("type") in ("any", "tool"):
         tools = params.get("tools")
         first = _object(tools[0] if isinstance(tools, list) and tools else None)
         name = choice.get("name") or first.get("name") or "tool"

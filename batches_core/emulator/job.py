@@ -6,6 +6,7 @@ between two looks at it: its state is worked out from the time of the look.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -57,7 +58,7 @@ class Job:
         self._responder = responder
         self._ends_at = min(self.expires_at, self._last_finish(len(requests)))
         self._lines: list[bytes] | None = None
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
 
     # --- time ----------------------------------------------------------------------------
 
@@ -71,9 +72,8 @@ class Job:
         return self._started(index) + share * self._pace.seconds_per_request
 
     def _last_finish(self, count: int) -> float:
-        return max(
-            self._finished(index) for index in range(max(0, count - self._pace.parallel), count)
-        )
+        last_round = range(max(0, count - self._pace.parallel), count)
+        return max((self._finished(index) for index in last_round), default=self.created_at)
 
     def ended(self, now: float) -> bool:
         """Whether processing is over."""
@@ -88,7 +88,7 @@ class Job:
         if self.canceled_at is None:
             self.canceled_at = now
             begun = sum(self._started(index) <= now for index in range(len(self._requests)))
-            self._ends_at = min(self._ends_at, self._last_finish(begun))
+            self._ends_at = min(self._ends_at, max(now, self._last_finish(begun)))
 
     # --- what a client sees --------------------------------------------------------------
 
@@ -128,14 +128,16 @@ class Job:
     def _work_off(self) -> list[bytes]:
         if self._lines is None:
             order = sorted(range(len(self._requests)), key=lambda i: digest(self.id, str(i), "at"))
-            self._lines = []
+            lines = []
+            counts: Counter[str] = Counter()
             for index in order:
                 custom_id, _ = self._requests[index]
                 result = self._result(index)
-                kind = result["type"]
-                self._counts[kind] = self._counts.get(kind, 0) + 1
+                counts[result["type"]] += 1
                 line = msgspec.json.encode({"custom_id": custom_id, "result": result})
-                self._lines.append(line + b"\n")
+                lines.append(line + b"\n")
+            # Kept only now: a responder may have failed before, and is asked again then.
+            self._counts, self._lines = counts, lines
             self._requests = []
         return self._lines
 

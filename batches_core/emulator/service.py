@@ -23,12 +23,14 @@ from .answers import Responder, answer, digest
 from .job import Job, Pace
 
 _VERSIONS = frozenset({"2023-01-01", "2023-06-01", "2026-10-21"})
+_LIMIT = re.compile(r"[0-9]{1,4}")
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]*")
 _CUSTOM_ID_LENGTH = 64
 _DEFAULT_LIMIT = 20
 _MAX_LIMIT = 1000
 #: Results are sent in pieces of this many bytes, which have nothing to do with where lines end.
 _PIECE = 16 * 1024
+_SERVER_ERRORS = 500
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -65,6 +67,9 @@ class Emulator:
     default any. All is in memory; not thread-safe.
 
     `handle` is given the time as seconds since the epoch.
+
+    Raises:
+        ValueError: a figure is not more than 0.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class Emulator:
         responder: Responder = answer,
         api_keys: Collection[str] | None = None,
     ) -> None:
+        if not (parallel > 0 and seconds_per_request > 0 and speed > 0):
+            raise ValueError("parallel, seconds_per_request and speed are more than 0")
         self._pace = Pace(parallel=parallel, seconds_per_request=seconds_per_request / speed)
         self._responder = responder
         self._api_keys = api_keys
@@ -100,8 +107,15 @@ class Emulator:
 
     def too_large(self, now: float) -> Response:
         """Answer a request whose body is over `max_body`."""
-        message = f"Request exceeds the maximum size of {MAX_BYTES} bytes"
-        return self._refusal(_Refused(413, "request_too_large", message), now)
+        return self._refusal(self._too_large(), now)
+
+    def _too_large(self) -> _Refused:
+        message = f"Request exceeds the maximum size of {self.max_body} bytes"
+        return _Refused(413, "request_too_large", message)
+
+    def failed(self, now: float) -> Response:
+        """Answer a request over which `handle` failed, as where a responder raised."""
+        return self._refusal(_Refused(500, "api_error", "Internal server error"), now)
 
     # --- routes --------------------------------------------------------------------------
 
@@ -113,7 +127,10 @@ class Emulator:
             raise _bad_request("anthropic-version: header is required")
         if version not in _VERSIONS:
             raise _bad_request(f'anthropic-version: "{version}" is not a valid version')
-        url = urlsplit(request.url)
+        try:
+            url = urlsplit(request.url)
+        except ValueError as error:
+            raise _bad_request(f"The URL cannot be read: {error}") from None
         match [unquote(part) for part in url.path.split("/")]:
             case ["", "v1", "messages", "batches"]:
                 handlers: dict[str, Callable[[], Any]] = {
@@ -160,7 +177,7 @@ class Emulator:
     def _create(self, request: Request, version: str, now: float) -> dict[str, Any]:
         body = b"" if request.body is None else b"".join(request.body)
         if len(body) > self.max_body:
-            raise _Refused(413, "request_too_large", "Request exceeds the maximum size")
+            raise self._too_large()
         requests = _read_requests(body)
         self._created += 1
         job = Job(
@@ -177,8 +194,7 @@ class Emulator:
     def _list(self, request: Request, now: float) -> dict[str, Any]:
         query = {k: v[-1] for k, v in parse_qs(urlsplit(request.url).query).items()}
         limit = query.get("limit", str(_DEFAULT_LIMIT))
-        # isdecimal() is true of other scripts' digits as well, and so is int().
-        if not limit.isdecimal() or not 1 <= int(limit) <= _MAX_LIMIT:
+        if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= _MAX_LIMIT:
             raise _bad_request(f"limit: Input should be an integer from 1 to {_MAX_LIMIT}")
         newest_first = list(reversed(self._jobs.values()))
         places = {job.id: place for place, job in enumerate(newest_first)}
@@ -250,7 +266,9 @@ class Emulator:
         error = {"message": str(refused), "type": refused.type}
         request_id = "req_01" + _base62(digest("request", str(self._handled + 1)), 22)
         body = {"error": error, "request_id": request_id, "type": "error"}
-        return self._json(refused.status, body, now, (("x-should-retry", "false"),))
+        # The live service says so of its refusals; of its own faults it was not seen to.
+        word = (("x-should-retry", "false"),) if refused.status < _SERVER_ERRORS else ()
+        return self._json(refused.status, body, now, word)
 
 
 def _base62(number: int, length: int) -> str:
@@ -279,13 +297,14 @@ def _read_requests(body: bytes) -> list[tuple[str, msgspec.Raw]]:
     """
     try:
         fields = _object(body)
-        wanted = msgspec.json.decode(fields.get("requests", b"null"), type=list[msgspec.Raw] | None)
-    except msgspec.ValidationError:
-        raise _bad_request("requests: Input should be a valid list") from None
     except UNDECODABLE as error:
-        raise _bad_request(f"The request body is not valid JSON: {error}") from None
-    if wanted is None:
+        raise _bad_request(f"The request body is not a valid JSON object: {error}") from None
+    if "requests" not in fields:
         raise _bad_request("requests: Field required")
+    try:
+        wanted = msgspec.json.decode(fields["requests"], type=list[msgspec.Raw])
+    except UNDECODABLE:
+        raise _bad_request("requests: Input should be a valid list") from None
     if not wanted:
         raise _bad_request("requests: List should have at least 1 item after validation, not 0")
     if len(wanted) > MAX_REQUESTS:
@@ -326,7 +345,8 @@ def _read_request(raw: msgspec.Raw) -> tuple[str, msgspec.Raw]:
             raise _Fault(f".{name}: Extra inputs are not permitted")
     custom_id = _read_custom_id(fields["custom_id"])
     try:
-        _object(fields["params"])
+        # All of it, so that nothing is left to go wrong when it is decoded again at the end.
+        msgspec.json.decode(fields["params"], type=dict[str, Any])
     except UNDECODABLE:
         raise _Fault(".params: Input should be an object") from None
     return custom_id, fields["params"]

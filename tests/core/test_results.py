@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batches_core import (
     APIStatusError,
     BatchesError,
+    Done,
     IncompleteResults,
     MalformedResult,
     MessageBatch,
@@ -157,7 +161,7 @@ def test_an_unknown_result_type_is_no_success_and_no_error() -> None:
     (item,) = book.expect(ResultsReceived).items
     assert not isinstance(item, MalformedResult)
     assert isinstance(item.result, UnknownResult)
-    assert (item.result.type, item.result.fields["until"]) == ("postponed", "2027")
+    assert (item.result.type, item.result["until"]) == ("postponed", "2027")
 
 
 class Short(msgspec.Struct):
@@ -211,6 +215,60 @@ def test_the_line_limit_is_the_apis() -> None:
     assert good.custom_id == "a"
     assert isinstance(bad, MalformedResult)
     assert "max_line" in bad.reason
+
+
+# --- however it is cut ---------------------------------------------------------------------
+
+
+def events_and_error(chunks: list[bytes], end: str, max_line: int) -> tuple[list[Any], str]:
+    """All items in order, and the error that ended the stream."""
+    book = start(3, settings={"max_line": max_line}, resume=False)
+    book.head()
+    items: list[Any] = []
+    inputs = [*chunks, None]
+    while True:
+        try:
+            event = book.next()
+        except BatchesError as error:
+            return items, f"{type(error).__name__}: {error}"
+        if isinstance(event, Done):
+            return items, "done"
+        if isinstance(event, ResultsReceived):
+            items += [
+                (item.line_number, item.raw, item.reason, item.custom_id)
+                if isinstance(item, MalformedResult)
+                else item
+                for item in event.items
+            ]
+            continue
+        assert event is Need.DATA
+        if (chunk := inputs.pop(0)) is not None:
+            book.data(chunk)
+        elif end == "eof":
+            book.eof()
+        else:
+            book.lose("reset")
+
+
+@given(
+    body=st.lists(
+        st.sampled_from(
+            [A, B, C, A[:-1], B[:30], b"\r\n", b"\n", b"bad\n", b'{"custom_id":"q"}\n', b"\xff\n"]
+        )
+        | st.binary(max_size=5),
+        max_size=7,
+    ).map(b"".join),
+    cuts=st.lists(st.integers(1, 1500), max_size=10),
+    end=st.sampled_from(["eof", "lost"]),
+    max_line=st.sampled_from([40, 64 << 20]),
+)
+def test_any_body_cut_anywhere_gives_the_same_events_and_the_same_error(
+    body: bytes, cuts: list[int], end: str, max_line: int
+) -> None:
+    borders = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
+    chunks = [body[i:j] for i, j in itertools.pairwise(borders)]
+    whole = events_and_error([body] if body else [], end, max_line)
+    assert events_and_error(chunks, end, max_line) == whole
 
 
 # --- a stream that breaks ----------------------------------------------------------------

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A failing example is printed with its seed; a run of another seed is `--hypothesis-seed=N`.
+settings.register_profile(
+    "tests", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
+
+
+def _sockets() -> set[str]:
+    found = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(fd)  # noqa: PTH115 - a socket's link is no path
+        except OSError:
+            continue
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+@pytest.fixture
+def nothing_left_behind() -> Iterator[None]:
+    """Fail where a test leaves a socket or a thread, be it only to the garbage collector."""
+    sockets, threads = _sockets(), set(threading.enumerate())
+    yield
+    assert _sockets() <= sockets, "a socket was left open"
+    assert set(threading.enumerate()) <= threads, "a thread was left running"

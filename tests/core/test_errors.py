@@ -1,0 +1,305 @@
+"""The error tree: which class, which words, and that every error survives a pickle."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from batches_core import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    BatchesError,
+    BillingError,
+    ConflictError,
+    Fault,
+    IncompleteResults,
+    InternalServerError,
+    InvalidRequest,
+    LocalProtocolError,
+    MalformedResult,
+    MessageBatch,
+    NotFoundError,
+    OutcomeUnknown,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitError,
+    RemoteProtocolError,
+    RequestTooLargeError,
+    ResultsUnavailable,
+    ServerTimeoutError,
+    TransportError,
+    WaitTimeout,
+)
+from batches_core.errors import SPEND_LIMIT_REACHED, quote
+from tests.playbook import batch_json
+
+NASTY = "a\nb\r\nc\u2028d\x0be\x85f"
+
+
+def batch(status: str = "in_progress", **changes: Any) -> MessageBatch:
+    return msgspec.convert(batch_json(status=status, **changes), MessageBatch)
+
+
+DOCUMENTED = [
+    (400, "invalid_request_error", BadRequestError),
+    (401, "authentication_error", AuthenticationError),
+    (402, "billing_error", BillingError),
+    (403, "permission_error", PermissionDeniedError),
+    (404, "not_found_error", NotFoundError),
+    (409, "conflict_error", ConflictError),
+    (413, "request_too_large", RequestTooLargeError),
+    (429, "rate_limit_error", RateLimitError),
+    (500, "api_error", InternalServerError),
+    (504, "timeout_error", ServerTimeoutError),
+    (529, "overloaded_error", OverloadedError),
+]
+
+EXAMPLES: list[BatchesError] = [
+    BatchesError("plain"),
+    LocalProtocolError("a bug"),
+    RemoteProtocolError("no JSON"),
+    InvalidRequest("one", Fault(message="two", index=1, field="custom_id"), omitted=3),
+    ResultsUnavailable(batch()),
+    ResultsUnavailable(batch("ended", archived_at="2026-06-01T00:00:00Z")),
+    MalformedResult(line_number=3, raw=b"{", reason="it is cut off", custom_id="a"),
+    MalformedResult(line_number=3, raw=b"{", reason="it is cut off"),
+    IncompleteResults(batch_id="msgbatch_1", received=1, expected=2),
+    TransportError("connection reset", sent=True),
+    TransportError("no route", sent=False),
+    OutcomeUnknown("connection reset", requests=7),
+    WaitTimeout("msgbatch_1", timeout=1.5, batch=batch()),
+    WaitTimeout("msgbatch_1", timeout=1.5, batch=None),
+    *(
+        kind(
+            status=status,
+            type=type_,
+            message="no",
+            error_code="a_code",
+            request_id="req_1",
+            body=b"{}",
+            retry_after=2.5,
+            should_retry=False,
+        )
+        for status, type_, kind in [*DOCUMENTED, (418, "teapot_error", APIStatusError)]
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "type_", "kind"), DOCUMENTED)
+class TestWhichClass:
+    def test_a_documented_type_has_its_subclass_whatever_the_status(
+        self, status: int, type_: str, kind: type[APIStatusError]
+    ) -> None:
+        for answered in (status, 418, 400):
+            error = APIStatusError.for_answer(answered, type_, message="no")
+            assert type(error) is kind
+            assert (error.status, error.type) == (answered, type_)
+
+    def test_a_status_decides_where_the_type_does_not(
+        self, status: int, type_: str, kind: type[APIStatusError]
+    ) -> None:
+        del type_
+        for unknown in (None, "", "brand_new_error"):
+            error = APIStatusError.for_answer(status, unknown, message="no")
+            assert type(error) is kind
+            assert error.type == unknown
+
+    def test_the_message_names_status_type_text_and_request_id_then_the_advice(
+        self, status: int, type_: str, kind: type[APIStatusError]
+    ) -> None:
+        error = kind(status=status, type=type_, message="that is so.", request_id="req_1")
+        assert str(error) == f"{status} {type_}: that is so. (request_id req_1); {kind.hint}"
+
+
+@pytest.mark.parametrize("status", [300, 405, 418, 501, 503])
+def test_an_undocumented_status_without_a_documented_type_is_the_base_class(status: int) -> None:
+    error = APIStatusError.for_answer(status, "brand_new_error", message="no")
+    assert type(error) is APIStatusError
+    assert error.type == "brand_new_error"
+    assert str(error).startswith(f"{status} brand_new_error: no; ")
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (404, "check base_url and any proxy in between"),
+        (499, "check base_url and any proxy in between"),
+        (500, "try again later"),
+        (502, "try again later"),
+    ],
+)
+def test_an_answer_that_is_not_the_apis_blames_what_stands_between(
+    status: int, advice: str
+) -> None:
+    error = APIStatusError.for_answer(status, None, message="<html>\n<h1>No</h1>\n</html>")
+    assert str(error).startswith(f"{status}: <html> <h1>No</h1> </html>; ")
+    assert str(error).endswith(advice)
+
+
+def test_a_spend_limit_has_an_advice_of_its_own() -> None:
+    error = RateLimitError(
+        status=429, type="rate_limit_error", message="no", error_code=SPEND_LIMIT_REACHED
+    )
+    assert str(error).endswith("the spend limit is reached: raise it, or wait until next month")
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=repr)
+class TestEveryError:
+    def test_survives_a_pickle_and_a_copy_with_all_its_attributes(
+        self, error: BatchesError
+    ) -> None:
+        for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 - our own
+            assert type(twin) is type(error)
+            assert str(twin) == str(error)
+            assert twin.args == error.args
+            assert twin.__dict__ == error.__dict__
+
+    def test_is_a_batches_error_with_a_message(self, error: BatchesError) -> None:
+        assert isinstance(error, BatchesError)
+        assert str(error)
+
+
+def test_a_note_survives_a_pickle() -> None:
+    error = TransportError("connection reset", sent=True)
+    error.add_note("while reading")
+    assert pickle.loads(pickle.dumps(error)).__notes__ == ["while reading"]  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        (WaitTimeout, TimeoutError),
+        (InvalidRequest, ValueError),
+        (MalformedResult, RemoteProtocolError),
+        (IncompleteResults, RemoteProtocolError),
+        (OutcomeUnknown, TransportError),
+    ],
+)
+def test_errors_can_be_caught_as_what_they_also_are(
+    kind: type[BatchesError], base: type[Exception]
+) -> None:
+    assert issubclass(kind, base)
+    assert issubclass(kind, BatchesError)
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "advice"),
+    [
+        (ResultsUnavailable(batch()), "no results yet (processing_status 'in_progress')", "wait"),
+        (
+            ResultsUnavailable(batch("ended", archived_at="2026-06-01T00:00:00Z")),
+            "were archived at 2026-06-01T00:00:00+00:00",
+            "29 days after a batch is created",
+        ),
+        (
+            MalformedResult(line_number=3, raw=b"{", reason="it is cut off", custom_id="a"),
+            "line 3 of the results (custom_id 'a') could not be read: it is cut off",
+            "`raw` holds this one's bytes",
+        ),
+        (
+            MalformedResult(line_number=3, raw=b"{", reason="it is cut off"),
+            "line 3 of the results could not be read",
+            "`raw` holds this one's bytes",
+        ),
+        (IncompleteResults(batch_id="b", received=1, expected=2), "after 1 of 2", "read"),
+        (TransportError("reset", sent=True), "reset; ", "check the network and try again"),
+        (TransportError("no route", sent=False), "no route; nothing was sent", "check base_url"),
+        (OutcomeUnknown("reset", requests=7), "7 requests was created (reset)", "list()"),
+        (WaitTimeout("b", timeout=90, batch=None), "never seen after 90 s", "wait_for() again"),
+        (WaitTimeout("b", timeout=0.5, batch=batch()), "still 'in_progress' after 0.5", "again"),
+    ],
+)
+def test_a_message_says_what_happened_and_then_what_to_do(
+    error: BatchesError, said: str, advice: str
+) -> None:
+    assert said in str(error)
+    assert advice in str(error).partition(said)[2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (Fault(message="is wrong"), "is wrong"),
+        (Fault(message="is wrong", index=0), "requests.0: is wrong"),
+        (Fault(message="is wrong", field="limit"), "limit: is wrong"),
+        (Fault(message="is wrong", index=2, field="params.stream"), "requests.2.params.stream: is"),
+    ],
+)
+def test_a_fault_names_its_place_as_the_service_does(fault: Fault, text: str) -> None:
+    assert str(fault).startswith(text)
+
+
+class TestInvalidRequest:
+    def test_of_one_fault_is_that_fault(self) -> None:
+        error = InvalidRequest("limit is 1 to 1,000")
+        assert str(error) == "limit is 1 to 1,000"
+        assert error.faults == (Fault(message="limit is 1 to 1,000"),)
+        assert error.omitted == 0
+
+    def test_of_several_counts_them_and_puts_each_on_a_line(self) -> None:
+        assert str(InvalidRequest("a", "b")).splitlines() == [
+            "2 faults; nothing was sent",
+            "  a",
+            "  b",
+        ]
+
+    @pytest.mark.parametrize(
+        ("kept", "omitted", "more"), [(10, 0, 0), (11, 0, 1), (10, 5, 5), (12, 5, 7), (1, 1, 1)]
+    )
+    def test_spells_out_ten_and_counts_the_rest(self, kept: int, omitted: int, more: int) -> None:
+        error = InvalidRequest(*(f"fault {n}" for n in range(kept)), omitted=omitted)
+        first, *spelled = str(error).splitlines()
+        assert first == f"{kept + omitted} faults; nothing was sent"
+        rest = [f"  … and {more} more"] if more else []
+        assert spelled == [f"  fault {n}" for n in range(min(kept, 10))] + rest
+        assert (len(error.faults), error.omitted) == (kept, omitted)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", ""),
+        (" a  b\t\r\n c ", "a b c"),
+        ("nul\0 esc\x1b[2J", "nul\N{REPLACEMENT CHARACTER} esc\N{REPLACEMENT CHARACTER}[2J"),
+        ("\u202eright to left", "\N{REPLACEMENT CHARACTER}right to left"),
+        ("x" * 300, "x" * 300),
+        ("x" * 301, "x" * 300 + "…"),
+    ],
+)
+def test_a_quoted_text_is_one_short_printable_line(text: str, line: str) -> None:
+    assert quote(text) == line
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: APIStatusError(status=500, type=NASTY, message=NASTY, request_id=NASTY),
+        lambda: APIStatusError.for_answer(502, None, message=NASTY),
+        lambda: MalformedResult(line_number=1, raw=b"", reason="no", custom_id=NASTY),
+        lambda: MalformedResult(line_number=1, raw=b"", reason=f"unknown field `{NASTY}`"),
+        lambda: ResultsUnavailable(batch(NASTY)),
+        lambda: ResultsUnavailable(batch(id_=NASTY)),
+        lambda: IncompleteResults(batch_id=NASTY, received=1, expected=2),
+        lambda: OutcomeUnknown(f"the answer was 500: {NASTY}", requests=1),
+        lambda: WaitTimeout("b", timeout=1, batch=batch(NASTY)),
+    ],
+    ids=[
+        "status error",
+        "HTML",
+        "custom_id",
+        "reason of a bad line",
+        "processing_status",
+        "id of an unready batch",
+        "id of an incomplete batch",
+        "answer to a create",
+        "status at a timeout",
+    ],
+)
+def test_a_peers_text_breaks_no_message_into_lines(build: Callable[[], BatchesError]) -> None:
+    assert len(str(build()).splitlines()) == 1

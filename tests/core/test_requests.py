@@ -1,0 +1,369 @@
+"""From a user's requests to a body: what is sent, and every reason why it is not."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import math
+import types
+from collections import UserDict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batches_core import BatchRequest, Fault, InvalidRequest, RequestLike, requests
+from batches_core.requests import prepare
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
+
+def one(custom_id: Any = "a", **params: Any) -> dict[str, Any]:
+    return {"custom_id": custom_id, "params": params}
+
+
+def body_of(*handed_in: RequestLike) -> bytes:
+    body, count = prepare(handed_in)
+    assert count == sum(1 for request in handed_in if request not in (b"\n", "\n"))
+    return b"".join(body)
+
+
+def refused(handed_in: Iterable[Any]) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        prepare(handed_in)
+    return caught.value
+
+
+def places(error: InvalidRequest) -> list[tuple[int | None, str | None]]:
+    return [(fault.index, fault.field) for fault in error.faults]
+
+
+def nested(depth: int) -> list[Any]:
+    return functools.reduce(lambda inner, _: [inner], range(depth), [])
+
+
+class TestForms:
+    @pytest.mark.parametrize(
+        ("request_", "sent"),
+        [
+            (one("a", x=1), b'{"custom_id":"a","params":{"x":1}}'),
+            (UserDict(one("a", x=1)), b'{"custom_id":"a","params":{"x":1}}'),
+            (
+                BatchRequest(custom_id="a", params={"x": 1}),
+                b'{"custom_id":"a","params":{"x":1}}',
+            ),
+            (
+                b' {"params": {"x" : 1.0},\t"custom_id":"a", "more": [] }\r\n',
+                b'{"params": {"x" : 1.0},\t"custom_id":"a", "more": [] }',
+            ),
+            (
+                '{"custom_id": "a", "params": {"x": "\u00e9"}}\n',
+                '{"custom_id": "a", "params": {"x": "\u00e9"}}'.encode(),
+            ),
+        ],
+    )
+    def test_a_request_is_sent_as_it_was_handed_in(
+        self, request_: RequestLike, sent: bytes
+    ) -> None:
+        assert body_of(request_) == b'{"requests":[' + sent + b"]}"
+
+    def test_forms_can_be_mixed_and_keep_their_order(self) -> None:
+        mixed: list[RequestLike] = [
+            one("a"),
+            BatchRequest(custom_id="b", params={}),
+            b'{"custom_id":"c","params":{}}',
+            '{"custom_id":"d","params":{}}',
+        ]
+        sent = json.loads(body_of(*mixed))
+        assert [request["custom_id"] for request in sent["requests"]] == list("abcd")
+
+    def test_an_open_file_will_do(self) -> None:
+        lines = "".join(json.dumps(one(name)) + "\n" for name in "abc")
+        for file in (io.StringIO(lines), io.BytesIO(lines.encode())):
+            body, count = prepare(file)
+            assert count == 3
+            assert b"".join(body) == b'{"requests":[%s]}' % b",".join(lines.encode().splitlines())
+
+    def test_blank_lines_are_passed_over_but_counted_in_the_index(self) -> None:
+        body, count = prepare([b"\n", json.dumps(one("a")), " \t", b"", json.dumps(one("b"))])
+        assert count == 2
+        assert len(json.loads(b"".join(body))["requests"]) == 2
+        assert places(refused([b"\n", "", json.dumps(one("a b"))])) == [(2, "custom_id")]
+
+    def test_an_iterator_is_read_once(self) -> None:
+        read: list[str] = []
+
+        def generate() -> Iterator[dict[str, Any]]:
+            for name in "abc":
+                read.append(name)
+                yield one(name)
+
+        _, count = prepare(generate())
+        assert (count, read) == (3, list("abc"))
+
+    def test_what_the_users_iterator_raises_is_passed_on(self) -> None:
+        def broken() -> Iterator[dict[str, Any]]:
+            yield one()
+            raise KeyError("lost")
+
+        with pytest.raises(KeyError, match="lost"):
+            prepare(broken())
+
+    @pytest.mark.parametrize(
+        "handed_in", [one(), BatchRequest(custom_id="a", params={}), "{}", b"{}", None, 5, object()]
+    )
+    def test_one_request_or_nothing_instead_of_a_list_is_refused_with_advice(
+        self, handed_in: Any
+    ) -> None:
+        error = refused(handed_in)
+        kind = type(handed_in).__name__
+        assert f"must be a list or another iterable of requests, not one {kind};" in str(error)
+        assert "open(path, 'rb')" in str(error)
+
+    @pytest.mark.parametrize("handed_in", [[], [b"\n", ""], iter(())])
+    def test_no_requests_are_refused(self, handed_in: Iterable[RequestLike]) -> None:
+        assert str(refused(handed_in)) == "there are no requests: a batch has at least one"
+
+
+class TestBody:
+    def test_is_measured_and_can_be_sent_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for size in (1, 40, 100, 10_000):
+            monkeypatch.setattr(requests, "_PIECE", size)
+            body, _ = prepare(one(f"id-{n}", text="é" * n) for n in range(20))
+            first, second = b"".join(body), b"".join(body)
+            assert first == second
+            assert body.content_length == len(first)
+            sent = json.loads(first)["requests"]
+            assert sent == [one(f"id-{n}", text="é" * n) for n in range(20)]
+
+    def test_is_cut_into_pieces_that_are_neither_tiny_nor_the_whole(self) -> None:
+        body, _ = prepare(one(f"id-{n}", text="x" * 1000) for n in range(1000))
+        sizes = [len(piece) for piece in body.pieces]
+        assert len(sizes) > 2
+        assert all(256 * 1024 <= size < 258 * 1024 for size in sizes[:-1])
+
+    @given(
+        st.lists(
+            st.dictionaries(
+                st.text(max_size=5).map("k".__add__),
+                st.recursive(
+                    st.none()
+                    | st.booleans()
+                    | st.integers()
+                    | st.floats(allow_nan=False, allow_infinity=False)
+                    | st.text(),
+                    lambda inner: (
+                        st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+                    ),
+                    max_leaves=6,
+                ),
+                max_size=3,
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def test_is_the_json_of_what_was_handed_in(self, params: list[dict[str, Any]]) -> None:
+        wanted = [one(f"id-{n}", **each) for n, each in enumerate(params)]
+        forms: list[list[Any]] = [
+            wanted,
+            [BatchRequest(**request) for request in wanted],
+            [json.dumps(request) for request in wanted],
+            [msgspec.json.encode(request) for request in wanted],
+        ]
+        for handed_in in forms:
+            assert json.loads(body_of(*handed_in)) == {"requests": wanted}
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"stream": False},
+            {"stream": None},
+            {"speed": None},
+            {"max_tokens": None},
+            {"max_tokens": 1},
+            {"max_tokens": False},
+            {"brand_new": {"stream": True}},
+            {},
+        ],
+    )
+    def test_takes_params_that_ask_for_nothing_impossible(self, params: dict[str, Any]) -> None:
+        assert json.loads(body_of(one("a", **params))) == {"requests": [one("a", **params)]}
+
+    @pytest.mark.parametrize("custom_id", [*ALPHABET, ALPHABET, "0", "a" * 64])
+    def test_takes_every_legal_custom_id(self, custom_id: str) -> None:
+        assert len(custom_id) in {1, 64}
+        body_of(one(custom_id))
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("request_", "field", "text"),
+        [
+            ({"params": {}}, "custom_id", "is missing"),
+            ({"custom_id": None, "params": {}}, "custom_id", "is missing"),
+            (one(5), "custom_id", "must be a str, not int"),
+            (one(""), "custom_id", "it has 0 characters"),
+            (one("a b"), "custom_id", "'a b' is not 1 to 64"),
+            (one("a\n"), "custom_id", r"'a\n' is not 1 to 64"),
+            (one("é"), "custom_id", "is not 1 to 64"),
+            (one("a" * 65), "custom_id", "it has 65 characters"),
+            (one("a" * 9999), "custom_id", "a…' is not 1 to 64 letters"),
+            ({"custom_id": "a"}, "params", "is missing"),
+            ({"custom_id": "a", "params": None}, "params", "must be a JSON object"),
+            ({"custom_id": "a", "params": []}, "params", "must be a JSON object"),
+            ({"custom_id": "a", "params": "{}"}, "params", "must be a JSON object"),
+            (one("a", stream=True), "params.stream", "cannot stream"),
+            (one("a", stream="yes"), "params.stream", "cannot stream"),
+            (one("a", speed="fast"), "params.speed", "has one speed"),
+            (one("a", max_tokens=0), "params.max_tokens", "max_tokens=0"),
+            (one("a", max_tokens=0.0), "params.max_tokens", "max_tokens=0"),
+            (b'{"custom_id":"a"}', "params", "is missing"),
+            ('{"params":{"stream":true},"custom_id":"a"}', "params.stream", "cannot stream"),
+            (b"[]", None, "must be a JSON object with custom_id and params"),
+            ("null", None, "must be a JSON object with custom_id and params"),
+            (b'{"custom_id":"a","params":{}', None, "is not JSON"),
+            (b'{"custom_id":"a","params":{}} {}', None, "is not JSON"),
+            (b'{"custom_id":"a","params":{"x":NaN}}', None, "is not JSON"),
+            (b'{"custom_id":"\xff","params":{}}', None, "is not JSON"),
+            (b'{"custom_id":"a","params":{"x":"\xff"}}', None, "is not JSON"),
+            (b'{"custom_id":"a","params":{},"more":"\xff"}', None, "is not JSON"),
+            (b"\xef\xbb\xbf{}", None, "is not JSON"),
+            pytest.param(
+                b'{"custom_id":"a","params":{"x":' + b"[" * 100_000,
+                None,
+                "is not JSON",
+                id="JSON nested too deep",
+            ),
+            ("\ud800", None, "is no JSON that can be sent"),
+            (one("a", x="\ud800"), None, "cannot be written as JSON"),
+            (one("\ud800"), None, "cannot be written as JSON"),
+            (one("a", x=object()), None, "cannot be written as JSON"),
+            (one("a", x={object()}), None, "cannot be written as JSON"),
+            (one("a", x={("a", "b"): 1}), None, "cannot be written as JSON"),
+            pytest.param(
+                one("a", x=nested(100_000)),
+                None,
+                "cannot be written as JSON",
+                id="dict nested too deep",
+            ),
+            (BatchRequest(custom_id="a", params={"x": object()}), None, "cannot be written"),
+            (None, None, "must be a dict, a BatchRequest, or one request as JSON"),
+            (5, None, "not int"),
+            ([one()], None, "not list"),
+            (bytearray(b"{}"), None, "not bytearray"),
+        ],
+    )
+    def test_is_told_with_index_and_field(
+        self, request_: Any, field: str | None, text: str
+    ) -> None:
+        error = refused([one("first"), request_, one("last")])
+        [fault] = error.faults
+        assert (fault.index, fault.field) == (1, field)
+        assert text in fault.message
+        assert len(fault.message) < 500
+
+    def test_are_all_told_in_order(self) -> None:
+        error = refused(
+            [
+                one("a", stream=True, speed="fast", max_tokens=0),
+                one("b"),
+                {},
+                b"no JSON",
+                object(),
+                one("a b", stream=True),
+            ]
+        )
+        assert places(error) == [
+            (0, "params.stream"),
+            (0, "params.speed"),
+            (0, "params.max_tokens"),
+            (2, "custom_id"),
+            (2, "params"),
+            (3, None),
+            (4, None),
+            (5, "custom_id"),
+            (5, "params.stream"),
+        ]
+        assert str(error).startswith("9 faults; nothing was sent\n  requests.0.params.stream: ")
+
+    def test_of_a_repeated_id_name_its_first_use(self) -> None:
+        error = refused([one("a"), one("b"), one("a"), b"\n", json.dumps(one("a"))])
+        assert error.faults == tuple(
+            Fault(message="'a' is the id of requests.0 already", index=index, field="custom_id")
+            for index in (2, 4)
+        )
+
+    @pytest.mark.parametrize(
+        ("number", "kept", "omitted"), [(99, 99, 0), (100, 100, 0), (250, 100, 150)]
+    )
+    def test_are_kept_up_to_a_bound_and_counted_beyond(
+        self, number: int, kept: int, omitted: int
+    ) -> None:
+        error = refused([one("a b")] * number)
+        assert (len(error.faults), error.omitted) == (kept, omitted)
+        assert places(error) == [(index, "custom_id") for index in range(kept)]
+        assert str(error).startswith(f"{number} faults")
+
+
+class TestLimits:
+    @pytest.fixture
+    def ten_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(requests, "MAX_REQUESTS", 10)
+
+    @pytest.mark.usefixtures("ten_requests")
+    def test_the_number_of_requests_is_exact(self) -> None:
+        _, count = prepare(["\n", *(one(f"id-{n}") for n in range(10)), b"\n"])
+        assert count == 10
+        error = refused(["\n", *(one(f"id-{n}") for n in range(11))])
+        assert places(error) == [(11, None)]
+        assert "more than 10 requests, the limit of one batch: split" in str(error)
+
+    @pytest.mark.usefixtures("ten_requests")
+    def test_nothing_is_read_after_the_limit_and_faults_before_it_are_told(self) -> None:
+        endless = (one("a b") if n == 3 else 5 if n == 4 else one(f"id-{n}") for n in range(1000))
+        assert places(refused(endless)) == [(3, "custom_id"), (4, None), (10, None)]
+        assert next(endless) == one("id-11")
+
+    @pytest.mark.parametrize("forms", [1, 2, 5])
+    def test_the_size_of_the_body_is_exact(
+        self, forms: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        handed_in = [one(f"id-{n}", x="é" * n) for n in range(forms)]
+        size = prepare(handed_in)[0].content_length
+        monkeypatch.setattr(requests, "MAX_BYTES", size)
+        assert prepare(handed_in)[0].content_length == size
+        monkeypatch.setattr(requests, "MAX_BYTES", size - 1)
+        error = refused([*handed_in, object()])
+        assert places(error) == [(forms - 1, None)]
+        assert f"has {size:,} bytes, over the limit of {size - 1:,}: split" in str(error)
+
+    def test_are_those_of_the_service(self) -> None:
+        assert (requests.MAX_REQUESTS, requests.MAX_BYTES) == (100_000, 256_000_000)
+
+
+class TestNumbersThatJsonHasNot:
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [1, (v,)], lambda v: {"x": {"y": v}}])
+    def test_are_refused_and_not_sent_as_null(self, value: float, wrap: Any) -> None:
+        params = {"temperature": wrap(value)}
+        for request in (
+            {"custom_id": "a", "params": params},
+            BatchRequest(custom_id="a", params=params),
+        ):
+            with pytest.raises(InvalidRequest, match=r"requests\.0: .*a NaN or an infinity"):
+                prepare([request])
+
+    def test_are_not_seen_where_there_is_just_a_null(self) -> None:
+        body, _ = prepare([{"custom_id": "a", "params": {"system": None, "x": ["null", 1.5]}}])
+        assert b"".join(body).endswith(b'"params":{"system":null,"x":["null",1.5]}}]}')
+
+
+def test_any_mapping_can_stand_for_a_dict_anywhere() -> None:
+    inner = types.MappingProxyType({"metadata": types.MappingProxyType({"user_id": "u"})})
+    body, _ = prepare([BatchRequest(custom_id="a", params=inner)])
+    assert b"".join(body).endswith(b'"params":{"metadata":{"user_id":"u"}}}]}')

@@ -1,0 +1,139 @@
+"""Every transport behind one face, so that one suite can be run against all of them.
+
+A scenario is an async function that gets a `Carrier`. Blocking clients are wrapped so that their
+methods can be awaited; awaiting them never suspends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+import httpx2
+import trio
+
+from transports.httpx import AsyncBatchesClient, BatchesClient
+
+#: A scenario: a function without arguments that is to be awaited.
+Scenario = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class _Blocking:
+    """A blocking client whose methods can be awaited."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **kwargs)
+
+        return call
+
+    def list_all(self, **options: Any) -> AsyncIterator[Any]:
+        return _each(self._client.list_all(**options))
+
+    def results_stream(self, *args: Any, **options: Any) -> Any:
+        return _BlockingStream(self._client.results_stream(*args, **options))
+
+
+class _BlockingStream:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aenter__(self) -> Self:
+        self._stream.__enter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._stream.__exit__(*error)
+
+    def __aiter__(self) -> _BlockingStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        for item in self._stream:
+            return item
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._stream.close()
+
+
+async def _each(items: Any) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """One transport: how its client is made, and what runs its coroutines."""
+
+    name: str
+    run: Callable[[Scenario], Any]
+    make: Callable[..., Any]
+    close: Callable[[Any], Awaitable[None]]
+
+    @asynccontextmanager
+    async def client(self, base_url: str, **settings: Any) -> AsyncIterator[Any]:
+        """Open a client; its connections are closed at the end."""
+        client = self.make(base_url=base_url, **{"api_key": "sk-carried", **settings})
+        try:
+            yield client
+        finally:
+            await self.close(client)
+
+
+def _run_at_once(scenario: Scenario) -> Any:
+    coroutine = scenario()
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("a blocking client waited for an event loop")
+
+
+def _blocking(library: Any) -> Carrier:
+    opened: dict[int, Any] = {}
+
+    def make(**settings: Any) -> _Blocking:
+        inner = library.Client()
+        client = _Blocking(BatchesClient(client=inner, **settings))
+        opened[id(client)] = inner
+        return client
+
+    async def close(client: Any) -> None:
+        opened.pop(id(client)).close()
+
+    return Carrier(f"{library.__name__}-sync", _run_at_once, make, close)
+
+
+def _async(library: Any, loop: str) -> Carrier:
+    opened: dict[int, Any] = {}
+
+    def make(**settings: Any) -> AsyncBatchesClient:
+        inner = library.AsyncClient()
+        client = AsyncBatchesClient(client=inner, **settings)
+        opened[id(client)] = inner
+        return client
+
+    async def close(client: Any) -> None:
+        await opened.pop(id(client)).aclose()
+
+    def run(scenario: Scenario) -> Any:
+        return asyncio.run(scenario()) if loop == "asyncio" else trio.run(scenario)
+
+    return Carrier(f"{library.__name__}-{loop}", run, make, close)
+
+
+CARRIERS = [
+    *(_blocking(library) for library in (httpx, httpx2)),
+    *(_async(library, loop) for library in (httpx, httpx2) for loop in ("asyncio", "trio")),
+]
+ASYNC_CARRIERS = [carrier for carrier in CARRIERS if not carrier.name.endswith("sync")]

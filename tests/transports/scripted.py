@@ -1,0 +1,127 @@
+"""A server on loopback that does just what a test tells it, well-behaved or not."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+#: Handles one request: the connection, ready to be written to; True to go on with it.
+Handler = Callable[[socket.socket], bool]
+
+
+def raw(*pieces: bytes, keep: bool = True) -> Handler:
+    """Send these bytes, each piece in a write of its own."""
+
+    def handle(connection: socket.socket) -> bool:
+        for piece in pieces:
+            connection.sendall(piece)
+        return keep
+
+    return handle
+
+
+def reply(
+    body: bytes,
+    status: int = 200,
+    headers: bytes = b"",
+    *,
+    keep: bool = True,
+    cut: int | None = None,
+) -> Handler:
+    """Send a response with a content-length; cut off after so many bytes of its body."""
+    head = b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n%s\r\n" % (status, len(body), headers)
+    if cut is not None:
+        return raw(head + body[:cut], keep=False)
+    return raw(head + body, keep=keep)
+
+
+def reset(connection: socket.socket) -> bool:
+    """Close with a reset instead of a goodbye."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return False
+
+
+def close(connection: socket.socket) -> bool:
+    """Close without an answer."""
+    del connection
+    return False
+
+
+@dataclass
+class Served:
+    """What the server has seen."""
+
+    base_url: str
+    connections: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    #: Set when a client has closed a connection that the server held open.
+    client_closed: threading.Event = field(default_factory=threading.Event)
+
+
+def _read_request(connection: socket.socket, buffer: bytearray) -> bytes | None:
+    while b"\r\n\r\n" not in buffer:
+        if not (data := connection.recv(65536)):
+            return None
+        buffer += data
+    head, _, _ = bytes(buffer).partition(b"\r\n\r\n")
+    length = 0
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            length = int(line.partition(b":")[2])
+    end = len(head) + 4 + length
+    while len(buffer) < end:
+        if not (data := connection.recv(1 << 20)):
+            return None
+        buffer += data
+    request = bytes(buffer[:end])
+    del buffer[:end]
+    return request
+
+
+@contextlib.contextmanager
+def scripted(*handlers: Handler) -> Iterator[Served]:
+    """Answer the requests in turn with these handlers; after the last one, connections close."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    script = iter(handlers)
+    live: list[socket.socket] = []
+
+    def talk(connection: socket.socket) -> None:
+        buffer = bytearray()
+        with connection, contextlib.suppress(OSError):
+            while (request := _read_request(connection, buffer)) is not None:
+                served.requests.append(request)
+                if not next(script, close)(connection):
+                    return
+            served.client_closed.set()
+
+    def accept() -> None:
+        threads = []
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                served.connections += 1
+                live.append(connection)
+                thread = threading.Thread(target=talk, args=(connection,), daemon=True)
+                thread.start()
+                threads.append(thread)
+        for thread in threads:
+            thread.join()
+
+    acceptor = threading.Thread(target=accept, daemon=True)
+    acceptor.start()
+    try:
+        yield served
+    finally:
+        # A blocked accept() notices a shutdown, not a close.
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for connection in live:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        acceptor.join()

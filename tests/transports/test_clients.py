@@ -1,0 +1,249 @@
+"""What clients are made from, and how they behave on a clock that only a test moves."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+from batches_core import (
+    BatchesAPI,
+    BatchState,
+    Event,
+    InvalidRequest,
+    Page,
+    RawHeaders,
+    Request,
+    RetryScheduled,
+    TransportError,
+)
+from batches_core.emulator import Emulator
+from tests.playbook import REQUEST
+from transports.httpx import AsyncBatchesClient, BatchesClient
+from transports.settings import Settings, make_api
+from transports.sync_client import BlockingBatchesClient
+
+KEY = "sk-never-to-be-shown"
+
+
+class EmulatedResponse:
+    def __init__(self, status: int, headers: RawHeaders, chunks: Iterator[bytes]) -> None:
+        self.status = status
+        self.headers = headers
+        self._chunks = chunks
+        self.closed = 0
+
+    def read(self) -> bytes:
+        return next(self._chunks, b"")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class EmulatedTransport:
+    """An emulator without a network, on a virtual clock; it can be down until a moment."""
+
+    def __init__(self, emulator: Emulator, down_until: float = 0.0) -> None:
+        self.clock = 1000.0
+        self.emulator = emulator
+        self.down_until = down_until
+        self.slept: list[float] = []
+        self.responses: list[EmulatedResponse] = []
+
+    def send(self, request: Request) -> EmulatedResponse:
+        assert all(response.closed for response in self.responses), "two exchanges at once"
+        if self.clock < self.down_until:
+            raise TransportError("it is down", sent=False)
+        response = self.emulator.handle(request, self.clock)
+        emulated = EmulatedResponse(response.status, response.headers, iter(response.chunks))
+        self.responses.append(emulated)
+        return emulated
+
+    def now(self) -> float:
+        return self.clock
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.clock += seconds
+
+    def close(self) -> None:
+        pass
+
+
+def client(transport: EmulatedTransport, events: list[Event]) -> BlockingBatchesClient:
+    api = make_api({"api_key": KEY, "base_url": "http://emulated"})
+    return BlockingBatchesClient(api, transport, events.append)
+
+
+def test_a_wait_sleeps_from_poll_to_poll_and_holds_nothing_open() -> None:
+    events: list[Event] = []
+    transport = EmulatedTransport(Emulator(seconds_per_request=100))
+    ours = client(transport, events)
+    batch = ours.wait_for(ours.create([REQUEST]).id)
+    assert batch.ended
+    assert set(transport.slept) == {30.0}
+    polls = [event for event in events if isinstance(event, BatchState)]
+    assert len(polls) == len(transport.slept) + 1
+    assert all(response.closed == 1 for response in transport.responses)
+
+
+def test_an_outage_is_told_and_waited_out() -> None:
+    events: list[Event] = []
+    transport = EmulatedTransport(Emulator(seconds_per_request=1))
+    ours = client(transport, events)
+    batch_id = ours.create([REQUEST]).id
+    transport.down_until = transport.clock + 300
+    assert ours.wait_for(batch_id).ended
+    assert sum(isinstance(event, RetryScheduled) for event in events) > 5
+
+
+def test_a_callback_that_fails_closes_what_is_open() -> None:
+    transport = EmulatedTransport(Emulator())
+    api = make_api({"api_key": KEY, "base_url": "http://emulated"})
+
+    def on_event(event: Event) -> None:
+        raise ZeroDivisionError(event)
+
+    ours = BlockingBatchesClient(api, transport, on_event)
+    batch = ours.create([REQUEST])
+    with pytest.raises(ZeroDivisionError):
+        ours.wait_for(batch.id)
+    assert all(response.closed for response in transport.responses)
+
+
+def test_a_stream_that_is_dropped_closes_what_is_open() -> None:
+    transport = EmulatedTransport(Emulator(speed=1e6))
+    ours = client(transport, [])
+    batch = ours.create([REQUEST, {**REQUEST, "custom_id": "b"}])
+    transport.clock += 10
+    stream = ours.results_stream(batch.id)
+    assert next(stream).custom_id in {"a", "b"}
+    assert not transport.responses[-1].closed
+    del stream
+    assert transport.responses[-1].closed
+
+
+def test_list_all_reads_a_page_when_it_is_used() -> None:
+    transport = EmulatedTransport(Emulator())
+    ours = client(transport, [])
+    for _ in range(5):
+        ours.create([REQUEST])
+    before = len(transport.responses)
+    walk = ours.list_all(limit=2)
+    assert len(transport.responses) == before
+    next(walk)
+    next(walk)
+    assert len(transport.responses) == before + 1
+    assert len(list(walk)) == 3
+    assert isinstance(ours.list(), Page)
+
+
+# --- how clients are made ----------------------------------------------------------------
+
+
+def test_the_settings_are_the_parameters_of_the_api() -> None:
+    assert set(Settings.__annotations__) == set(inspect.signature(BatchesAPI).parameters)
+
+
+def test_from_env_reads_the_key_and_the_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1/x")
+    with BatchesClient.from_env(timeout=3) as ours:
+        assert repr(ours) == "<transports.httpx.BatchesClient of http://127.0.0.1:1/x>"
+        assert ours._api._credentials == (("x-api-key", KEY),)
+    with BatchesClient.from_env(base_url="http://127.0.0.1:2", auth_token="t") as ours:
+        assert ours._api._credentials == (("authorization", "Bearer t"),)
+        assert "127.0.0.1:2" in repr(ours)
+
+
+def test_from_env_takes_a_token_where_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "tok")
+    monkeypatch.delenv("ANTHROPIC_BASE_URL", raising=False)
+    ours = AsyncBatchesClient.from_env()
+    assert ours._api._credentials == (("authorization", "Bearer tok"),)
+    assert "https://api.anthropic.com" in repr(ours)
+
+
+def test_from_env_without_a_credential_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InvalidRequest, match="set ANTHROPIC_API_KEY"):
+        BatchesClient.from_env()
+
+
+def test_a_key_with_a_line_break_is_refused_without_being_shown() -> None:
+    with pytest.raises(InvalidRequest, match="line break") as caught:
+        BatchesClient(api_key=KEY + "\n")
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_a_client_that_was_handed_in_is_not_closed(library: Any) -> None:
+    with library.Client() as inner:
+        with BatchesClient(api_key=KEY, client=inner):
+            pass
+        assert not inner.is_closed
+
+
+def test_a_subclass_of_a_librarys_client_is_one() -> None:
+    class Tuned(httpx.Client):
+        pass
+
+    with Tuned() as inner:
+        BatchesClient(api_key=KEY, client=inner)
+
+
+@pytest.mark.parametrize("wrong", [object(), 3, "httpx"])
+def test_what_is_no_client_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match="Client of httpx or httpx2"):
+        BatchesClient(api_key=KEY, client=wrong)
+
+
+def test_a_client_of_the_other_kind_is_refused() -> None:
+    with (
+        httpx.Client() as inner,
+        pytest.raises(InvalidRequest, match="AsyncClient of httpx or httpx2, not httpx"),
+    ):
+        AsyncBatchesClient(api_key=KEY, client=inner)
+
+
+@pytest.mark.parametrize(
+    ("missing", "used"), [(set(), "httpx"), ({"httpx"}, "httpx2"), ({"httpx2"}, "httpx")]
+)
+def test_whichever_library_is_installed_is_used(
+    monkeypatch: pytest.MonkeyPatch, missing: set[str], used: str
+) -> None:
+    original = importlib.import_module
+
+    def import_module(name: str, package: str | None = None) -> Any:
+        if name in missing:
+            raise ModuleNotFoundError(name)
+        return original(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    with BatchesClient(api_key=KEY) as ours:
+        inner: Any = ours._transport
+        assert type(inner._client).__module__.partition(".")[0] == used
+
+
+def test_with_no_library_installed_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def import_module(name: str, package: str | None = None) -> Any:
+        raise ModuleNotFoundError(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    with pytest.raises(InvalidRequest, match="pip install"):
+        BatchesClient(api_key=KEY)
+
+
+def test_jitter_is_random_by_default_and_can_be_handed_in() -> None:
+    assert make_api({"api_key": KEY})._jitter is random.random
+    assert make_api({"api_key": KEY, "jitter": float})._jitter is float

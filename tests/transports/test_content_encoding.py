@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import gzip
+import itertools
+import zlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batches_core import TransportError
+from transports.content_encoding import Inflate, decoder_for
+
+
+def raw_deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
+ENCODERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "GZIP ": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": raw_deflate,
+    "identity": bytes,
+    "": bytes,
+}
+NAMES = st.sampled_from(sorted(ENCODERS))
+
+
+def decode(name: str, chunks: list[bytes]) -> bytes:
+    decoder = decoder_for([("Content-Encoding", name)])
+    pieces = [piece for chunk in chunks for piece in decoder.feed(chunk)]
+    decoder.finish()
+    assert all(pieces)
+    return b"".join(pieces)
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    borders = sorted({0, len(data), *(c for c in cuts if c < len(data))})
+    return [data[i:j] for i, j in itertools.pairwise(borders)]
+
+
+@given(name=NAMES, data=st.binary(max_size=300), cuts=st.lists(st.integers(1, 400), max_size=8))
+def test_every_encoding_cut_anywhere(name: str, data: bytes, cuts: list[int]) -> None:
+    assert decode(name, cut(ENCODERS[name](data), cuts)) == data
+
+
+@given(st.lists(st.binary(max_size=50), min_size=1, max_size=4), st.lists(st.integers(1, 200)))
+def test_gzip_of_several_members(members: list[bytes], cuts: list[int]) -> None:
+    whole = b"".join(map(gzip.compress, members))
+    assert decode("gzip", cut(whole, cuts)) == b"".join(members)
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate", "Deflate"])
+def test_an_end_in_the_middle_is_told_wherever_it_is(name: str) -> None:
+    whole = ENCODERS[name](b"a line\nand another\n" * 5)
+    for length in range(1, len(whole)):
+        with pytest.raises(TransportError, match="ends in the middle"):
+            decode(name, [whole[:length]])
+
+
+def test_no_bytes_at_all_are_an_empty_body_in_any_encoding() -> None:
+    for name in (*ENCODERS, "br"):
+        assert decode(name, []) == b""
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate"])
+def test_what_is_not_encoded_is_told(name: str) -> None:
+    with pytest.raises(TransportError, match="content-encoding"):
+        decode(name, [b"\xff plain text"])
+
+
+def test_bytes_behind_the_end_are_told() -> None:
+    with pytest.raises(TransportError, match="behind its end"):
+        decode("deflate", [zlib.compress(b"x") + b"more"])
+
+
+@pytest.mark.parametrize("name", ["br", "zstd", "gzip, gzip"])
+def test_an_encoding_that_was_not_asked_for_is_told(name: str) -> None:
+    with pytest.raises(TransportError, match="was not asked for"):
+        decode(name, [b"x"])
+
+
+@given(data=st.binary(min_size=1, max_size=60), gzipped=st.booleans())
+def test_any_bytes_decode_or_are_told(data: bytes, gzipped: bool) -> None:  # noqa: FBT001
+    decoder = Inflate(gzip=gzipped)
+    error = None
+    try:
+        list(decoder.feed(data))
+        decoder.finish()
+    except TransportError as caught:
+        error = caught
+    assert error is None or error.sent
+
+
+def test_an_expansion_comes_in_bounded_pieces() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    decoder = decoder_for([("content-encoding", "gzip")])
+    sizes = [len(piece) for piece in decoder.feed(bomb)]
+    decoder.finish()
+    assert sum(sizes) == 50_000_000
+    assert max(sizes) <= 1024 * 1024
