@@ -1,0 +1,235 @@
+"""The examples and the README, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from batches_core.emulator import Emulator
+from tests.playbook import batch_json, result_line
+from tests.transports.scripted import close, raw, reply, scripted
+from transports.emulator import running_emulator
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+REQUESTS = EXAMPLES / "requests.jsonl"
+SCRIPTS = ["httpx_sync.py", "httpx_async.py"]
+
+each = pytest.mark.parametrize("script", SCRIPTS)
+
+
+def run(
+    script: str, *arguments: object, cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if "ANTHROPIC" not in name}
+    return subprocess.run(  # noqa: S603 - this interpreter, our own scripts
+        [sys.executable, "-W", "error", str(EXAMPLES / script), *map(str, arguments)],
+        cwd=cwd,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def service(base_url: str, key: str = "sk-example-key") -> dict[str, str]:
+    return {"ANTHROPIC_API_KEY": key, "ANTHROPIC_BASE_URL": base_url}
+
+
+def assert_one_clear_line(done: subprocess.CompletedProcess[str], *told: str) -> None:
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    for text in told:
+        assert text in done.stderr
+
+
+@each
+def test_the_main_job_against_the_emulator(script: str, tmp_path: Path) -> None:
+    done = run(script, REQUESTS, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ANTHROPIC_API_KEY is not set: using an emulator" in done.stdout
+    assert "in_progress" in done.stdout
+    assert "until it expires" in done.stdout
+    assert "407 succeeded, 7 errored" in done.stdout
+    assert re.search(r"tokens: [\d,]+ in, [\d,]+ out", done.stdout)
+    assert "invalid-model: not_found_error: model: clever-model-1" in done.stdout
+    (results,) = tmp_path.glob("results-msgbatch_*.jsonl")
+    items = [json.loads(line) for line in results.read_bytes().splitlines()]
+    asked = [json.loads(line)["custom_id"] for line in REQUESTS.read_bytes().splitlines()]
+    assert sorted(item["custom_id"] for item in items) == sorted(asked)
+    assert Counter(item["result"]["type"] for item in items) == {"succeeded": 407, "errored": 7}
+
+
+@each
+def test_the_main_job_against_a_service_of_the_environment(script: str, tmp_path: Path) -> None:
+    with running_emulator(Emulator(speed=1e6, api_keys={"sk-example-key"})) as base_url:
+        done = run(script, REQUESTS, "--results", "out.jsonl", cwd=tmp_path, **service(base_url))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "emulator" not in done.stdout
+        batch_id = re.search(r"created (\S+) with 414 requests", done.stdout)
+        assert batch_id is not None
+        first = (tmp_path / "out.jsonl").read_bytes()
+        assert first.count(b"\n") == 414
+        # And once more, without creating anything.
+        again = run(script, "--batch", batch_id[1], cwd=tmp_path, **service(base_url))
+        assert "going on with" in again.stdout
+        (results,) = tmp_path.glob("results-*.jsonl")
+        assert results.read_bytes() == first
+
+
+def test_the_requests_are_varied() -> None:
+    requests = [json.loads(line) for line in REQUESTS.read_bytes().splitlines()]
+    assert len(requests) >= 400
+    params = [request["params"] for request in requests]
+    for name in ("system", "tools", "tool_choice", "thinking", "stop_sequences", "metadata"):
+        assert sum(name in each for each in params) >= 5
+    assert sum(len(each["messages"]) > 2 for each in params) >= 20
+    text = REQUESTS.read_text(encoding="utf-8")
+    assert '"type":"image"' in text
+    scripts = {unicodedata.name(letter, "?").split()[0] for letter in set(text)}
+    assert scripts >= {
+        "CJK",
+        "HIRAGANA",
+        "HANGUL",
+        "ARABIC",
+        "DEVANAGARI",
+        "GREEK",
+        "HEBREW",
+        "THAI",
+        "CYRILLIC",
+    }
+    assert max(len(line) for line in text.splitlines()) > 30_000
+
+
+# --- mistakes ----------------------------------------------------------------------------
+
+GOOD = '{"custom_id":"a","params":{}}'
+BAD_FILES = {
+    "empty": ("", "there are no requests"),
+    "not json": (f"{GOOD}\n\n{{oops\n", "requests.jsonl:3: is not JSON"),
+    "no object": (f"{GOOD}\n[]\n", "requests.jsonl:2: must be a JSON object"),
+    "duplicate": (f"{GOOD}\n{GOOD}\n", "requests.jsonl:2: custom_id 'a' is the id of requests.0"),
+    "bad id": (
+        '{"custom_id":"a b","params":{}}\n',
+        "requests.jsonl:1: custom_id 'a b' is not 1 to",
+    ),
+    "no id": ('{"params":{}}\n', "requests.jsonl:1: custom_id is missing"),
+    "stream": ('{"custom_id":"a","params":{"stream":true}}', ":1: params.stream a batch cannot"),
+}
+
+
+@each
+@pytest.mark.parametrize(("content", "told"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_a_line_and_not_a_traceback(
+    script: str, content: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "requests.jsonl").write_text(content, encoding="utf-8")
+    assert_one_clear_line(run(script, "requests.jsonl", cwd=tmp_path), told)
+
+
+@each
+def test_every_fault_of_a_file_has_its_line(script: str, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(f"no\n{GOOD}\nnot\n" + "bad\n" * 150, encoding="utf-8")
+    done = run(script, "r.jsonl", cwd=tmp_path)
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("r.jsonl:1: is not JSON")
+    assert lines[1].startswith("r.jsonl:3: is not JSON")
+    assert lines[-1] == "… and 52 more"
+
+
+@each
+def test_a_file_that_is_not_there_and_no_file_at_all(script: str, tmp_path: Path) -> None:
+    assert_one_clear_line(run(script, "no.jsonl", cwd=tmp_path), "No such file", "no.jsonl")
+    none = run(script, cwd=tmp_path)
+    assert none.returncode == 2
+    assert "usage:" in none.stderr
+
+
+@each
+def test_a_key_with_a_line_break(script: str, tmp_path: Path) -> None:
+    done = run(script, REQUESTS, cwd=tmp_path, ANTHROPIC_API_KEY="sk-secret\n")
+    assert_one_clear_line(done, "line break")
+    assert "sk-secret" not in done.stderr + done.stdout
+
+
+@each
+def test_a_wrong_key(script: str, tmp_path: Path) -> None:
+    with running_emulator(Emulator(api_keys={"right"})) as base_url:
+        done = run(script, REQUESTS, cwd=tmp_path, **service(base_url, "sk-secret-wrong"))
+    assert_one_clear_line(done, "401", "check the API key")
+    assert "sk-secret" not in done.stderr + done.stdout
+
+
+@each
+def test_a_host_that_cannot_be_reached(script: str, tmp_path: Path) -> None:
+    with scripted() as served:
+        gone = served.base_url
+    done = run(script, REQUESTS, cwd=tmp_path, **service(gone))
+    assert_one_clear_line(done, "127.0.0.1", "nothing was sent", "check base_url")
+
+
+@each
+def test_an_html_502(script: str, tmp_path: Path) -> None:
+    with scripted(reply(b"<html>Bad Gateway</html>", 502)) as served:
+        done = run(script, REQUESTS, cwd=tmp_path, **service(served.base_url))
+    assert_one_clear_line(done, "not known whether the batch", "502", "list()")
+
+
+@each
+def test_a_body_that_stops_half_way_leaves_what_was_written(script: str, tmp_path: Path) -> None:
+    a, b = result_line("a"), result_line("b")
+    batch = batch_json(status="ended", results_url="/results", request_counts={"succeeded": 2})
+    ended = json.dumps(batch).encode()
+    with scripted(
+        reply(ended), reply(ended), reply(a + b, cut=len(a) + 9), close, raw(keep=False)
+    ) as served:
+        done = run(
+            script,
+            "--batch",
+            "msgbatch_1",
+            "--results",
+            "r",
+            cwd=tmp_path,
+            **service(served.base_url),
+        )
+    assert_one_clear_line(done, "check the network")
+    assert "broke off after 1 results" in done.stdout
+    assert json.loads((tmp_path / "r").read_bytes())["custom_id"] == "a"
+
+
+# --- the README --------------------------------------------------------------------------
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_two_commands_set_everything_up() -> None:
+    commands = [line for line in README.splitlines() if line.startswith("python3 -m venv ")]
+    assert len(commands) == 2
+    assert "examples/httpx_sync.py examples/requests.jsonl" in commands[0]
+    assert commands[1].endswith(".venv/bin/pytest --cov")
+
+
+def test_the_first_program_of_the_readme_runs(tmp_path: Path) -> None:
+    three = REQUESTS.read_bytes().splitlines()[:3]
+    (tmp_path / "requests.jsonl").write_bytes(b"\n".join(three))
+    (tmp_path / "program.py").write_text(BLOCKS[0], encoding="utf-8")
+    with running_emulator(Emulator(speed=1e6)) as base_url:
+        done = run(str(tmp_path / "program.py"), cwd=tmp_path, **service(base_url))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_programs_of_the_readme_compile(block: str) -> None:
+    compile(block, "README.md", "exec")
