@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, overload
 
@@ -91,7 +92,11 @@ class Transport(Protocol):
 
 
 class Drive(Generic[T]):
-    """Carries out one operation's directives, and hands out its events."""
+    """Carries out one operation's directives, and hands out its events.
+
+    To be closed by whoever made it, as with ``contextlib.closing``: an event can be handed out,
+    or an error raised, with a response under way.
+    """
 
     def __init__(self, transport: Transport, operation: Operation[T]) -> None:
         self._transport = transport
@@ -101,7 +106,7 @@ class Drive(Generic[T]):
         self._closed = False
 
     def next_event(self) -> Event | Done[T]:
-        """Go on to the next event or the end; whatever goes wrong closes the response.
+        """Go on to the next event or the end.
 
         Raises:
             LocalProtocolError: the drive was closed.
@@ -111,26 +116,22 @@ class Drive(Generic[T]):
         if not self._exchange:
             # Timeouts count from the first use, not from when it was made.
             self._operation.handle_timeout(self._transport.now())
-        try:
-            while True:
-                match self._operation.next_event():
-                    case Need.DATA:
-                        self._read()
-                    case SendRequest(exchange=exchange, request=request):
-                        self._release()
-                        self._send(exchange, request)
-                    case WaitUntil(deadline=deadline):
-                        self._release()
-                        self._transport.sleep(max(0.0, deadline - self._transport.now()))
-                        self._operation.handle_timeout(self._transport.now())
-                    case Done() as done:
-                        self._release()
-                        return done
-                    case event:
-                        return event
-        except BaseException:
-            self._release()
-            raise
+        while True:
+            match self._operation.next_event():
+                case Need.DATA:
+                    self._read()
+                case SendRequest(exchange=exchange, request=request):
+                    self._release()
+                    self._send(exchange, request)
+                case WaitUntil(deadline=deadline):
+                    self._release()
+                    self._transport.sleep(max(0.0, deadline - self._transport.now()))
+                    self._operation.handle_timeout(self._transport.now())
+                case Done() as done:
+                    self._release()
+                    return done
+                case event:
+                    return event
 
     def close(self) -> None:
         """Stop where it is; close the response that is under way, if one is."""
@@ -170,24 +171,15 @@ class Drive(Generic[T]):
         self._operation.connection_lost(self._exchange, error.reason, now, sent=error.sent)
 
 
-def _items(
-    drive: Drive[None], on_event: OnEvent
-) -> Iterator[builtins.list[ResultItem[Any] | MalformedResult]]:
-    while not isinstance(event := drive.next_event(), Done):
-        if isinstance(event, ResultsReceived):
-            yield event.items
-        else:
-            on_event(event)
-
-
 def _one_by_one(
     drive: Drive[None], on_event: OnEvent
 ) -> Iterator[ResultItem[Any] | MalformedResult]:
-    try:
-        for block in _items(drive, on_event):
-            yield from block
-    finally:
-        drive.close()
+    with closing(drive):
+        while not isinstance(event := drive.next_event(), Done):
+            if isinstance(event, ResultsReceived):
+                yield from event.items
+            else:
+                on_event(event)
 
 
 class ResultsStream(Generic[M]):
@@ -372,16 +364,14 @@ class BlockingBatchesClient:
         return cls(**settings_from_env(arguments))
 
     def _run(self, operation: Operation[T]) -> T:
-        drive = Drive(self._transport, operation)
-        try:
+        with closing(Drive(self._transport, operation)) as drive:
             while not isinstance(event := drive.next_event(), Done):
                 self._on_event(event)
-        finally:
-            drive.close()
-        return event.value
+            return event.value
 
     def _walk(self, drive: Drive[None]) -> Iterator[MessageBatch]:
-        while not isinstance(event := drive.next_event(), Done):
-            self._on_event(event)
-            if isinstance(event, PageReceived):
-                yield from event.page.data
+        with closing(drive):
+            while not isinstance(event := drive.next_event(), Done):
+                self._on_event(event)
+                if isinstance(event, PageReceived):
+                    yield from event.page.data

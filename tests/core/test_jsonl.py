@@ -72,6 +72,9 @@ BAD_LINES = {
     "two on a line": A[:-1] + B,
     "one over two lines": A.replace(b'"result"', b'\n"result"'),
     "two on a line then one over two": A[:-1] + B + C.replace(b'"result"', b'\n"result"'),
+    "the same, broken before a brace": A[:-1] + B + C.replace(b":{", b":\n{", 1),
+    "the same, broken behind a brace": A[:-1] + B + C[:-2] + b"\n}\n",
+    "blanks at its end": b"bad  \t\r\n",
     "an array": b"[1]\n",
     "a number": b"3\n",
     "no result": b'{"custom_id":"x"}\n',
@@ -98,7 +101,7 @@ def test_a_bad_line_costs_itself_alone(bad: bytes) -> None:
     assert len(malformed) == bad.count(b"\n")
     number, raw, reason, _ = malformed[0]
     assert number == 2
-    assert raw == bad.partition(b"\n")[0]
+    assert raw == bad.partition(b"\n")[0].removesuffix(b"\r")
     assert reason
     # The same for other cuts, the worst included.
     assert read([before, bad, after]) == (found, truncated)
@@ -109,11 +112,12 @@ def test_a_bad_line_costs_itself_alone(bad: bytes) -> None:
 
 def test_a_malformed_line_tells_its_number_blank_lines_included_and_its_id() -> None:
     lines = JSONLines(DECODER)
+    assert len(lines.feed(A + B)) == 2
     _, bad = lines.feed(A + b"\n\r\n" + b'{"custom_id":"q","result":{"type":"errored"}}\r\n')
     assert isinstance(bad, MalformedResult)
-    assert (bad.line_number, bad.custom_id) == (4, "q")
+    assert (bad.line_number, bad.custom_id) == (6, "q")
     assert bad.raw == b'{"custom_id":"q","result":{"type":"errored"}}'
-    assert "line 4" in str(bad)
+    assert "line 6" in str(bad)
     assert "'q'" in str(bad)
 
 

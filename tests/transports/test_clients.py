@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import anyio
 import httpx
 import httpx2
+import msgspec
 import pytest
 
 from batches_core import (
@@ -17,6 +19,7 @@ from batches_core import (
     BatchState,
     Event,
     InvalidRequest,
+    MessageBatch,
     Page,
     RawHeaders,
     Request,
@@ -24,7 +27,7 @@ from batches_core import (
     TransportError,
 )
 from batches_core.emulator import Emulator
-from tests.playbook import REQUEST
+from tests.playbook import REQUEST, batch_json, result_line
 from transports.httpx import AsyncBatchesClient, BatchesClient
 from transports.settings import Settings, make_api
 from transports.sync_client import BlockingBatchesClient
@@ -182,6 +185,39 @@ def test_a_key_with_a_line_break_is_refused_without_being_shown() -> None:
     with pytest.raises(InvalidRequest, match="line break") as caught:
         BatchesClient(api_key=KEY + "\n")
     assert KEY not in str(caught.value)
+
+
+class SlowlyClosed(httpx.AsyncByteStream):
+    """A body that takes a while to close, as TLS or a user's own transport may."""
+
+    closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield result_line("a")
+        await anyio.sleep(10)
+
+    async def aclose(self) -> None:
+        await anyio.sleep(0.01)
+        self.closed = True
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cancelled_stream_is_closed_to_the_end(backend: str) -> None:
+    body = SlowlyClosed()
+    url = "https://api.example.test/r"
+    batch = msgspec.convert(batch_json(status="ended", results_url=url), MessageBatch, strict=False)
+
+    async def job() -> None:
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=body))
+        async with httpx.AsyncClient(transport=transport) as inner:
+            ours = AsyncBatchesClient(api_key=KEY, client=inner)
+            with anyio.move_on_after(0.05):
+                async with ours.results_stream(batch) as stream:
+                    async for _ in stream:
+                        pass
+
+    anyio.run(job, backend=backend)
+    assert body.closed
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 import trio
@@ -267,7 +268,13 @@ def test_every_framing_gives_the_same_items(carrier: Carrier, framing: Any) -> N
     assert len(served.requests) == 1
 
 
+def gzip_without_end(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+
 BREAKS: dict[str, Any] = {
+    "gzip without an end": reply(gzip_without_end(A), headers=b"content-encoding: gzip\r\n"),
     "content-length not reached": reply(A + B + C, cut=len(A) + 20),
     "chunked without an end": raw(CHUNKED, chunk(A), chunk(B[:20]), keep=False),
     "a chunk not reached": raw(CHUNKED, chunk(A), b"500\r\n" + B[:20], keep=False),
@@ -414,6 +421,20 @@ def test_what_is_no_http_is_a_transport_error(carrier: Carrier) -> None:
 
 
 @every
+def test_an_encoded_body_that_is_cut_behind_its_last_byte_of_text_is_not_whole(
+    carrier: Carrier,
+) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            with pytest.raises(TransportError, match="ends in the middle"):
+                await client.get("msgbatch_1")
+
+    without_checksum = gzip.compress(BATCH)[:-8]
+    with scripted(reply(without_checksum, headers=b"content-encoding: gzip\r\n")) as served:
+        carrier.run(job)
+
+
+@every
 def test_redirects_are_not_followed(carrier: Carrier) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url) as client:
@@ -477,7 +498,7 @@ async def _within(seconds: float, work: Callable[[], Awaitable[Any]], loop: str)
 
 
 @every_async
-@pytest.mark.parametrize("where", ["head", "body", "wait"])
+@pytest.mark.parametrize("where", ["head", "body", "wait", "between"])
 def test_cancellation_leaves_nothing_open(carrier: Carrier, where: str) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url) as client:
@@ -485,13 +506,21 @@ def test_cancellation_leaves_nothing_open(carrier: Carrier, where: str) -> None:
                 "head": lambda: client.get("msgbatch_1"),
                 "body": lambda: collect(client.results_stream(ended(served))),
                 "wait": lambda: client.wait_for("msgbatch_1"),
+                "between": lambda: dawdle(client.results_stream(ended(served))),
             }
             await _within(0.1, work[where], carrier.name.partition("-")[2])
             if where != "wait":
                 assert served.client_closed.wait(5)
             assert (await client.get("msgbatch_1")).id == "msgbatch_1"
 
-    handlers = {"head": raw(), "body": raw(CHUNKED, chunk(A)), "wait": reply(BATCH)}
+    async def dawdle(stream: Any) -> None:
+        """Be somewhere else when the cancellation comes, with a piece of the body unread."""
+        async with stream:
+            async for _ in stream:
+                await anyio.sleep(10)
+
+    in_body = raw(CHUNKED, chunk(A))
+    handlers = {"head": raw(), "body": in_body, "wait": reply(BATCH), "between": in_body}
     with scripted(handlers[where], reply(BATCH)) as served:
         carrier.run(job)
 
