@@ -9,8 +9,9 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
-from batches_core import BatchesAPI, Event, InvalidRequest, Jitter, RetryPolicy
+from batches_core import BASE_URL, BatchesAPI, Event, InvalidRequest, Jitter, RetryPolicy
 
 #: Called with each event that is not the value of the call: polls, pages, retries.
 OnEvent = Callable[[Event], None]
@@ -41,11 +42,12 @@ def make_api(settings: Settings) -> BatchesAPI:
     return BatchesAPI(**merged)
 
 
-def settings_from_env(given: Mapping[str, Any]) -> dict[str, Any]:
+def settings_from_env(given: Mapping[str, Any], *, with_proxy: bool) -> dict[str, Any]:
     """Add to a client's arguments what the environment has and they have not.
 
-    Reads ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``.
-    An empty variable counts as not set.
+    Reads ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``;
+    `with_proxy` the proxy as well, for a transport that does not look for it itself. An empty
+    variable counts as not set.
 
     Raises:
         InvalidRequest: there is no credential.
@@ -62,4 +64,20 @@ def settings_from_env(given: Mapping[str, Any]) -> dict[str, Any]:
             )
     if "base_url" not in settings and (base_url := os.environ.get("ANTHROPIC_BASE_URL")):
         settings["base_url"] = base_url
+    if with_proxy and "proxy" not in settings:
+        host = urlsplit(str(settings.get("base_url", BASE_URL))).hostname or ""
+        settings["proxy"] = proxy_of(os.environ, host)
     return settings
+
+
+def proxy_of(environment: Mapping[str, str], host: str) -> str | None:
+    """Find the proxy for https that an environment names, where none of its exceptions fits.
+
+    ``HTTPS_PROXY`` or ``ALL_PROXY``, and ``NO_PROXY``; in capitals or not.
+    """
+    lower = {name.lower(): value for name, value in environment.items() if value}
+    for exception in lower.get("no_proxy", "").split(","):
+        suffix = exception.strip().lstrip("*.").lower()
+        if exception.strip() == "*" or (suffix and (host == suffix or host.endswith("." + suffix))):
+            return None
+    return lower.get("https_proxy") or lower.get("all_proxy")

@@ -223,6 +223,9 @@ class BlockingBatchesClient:
     interruptions as they happen; the calls themselves return the values.
     """
 
+    #: Whether `from_env` has to look for a proxy, because the transport does not.
+    _reads_proxy = False
+
     def __init__(
         self,
         api: BatchesAPI,
@@ -354,14 +357,15 @@ class BlockingBatchesClient:
     def from_env(cls, **arguments: Any) -> Self:
         """Build a client with the credential and base URL of the environment.
 
-        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; what
-        is given as an argument wins.
+        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; and
+        the usual ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. What is given as an argument
+        wins.
 
         Raises:
             InvalidRequest: there is no credential.
         """
         # A subclass takes the transport's own parameters and the settings, as keywords.
-        return cls(**settings_from_env(arguments))
+        return cls(**settings_from_env(arguments, with_proxy=cls._reads_proxy))
 
     def _run(self, operation: Operation[T]) -> T:
         with closing(Drive(self._transport, operation)) as drive:

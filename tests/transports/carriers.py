@@ -16,6 +16,8 @@ import httpx
 import httpx2
 import trio
 
+import transports.h11
+import transports.trio
 from transports.httpx import AsyncBatchesClient, BatchesClient
 
 #: A scenario: a function without arguments that is to be awaited.
@@ -132,7 +134,28 @@ def _async(library: Any, loop: str) -> Carrier:
     return Carrier(f"{library.__name__}-{loop}", run, make, close)
 
 
+def _raw_trio() -> Carrier:
+    async def close(client: Any) -> None:
+        await client.aclose()
+
+    return Carrier(
+        "trio", lambda scenario: trio.run(scenario), transports.trio.BatchesClient, close
+    )
+
+
+def _raw_h11() -> Carrier:
+    def make(**settings: Any) -> _Blocking:
+        return _Blocking(transports.h11.BatchesClient(**settings))
+
+    async def close(client: Any) -> None:
+        await client.close()
+
+    return Carrier("h11-sync", _run_at_once, make, close)
+
+
 CARRIERS = [
+    _raw_h11(),
+    _raw_trio(),
     *(_blocking(library) for library in (httpx, httpx2)),
     *(_async(library, loop) for library in (httpx, httpx2) for loop in ("asyncio", "trio")),
 ]

@@ -1,0 +1,252 @@
+"""What the raw transports share: HTTP/1.1 on one connection, without I/O.
+
+Knows h11 and the core's `Request`; no socket and no clock. A `Wire` turns a request into the
+bytes to send, and the bytes that come into a head, decoded body pieces and an end. What else both
+transports have to agree on is here too: where a connection leads, which may be used again, and
+the words of errors.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import enum
+import importlib
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import h11
+
+from batches_core import InvalidRequest, RawHeaders, Request, TransportError
+
+from .content_encoding import ACCEPTED, Identity, Inflate, Refused, decoder_for
+
+C = TypeVar("C")
+
+#: Seconds without a byte in either direction before an exchange is given up. It is counted anew
+#: with each read and write, so a download may take as long as it likes.
+TIMEOUT = 120.0
+#: Seconds to establish a connection, TLS and proxy included.
+CONNECT_TIMEOUT = 15.0
+#: How much is read from a stream at once, in bytes.
+READ = 256 * 1024
+
+#: The largest response head, in bytes: generous, and bounded.
+_MAX_HEAD = 64 * 1024
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+#: Scheme, host and port, as `Request.origin` has them.
+Origin = tuple[str, str, int]
+
+
+class ConnectionClosed(TransportError):  # noqa: N818 - named for what happened
+    """The peer closed or reset the connection; nothing else went wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A response's head, informational ones left out."""
+
+    status: int
+    headers: RawHeaders
+
+
+class Signal(enum.Enum):
+    """What a `Wire` gives that is no piece of a response."""
+
+    END = "the response is complete"
+    NEED_DATA = "more bytes have to be read first"
+
+
+class Wire:
+    """One connection's side of HTTP/1.1, for any number of exchanges one after the other."""
+
+    def __init__(self) -> None:
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._decoder: Identity | Inflate | Refused = Identity()
+        self._pieces: Iterator[bytes] = iter(())
+        #: Whether any byte has come since the present request was begun.
+        self.answered = False
+
+    def request(self, request: Request) -> Iterator[bytes]:
+        """Give the bytes of a request, its head first; they can be left off at any point."""
+        self.answered = False
+        headers = [
+            ("host", _authority(request.origin)),
+            *request.headers,
+            ("accept-encoding", ACCEPTED),
+        ]
+        head = h11.Request(method=request.method, target=request.target, headers=headers)
+        yield self._h11.send(head) or b""
+        for piece in request.body or ():
+            yield self._h11.send(h11.Data(data=piece)) or b""
+        self._h11.send(h11.EndOfMessage())
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes as they came; none at the end of the stream."""
+        self.answered = self.answered or bool(data)
+        self._h11.receive_data(data)
+
+    def next(self) -> Head | bytes | Signal:
+        """Give the next thing of the response.
+
+        Raises:
+            TransportError: it is no HTTP/1.1, or it ended too early, or is encoded wrongly.
+        """
+        while True:
+            for piece in self._pieces:
+                return piece
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as error:
+                raise TransportError(f"the answer is broken: {error}", sent=True) from None
+            if isinstance(event, h11.Data):
+                self._pieces = self._decoder.feed(bytes(event.data))
+            elif event is h11.NEED_DATA:
+                return Signal.NEED_DATA
+            elif isinstance(event, h11.Response):
+                headers = list(event.headers)
+                self._decoder = decoder_for(headers)
+                return Head(status=event.status_code, headers=headers)
+            elif isinstance(event, h11.EndOfMessage):
+                self._decoder.finish()
+                return Signal.END
+            elif not isinstance(event, h11.InformationalResponse):
+                raise ConnectionClosed("the connection was closed without an answer", sent=True)
+
+    def start_over(self) -> bool:
+        """Get ready for the next exchange; False where this connection cannot have another."""
+        try:
+            self._h11.start_next_cycle()
+        except h11.LocalProtocolError:
+            return False
+        # Bytes behind the end of a response belong to nothing that was asked for.
+        return self._h11.trailing_data == (b"", False)
+
+
+def _authority(origin: Origin, *, always_port: bool = False) -> str:
+    scheme, host, port = origin
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{port}" if always_port or port != _DEFAULT_PORTS[scheme] else shown
+
+
+# --- connections -------------------------------------------------------------------------
+
+
+@dataclass
+class Pool(Generic[C]):
+    """The connections that are open and have nothing to do, by where they lead."""
+
+    idle: dict[Origin, list[C]] = field(default_factory=dict)
+
+    def take(self, origin: Origin) -> C | None:
+        """Take the one that was used last, which is the likeliest to be alive."""
+        waiting = self.idle.get(origin)
+        return waiting.pop() if waiting else None
+
+    def put(self, origin: Origin, connection: C) -> None:
+        """Keep one for later."""
+        self.idle.setdefault(origin, []).append(connection)
+
+    def drain(self) -> list[C]:
+        """Take all."""
+        taken = [connection for waiting in self.idle.values() for connection in waiting]
+        self.idle.clear()
+        return taken
+
+
+def may_use_kept(request: Request) -> bool:
+    """Whether a request may go out on a connection that was kept.
+
+    A kept connection can die just as a request is sent on it, and then nobody knows whether the
+    request was taken. One without a body can be sent again in any case; a create cannot, so it
+    gets a connection of its own from the start.
+    """
+    return request.body is None
+
+
+def tls_context() -> ssl.SSLContext:
+    """Build a context that verifies: by the system's store, or else by certifi's.
+
+    truststore, where it is installed, asks the operating system itself.
+    """
+    try:
+        truststore = importlib.import_module("truststore")
+        context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    except ImportError:
+        context = ssl.create_default_context()
+        if not context.get_ca_certs():
+            with contextlib.suppress(ImportError):
+                context.load_verify_locations(importlib.import_module("certifi").where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+# --- proxies -----------------------------------------------------------------------------
+
+
+class Proxy:
+    """An HTTP proxy that https goes through by CONNECT: ``http://[user:password@]host:port``.
+
+    Raises:
+        InvalidRequest: the URL is of another form; it is not shown, for it may hold a password.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            self.host, self.port = parts.hostname, parts.port or 80
+        except ValueError:
+            raise InvalidRequest("proxy cannot be used: its host or port is malformed") from None
+        if parts.scheme != "http" or not self.host or parts.path.strip("/"):
+            raise InvalidRequest("proxy cannot be used: it is to be http://host:port")
+        self._credentials: str | None = None
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._credentials = base64.b64encode(pair.encode()).decode()
+
+    def __repr__(self) -> str:
+        return f"<Proxy {self.host}:{self.port}>"
+
+    def tunnel(self, origin: Origin) -> Tunnel:
+        """Begin to ask for a tunnel to an origin."""
+        return Tunnel(origin, self._credentials)
+
+
+class Tunnel:
+    """The exchange that asks a proxy for a tunnel."""
+
+    def __init__(self, origin: Origin, credentials: str | None) -> None:
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        target = _authority(origin, always_port=True)
+        headers = [("host", target)]
+        if credentials is not None:
+            headers.append(("proxy-authorization", f"Basic {credentials}"))
+        head = h11.Request(method="CONNECT", target=target, headers=headers)
+        self.request: bytes = (self._h11.send(head) or b"") + (
+            self._h11.send(h11.EndOfMessage()) or b""
+        )
+
+    def receive(self, data: bytes) -> bool:
+        """Take what the proxy sent, no bytes at its end; True once the tunnel stands.
+
+        Raises:
+            TransportError: the proxy refused, or is none.
+        """
+        self._h11.receive_data(data)
+        while True:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as error:
+                raise TransportError(f"the proxy's answer is broken: {error}", sent=False) from None
+            if isinstance(event, h11.InformationalResponse):
+                continue
+            if event is h11.NEED_DATA:
+                return False
+            if isinstance(event, h11.Response) and 200 <= event.status_code < 300:  # noqa: PLR2004 - HTTP's successes
+                return True
+            status = getattr(event, "status_code", "no status")
+            raise TransportError(f"the proxy refused the tunnel: {status}", sent=False)
