@@ -73,7 +73,9 @@ class BatchesAPI:
         max_line: int = MAX_LINE,
     ) -> None:
         self.base_url = check_base_url(base_url)
-        self._retry = retry or RetryPolicy()
+        self._retry = RetryPolicy() if retry is None else retry
+        if not isinstance(self._retry, RetryPolicy):
+            raise InvalidRequest("retry is a RetryPolicy, as in retry=RetryPolicy(attempts=5)")
         self._jitter = jitter
         if max_line < 1:
             raise InvalidRequest("max_line is a number of bytes, 1 or more")
@@ -170,7 +172,8 @@ class BatchesAPI:
         """Read page after page, each as a `PageReceived` when it is asked for.
 
         From the newest to the oldest; from `after_id` on to the oldest; or, with `before_id`,
-        from there back to the newest. `limit` is the size of one page.
+        from there back to the newest. Within a page the order is the service's, newest first,
+        in either direction. `limit` is the size of one page.
         """
         _check_page(limit, before_id, after_id)
         backwards = before_id is not None
@@ -203,11 +206,15 @@ class BatchesAPI:
         or satisfies `until`; with `WaitTimeout` after `timeout` seconds, the last poll being made
         at the deadline; or with an error that does not pass. Errors that may pass, and 404s in
         the first minute, are waited out for up to `max_outage` seconds in a row.
+        A poll that is under way at the deadline is not cut short: it may take the transport's own
+        timeout.
         """
-        _check_seconds("poll_interval", poll_interval, positive=True)
-        _check_seconds("max_outage", max_outage)
+        check_seconds("poll_interval", poll_interval, positive=True)
+        check_seconds("max_outage", max_outage)
         if timeout is not None:
-            _check_seconds("timeout", timeout)
+            check_seconds("timeout", timeout)
+        if until is not None and not callable(until):
+            raise InvalidRequest("until is a function of a MessageBatch that gives a bool")
         options = operations.WaitOptions(
             poll_interval=poll_interval, timeout=timeout, max_outage=max_outage, until=until
         )
@@ -316,7 +323,13 @@ def _check_page(limit: object, before_id: object, after_id: object) -> None:
             path_segment(name, cursor)
 
 
-def _check_seconds(name: str, value: float, *, positive: bool = False) -> None:
+def check_seconds(name: str, value: object, *, positive: bool = False) -> None:
+    """Refuse what is no length of time.
+
+    Raises:
+        InvalidRequest: it is no number, negative, 0 where it must not be, or not finite.
+    """
     low = "more than 0" if positive else "0 or more"
-    if not 0 <= value < math.inf or (positive and value == 0):
+    number = value if isinstance(value, (int, float)) else math.nan
+    if not 0 <= number < math.inf or (positive and number == 0):
         raise InvalidRequest(f"{name} is in seconds, {low} and finite, not {value!r}")

@@ -126,6 +126,11 @@ class ResultsUnavailable(BatchesError):  # noqa: N818 - named for the state that
                 f"{batch.archived_at.isoformat()} and cannot be read any more; they are kept for "
                 "29 days after a batch is created"
             )
+        elif batch.ended:
+            text = (
+                f"batch {quote(batch.id)} has ended, but the service names no place for its "
+                "results: read the batch again a little later"
+            )
         else:
             text = (
                 f"batch {quote(batch.id)} has no results yet (processing_status "
@@ -396,15 +401,26 @@ class OutcomeUnknown(TransportError):  # noqa: N818 - named for the state that i
 class WaitTimeout(BatchesError, TimeoutError):  # noqa: N818 - a timeout, as its base says
     """A wait reached its deadline.
 
-    `batch` is the batch as last seen, or None if no answer came; it goes on at the service.
+    `batch` is the batch as last seen, or None if no answer came. The cause (``__cause__``) is
+    the failure of the last poll, if it failed.
     """
 
     batch: MessageBatch | None
 
-    def __init__(self, batch_id: str, *, timeout: float, batch: MessageBatch | None) -> None:
+    def __init__(
+        self,
+        batch_id: str,
+        *,
+        timeout: float,
+        batch: MessageBatch | None,
+        failure: BatchesError | None = None,
+    ) -> None:
         self.batch = batch
-        state = "never seen" if batch is None else f"still {batch.processing_status!r}"
-        super().__init__(
-            f"batch {batch_id} was {state} after {timeout:g} s; it goes on at the service: call "
-            "wait_for() again with the same id"
-        )
+        why = "" if failure is None else f"; the last poll failed: {failure}"
+        if batch is None:
+            state = f"was not seen within {timeout:g} s{why}"
+            advice = "check the id and the network, then call wait_for() again"
+        else:
+            state = f"was still {quote(batch.processing_status)!r} after {timeout:g} s{why}"
+            advice = "it goes on at the service: call wait_for() again with the same id"
+        super().__init__(f"batch {batch_id} {state}; {advice}")

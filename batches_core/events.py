@@ -1,7 +1,7 @@
 """What an operation hands out: directives to its driver, and events for its user.
 
 Plain values that know nothing of the operation. A driver carries out the directives
-(`SendRequest`, `Need.DATA`, `WaitUntil`, `Done`) and passes everything else on.
+(`SendRequest`, `Need.DATA`, `WaitUntil`) until `Done`, and passes everything else on.
 """
 
 from __future__ import annotations

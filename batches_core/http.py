@@ -9,18 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
-from .errors import InvalidRequest, RemoteProtocolError
+from .errors import InvalidRequest, LocalProtocolError, RemoteProtocolError
 
 #: Header pairs as transports have them: str or bytes, in any case of letters.
-RawHeaders = Iterable[tuple[str, str] | tuple[bytes, bytes]]
+RawHeaders = Iterable[tuple[str, str] | tuple[bytes, bytes]] | Mapping[str, str]
+#: The longest id that is sent; the service's have about 33 characters.
+_MAX_ID = 256
+#: The longest URL that is fetched. Signed links have one or two thousand characters.
+_MAX_URL = 16 * 1024
+#: The longest part of a host name between two dots, by the domain name system.
+_MAX_LABEL = 63
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: Header values that no transport can send: control characters (a line break would start a new
-#: header) and what is not Latin-1. Spaces at the ends would be cut off on the way.
-_HEADER_VALUE = re.compile(r"[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa1-\xff])?")
+#: Header values that every transport can send: no control characters (a line break would start a
+#: new header), nothing but ASCII. Spaces at the ends would be cut off on the way.
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _AUTHORITY_END = re.compile(r"[/?#]")
 #: A host name or IPv4 address, or an IPv6 address in brackets, and a port.
@@ -95,13 +102,31 @@ class Request:
 
 
 def read_headers(headers: RawHeaders) -> dict[str, str]:
-    """Fold header pairs into a dict with lower-case names; repeated ones are joined by commas."""
+    """Fold header pairs into a dict with lower-case names; repeated ones are joined by commas.
+
+    Raises:
+        LocalProtocolError: they are no pairs of str or of bytes.
+    """
     folded: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name = (raw_name.decode("latin-1") if isinstance(raw_name, bytes) else raw_name).lower()
-        value = raw_value.decode("latin-1") if isinstance(raw_value, bytes) else raw_value
-        folded[name] = f"{folded[name]}, {value}" if name in folded else value
+    try:
+        for raw_name, raw_value in headers.items() if hasattr(headers, "items") else headers:
+            name = raw_name.decode("latin-1") if isinstance(raw_name, bytes) else raw_name
+            value = raw_value.decode("latin-1") if isinstance(raw_value, bytes) else raw_value
+            name = name.lower()
+            folded[name] = f"{folded[name]}, {value}" if name in folded else value
+    except (TypeError, ValueError, AttributeError):
+        raise LocalProtocolError(
+            "headers are pairs of a name and a value, both str or both bytes, or a mapping of them"
+        ) from None
     return folded
+
+
+def without_credentials(request: Request, data: bytes) -> bytes:
+    """Strike the credentials of a request out of what came back for it, which may repeat them."""
+    for name, value in request.headers:
+        if name in _SECRET_HEADERS:
+            data = data.replace(value.removeprefix("Bearer ").encode("latin-1"), b"[hidden]")
+    return data
 
 
 def check_header_value(what: str, value: object) -> str:
@@ -127,42 +152,57 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def _fault_of_url(url: str) -> str | None:
+    if len(url) > _MAX_URL:
+        return f"it has more than {_MAX_URL:,} characters"
     if not url.isascii() or not url.isprintable() or " " in url:
         return "it holds characters that a URL must have percent-encoded"
     if not _SCHEME.match(url):
         return "it does not begin with https:// or http://"
+    return _fault_of_authority(url, _AUTHORITY_END.split(url, maxsplit=3)[2])
+
+
+def _fault_of_authority(url: str, authority: str) -> str | None:
     # What is wrong is not shown: it may be a password.
-    authority = _AUTHORITY_END.split(url, maxsplit=3)[2]
     if not authority or authority.startswith(":"):
         return "it names no host"
     if "@" in authority:
         return "it holds a user name or password"
-    if not _AUTHORITY.fullmatch(authority) or not _has_port(url):
+    if not _AUTHORITY.fullmatch(authority) or not _names_a_host(url):
         return "its host or port is malformed"
     return None
 
 
-def _has_port(url: str) -> bool:
+def _names_a_host(url: str) -> bool:
     try:
-        return urlsplit(url).port != 0
+        parts = urlsplit(url)
+        host = (parts.hostname or "").removesuffix(".")
+        # Looked up as an IPv4 address where its last label is a number, as the URL standard has it.
+        if host.rpartition(".")[2].isdecimal():
+            IPv4Address(host)
+        labels = [host] if ":" in host else host.split(".")
+        return parts.port != 0 and all(0 < len(label) <= _MAX_LABEL for label in labels)
     except ValueError:
         return False
 
 
-def check_base_url(url: object) -> str:
-    """Return a base URL without a slash at its end.
+def check_base_url(url: object, what: str = "base_url") -> str:
+    """Return a base URL without a slash at its end; `what` is what to call it.
 
     Raises:
-        InvalidRequest: it is no absolute http or https URL, or has a query or a fragment.
+        InvalidRequest: it is no absolute http or https URL, has a query or a fragment, or ends
+            with the ``/v1`` that belongs to the paths.
     """
     if not isinstance(url, str):
-        raise InvalidRequest("base_url must be a str such as 'https://api.anthropic.com'")
+        raise InvalidRequest(f"{what} must be a str such as 'https://api.anthropic.com'")
     fault = _fault_of_url(url)
     if fault is None and ("?" in url or "#" in url):
         fault = "it has a query or a fragment"
+    base = url.rstrip("/")
+    if fault is None and base.endswith("/v1"):
+        fault = "it ends with /v1, which is added to it: leave that off"
     if fault is not None:
-        raise InvalidRequest(f"base_url cannot be used: {fault}")
-    return url.rstrip("/")
+        raise InvalidRequest(f"{what} cannot be used: {fault}")
+    return base
 
 
 def resolve(base_url: str, link: str) -> str:
@@ -191,8 +231,13 @@ def path_segment(what: str, value: object) -> str:
     Raises:
         InvalidRequest: it is no str, is empty, or is a dot segment, which would lead elsewhere.
     """
-    if not isinstance(value, str) or not value or value in {".", ".."}:
-        raise InvalidRequest(f"{what} must be an id as the service gave it, not {value!r}")
+    if not isinstance(value, str):
+        hint = "; pass its .id" if isinstance(getattr(value, "id", None), str) else ""
+        raise InvalidRequest(f"{what} must be a str, not {type(value).__name__}{hint}")
+    if not value or value in {".", ".."} or len(value) > _MAX_ID:
+        raise InvalidRequest(
+            f"{what} must be an id as the service gave it, not {value[:_MAX_ID]!r}"
+        )
     try:
         return quote(value, safe="")
     except UnicodeEncodeError:

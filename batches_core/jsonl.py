@@ -78,9 +78,10 @@ class JSONLines(Generic[T]):
         self._max_line = max_line
         self._line_number = 0
         self._at_start = True
-        #: The pieces of the line that is not complete yet, and their length together. Of a line
-        #: over the limit only the beginning is kept while the length counts on.
-        self._tail: list[bytes] = []
+        #: The line that is not complete yet, and its length. Of a line over the limit only the
+        #: beginning is kept while the length counts on. One buffer that grows, for pieces kept
+        #: one by one can take many times their bytes.
+        self._tail = bytearray()
         self._tail_length = 0
 
     def feed(self, data: bytes) -> list[T | MalformedResult]:
@@ -103,12 +104,12 @@ class JSONLines(Generic[T]):
             cut = block.find(b"\n")
             self._keep(block[:cut])
             self._line_number += 1
-            found.append(self._too_long(b"".join(self._tail), self._tail_length))
+            found.append(self._too_long(bytes(self._tail), self._tail_length))
             block = block[cut + 1 :]
         elif self._tail:
-            block = b"".join([*self._tail, block])
-        self._tail = []
-        self._tail_length = 0
+            self._tail += block
+            block = bytes(self._tail)
+        self._forget_tail()
         self._keep(data[end:])
         if block:
             found = found + self._decode(block) if found else self._decode(block)
@@ -119,10 +120,9 @@ class JSONLines(Generic[T]):
 
         The bool tells whether the body stops in the middle of a line: something was cut off.
         """
-        tail = b"".join(self._tail)
+        tail = bytes(self._tail)
         length = self._tail_length
-        self._tail = []
-        self._tail_length = 0
+        self._forget_tail()
         if not tail or tail.isspace():
             return [], False
         self._line_number += 1
@@ -139,26 +139,27 @@ class JSONLines(Generic[T]):
 
     def _skip_bom(self, data: bytes) -> bytes | None:
         """Give the first bytes without a byte order mark; None while there may be half of one."""
-        data = b"".join([*self._tail, data])
+        data = bytes(self._tail) + data
+        self._forget_tail()
         if len(data) < len(_BOM) and _BOM.startswith(data):
-            self._tail = [data]
+            self._tail += data
             self._tail_length = len(data)
             return None
         self._at_start = False
-        self._tail = []
-        self._tail_length = 0
         return data.removeprefix(_BOM)
 
     def _keep(self, piece: bytes) -> None:
-        if not piece:
-            return
         self._tail_length += len(piece)
         if self._tail_length <= self._max_line:
-            self._tail.append(piece)
-        elif self._tail_length - len(piece) <= self._max_line or (
-            len(self._tail[0]) < _KEPT_OF_A_LONG_LINE
+            self._tail += piece
+        elif len(self._tail) < _KEPT_OF_A_LONG_LINE or (
+            self._tail_length - len(piece) <= self._max_line
         ):
-            self._tail = [b"".join([*self._tail, piece])[:_KEPT_OF_A_LONG_LINE]]
+            self._tail = (self._tail + piece)[:_KEPT_OF_A_LONG_LINE]
+
+    def _forget_tail(self) -> None:
+        self._tail = bytearray()
+        self._tail_length = 0
 
     def _decode(self, block: bytes) -> list[T | MalformedResult]:
         # A block within the limit has no line over it, whatever its lines are.

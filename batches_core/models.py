@@ -9,7 +9,7 @@ JSON.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -47,6 +47,9 @@ class RequestCounts(_Wire, frozen=True, kw_only=True):
         return self.processing + self.succeeded + self.errored + self.canceled + self.expired
 
 
+_TIMESTAMPS = ("created_at", "expires_at", "ended_at", "archived_at", "cancel_initiated_at")
+
+
 class MessageBatch(_Wire, frozen=True, kw_only=True):
     """A batch as the service describes it.
 
@@ -64,6 +67,13 @@ class MessageBatch(_Wire, frozen=True, kw_only=True):
     cancel_initiated_at: datetime | None = None
     results_url: str | None = None
     type: str = "message_batch"
+
+    def __post_init__(self) -> None:
+        for name in _TIMESTAMPS:
+            moment = getattr(self, name)
+            # One without an offset was not seen yet; the service's times are UTC.
+            if moment is not None and moment.tzinfo is None:
+                msgspec.structs.force_setattr(self, name, moment.replace(tzinfo=UTC))
 
     @property
     def ended(self) -> bool:

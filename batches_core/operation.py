@@ -148,6 +148,10 @@ class Operation(Generic[T]):
             except Exception as error:  # noqa: BLE001 - kept, and raised below
                 # Whatever it is, it came out of a script that cannot go on.
                 self._end = error
+            except BaseException:
+                # As where a predicate is interrupted: that is not this operation's to repeat.
+                self._end = LocalProtocolError("this was interrupted in the middle: start it again")
+                raise
             self._channel.abandon()
         if isinstance(self._end, Exception):
             raise self._end

@@ -25,7 +25,7 @@ from .errors import (
 )
 from .events import BatchState, PageReceived, ResultsInterrupted, ResultsReceived, RetryScheduled
 from .exchange import Eof, Head, Lost
-from .http import Request
+from .http import Request, without_credentials
 from .jsonl import JSONLines
 from .models import DeletedMessageBatch, M, MessageBatch, Page, ResultItem
 from .operation import Channel, Script
@@ -43,6 +43,8 @@ MAX_ERROR = 64 * 1024
 #: For how long after its start a wait takes a 404 for one that passes: reads right after a
 #: create were reported to give them.
 PASSING_404 = 60.0
+#: The least that a wait adds to its delay with each failed poll, in seconds.
+_LEAST_DELAY = 0.5
 
 #: What `RetryPolicy.retries` can be asked about: everything that an exchange can fail with.
 _Failure = (TransportError, APIStatusError, RemoteProtocolError)
@@ -59,17 +61,17 @@ def _head(channel: Channel, request: Request) -> Script[Head]:
         raise TransportError(head.reason, sent=head.sent)
     assert isinstance(head, Head), "an exchange begins with its head or its loss"  # noqa: S101
     if not 200 <= head.status < 300:  # noqa: PLR2004 - HTTP's successes
-        raise (yield from _status_error(channel, head))
+        raise (yield from _status_error(channel, request, head))
     return head
 
 
-def _status_error(channel: Channel, head: Head) -> Script[APIStatusError]:
+def _status_error(channel: Channel, request: Request, head: Head) -> Script[APIStatusError]:
     """Read as much of an error's body as is worth it; what cannot be read is done without."""
     read = bytearray()
     while len(read) < MAX_ERROR and isinstance(data := (yield from channel.receive()), bytes):
         read += data
     channel.abandon()
-    body = bytes(read[:MAX_ERROR])
+    body = without_credentials(request, bytes(read[:MAX_ERROR]))
     type_, message, error_code, request_id = decode_error(body)
     if 300 <= head.status < 400:  # noqa: PLR2004 - HTTP's redirects
         # Without its query, which can be a credential.
@@ -104,7 +106,7 @@ def _answer(channel: Channel, request: Request, type_: type[T], what: str) -> Sc
                 f"the answer is not {what}: it is longer than {MAX_ANSWER:,} bytes; check that "
                 "base_url is the API's"
             )
-    return decode_body(b"".join(pieces), type_, what)
+    return decode_body(without_credentials(request, b"".join(pieces)), type_, what)
 
 
 def _not_found(error: BatchesError) -> bool:
@@ -302,7 +304,9 @@ def wait_for(
         deadline = None if options.timeout is None else channel.started + options.timeout
         if deadline is not None and now >= deadline:
             assert options.timeout is not None, "without a timeout there is no deadline"  # noqa: S101
-            raise WaitTimeout(batch_id, timeout=options.timeout, batch=last) from failure
+            raise WaitTimeout(
+                batch_id, timeout=options.timeout, batch=last, failure=failure
+            ) from failure
         delay = options.poll_interval
         if failure is not None:
             failures += 1
@@ -310,7 +314,10 @@ def wait_for(
             outage_left = outage_began + options.max_outage - now
             if outage_left <= 0:
                 raise failure
-            delay = min(policy.delay(failures, failure, channel.jitter), outage_left)
+            delay = policy.delay(failures, failure, channel.jitter)
+            # A wait has no number of attempts, so no policy and no answer may make it a hot loop.
+            delay = max(delay, min(options.poll_interval, failures * _LEAST_DELAY))
+            delay = min(delay, outage_left)
             yield RetryScheduled(error=failure, retry=failures, delay=delay)
         if deadline is not None:
             delay = min(delay, deadline - now)
@@ -340,6 +347,8 @@ class _Delivered:
         self._ids: set[str] = set()
         self._malformed: Counter[int] = Counter()
         self._malformed_now: Counter[int] = Counter()
+        self._named_now: set[str] = set()
+        self._nameless_now = 0
 
     @property
     def items(self) -> int:
@@ -349,11 +358,13 @@ class _Delivered:
     @property
     def accounted_for(self) -> int:
         """How many results are delivered or, in the present reading, were seen to be unreadable."""
-        return len(self._ids) + self._malformed_now.total()
+        return len(self._ids) + len(self._named_now - self._ids) + self._nameless_now
 
     def read_again(self) -> None:
         """Begin a further reading of the file."""
         self._malformed_now.clear()
+        self._named_now.clear()
+        self._nameless_now = 0
 
     def new(self, block: _Block[M]) -> _Block[M]:
         """Give those of a block that were not delivered before, and count them as delivered."""
@@ -368,6 +379,10 @@ class _Delivered:
             before = len(self._ids)
             self._ids.add(item.custom_id)
             return len(self._ids) > before
+        if item.custom_id is None:
+            self._nameless_now += 1
+        else:
+            self._named_now.add(item.custom_id)
         key = hash(item.raw)
         self._malformed_now[key] += 1
         if self._malformed_now[key] <= self._malformed[key]:
@@ -407,7 +422,8 @@ def results(
         except _Failure as error:
             # A try that brought something new was worth it, however it ended.
             fruitless = 1 if delivered.items > had else fruitless + 1
-            # Fresh results were reported to give 404s that pass; this batch has a results_url.
+            # Fresh results were reported to give 404s that pass; this batch has a results_url. So
+            # one is tried again even where the service says not to, as it does of any refusal.
             again = policy.retries(error) or _not_found(error)
             if not options.resume or fruitless >= policy.attempts or not again:
                 raise

@@ -91,13 +91,10 @@ def _check_custom_id(custom_id: Any, index: int, ids: dict[str, int], faults: _F
     elif not isinstance(custom_id, str):
         faults.add(f"must be a str, not {type(custom_id).__name__}", index, "custom_id")
     elif not _CUSTOM_ID.fullmatch(custom_id):
-        shown = custom_id if len(custom_id) <= 80 else custom_id[:80] + "…"  # noqa: PLR2004 - a line's length
-        faults.add(
-            f"{shown!r} is not 1 to 64 letters, digits, '_' or '-' (it has {len(custom_id)} "
-            "characters)",
-            index,
-            "custom_id",
-        )
+        shown = f"{custom_id[:64]!r}"
+        if len(custom_id) > 64:  # noqa: PLR2004 - the limit that the message names
+            shown = f"{shown}… with {len(custom_id):,} characters"
+        faults.add(f"{shown} is not 1 to 64 letters, digits, '_' or '-'", index, "custom_id")
     elif (first := ids.setdefault(custom_id, index)) != index:
         faults.add(f"{custom_id!r} is the id of requests.{first} already", index, "custom_id")
 
@@ -117,6 +114,8 @@ def _encoded(request: RequestLike, index: int, faults: _Faults) -> bytes | None:
     match request:
         case bytes():
             encoded = request.strip()
+            if not index:
+                encoded = encoded.removeprefix(b"\xef\xbb\xbf")  # a file's byte order mark
             if not encoded.isascii():
                 # What the checks below pass over unread must not spoil the whole body.
                 try:
@@ -133,13 +132,13 @@ def _encoded(request: RequestLike, index: int, faults: _Faults) -> bytes | None:
         case BatchRequest() | Mapping():
             try:
                 encoded = _encoder.encode(request)
+                # The encoder writes null for a NaN or an infinity, which JSON has not.
+                if b"null" in encoded and _holds_no_number(
+                    msgspec.to_builtins(request, enc_hook=_as_dict)
+                ):
+                    raise ValueError("it holds a NaN or an infinity")  # noqa: TRY301 - one way out
             except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
                 faults.add(f"cannot be written as JSON: {error}", index)
-                return None
-            # The encoder writes null for a NaN or an infinity, which JSON has not.
-            params = request.params if isinstance(request, BatchRequest) else request
-            if b"null" in encoded and _holds_no_number(params):
-                faults.add("cannot be written as JSON: it holds a NaN or an infinity", index)
                 return None
         case _:
             faults.add(
@@ -155,7 +154,7 @@ def _holds_no_number(value: object) -> bool:
     match value:
         case float():
             return not math.isfinite(value)
-        case Mapping():
+        case dict():
             return any(map(_holds_no_number, value.values()))
         case list() | tuple():
             return any(map(_holds_no_number, value))
@@ -185,6 +184,22 @@ def _check(encoded: bytes, index: int, ids: dict[str, int], faults: _Faults) -> 
     _check_params(params, index, faults)
 
 
+def _check_iterable(requests: object) -> None:
+    match requests:
+        case bytes() | str():
+            advice = "to send a file's lines hand in open(path, 'rb')"
+        case Mapping() if "requests" in requests:
+            advice = "hand in the list that it has under 'requests'"
+        case Mapping() | BatchRequest():
+            advice = "put a single request in a list"
+        case Iterable():
+            return
+        case _:
+            advice = "hand in a list"
+    kind = type(requests).__name__
+    raise InvalidRequest(f"requests must be an iterable of requests, not a {kind}: {advice}")
+
+
 def prepare(requests: Iterable[RequestLike]) -> tuple[BytesBody, int]:
     """Check and encode the requests of one batch; give the body and their number.
 
@@ -198,13 +213,7 @@ def prepare(requests: Iterable[RequestLike]) -> tuple[BytesBody, int]:
             ``stream``, ``speed`` or ``max_tokens: 0``; what is no JSON; more than 100,000
             requests or 256,000,000 bytes.
     """
-    if isinstance(requests, (bytes, str, Mapping, BatchRequest)) or not isinstance(
-        requests, Iterable
-    ):
-        raise InvalidRequest(
-            f"requests must be a list or another iterable of requests, not one "
-            f"{type(requests).__name__}; to send a file's lines hand in open(path, 'rb')"
-        )
+    _check_iterable(requests)
     faults = _Faults()
     ids: dict[str, int] = {}
     pieces: list[bytes] = []

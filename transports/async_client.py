@@ -33,7 +33,7 @@ from batches_core import (
     WaitUntil,
 )
 
-from .settings import OnEvent, ignore, settings_from_env
+from .settings import OnEvent, check_on_event, settings_from_env
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -105,8 +105,7 @@ class AsyncDrive(Generic[T]):
         Raises:
             LocalProtocolError: the drive was closed.
         """
-        if self._closed:
-            raise LocalProtocolError("this was closed before its end: start it again")
+        self._check_open()
         if not self._exchange:
             # Timeouts count from the first use, not from when it was made.
             self._operation.handle_timeout(self._transport.now())
@@ -115,9 +114,11 @@ class AsyncDrive(Generic[T]):
                 match self._operation.next_event():
                     case Need.DATA:
                         await self._read()
+                        self._check_open()
                     case SendRequest(exchange=exchange, request=request):
                         await self._release()
                         await self._send(exchange, request)
+                        self._check_open()
                     case WaitUntil(deadline=deadline):
                         await self._release()
                         await self._transport.sleep(max(0.0, deadline - self._transport.now()))
@@ -128,6 +129,10 @@ class AsyncDrive(Generic[T]):
                     case event:
                         return event
         except BaseException:
+            # The operation may be asked to go on: a time limit on one item is no end.
+            if self._exchange:
+                now = self._transport.now()
+                self._operation.connection_lost(self._exchange, "interrupted", now, sent=True)
             await self._release()
             raise
 
@@ -135,6 +140,11 @@ class AsyncDrive(Generic[T]):
         """Stop where it is; close the response that is under way, if one is."""
         self._closed = True
         await self._release()
+
+    def _check_open(self) -> None:
+        # Also after each await: another task may have closed this meanwhile.
+        if self._closed:
+            raise LocalProtocolError("this was closed before its end: start it again")
 
     async def _release(self) -> None:
         response, self._response = self._response, None
@@ -198,7 +208,8 @@ class AsyncResultsStream(Generic[M]):
                 self._on_event(event)
 
     async def aclose(self) -> None:
-        """Close the connection; nothing more comes."""
+        """Close the connection; nothing more comes, and to go on reading is an error."""
+        self._block = iter(())
         await self._drive.aclose()
 
     async def __aenter__(self) -> Self:
@@ -255,7 +266,7 @@ class AsyncBatchesClientBase:
     ) -> None:
         self._api = api
         self._transport = transport
-        self._on_event: OnEvent = on_event or ignore
+        self._on_event: OnEvent = check_on_event(on_event)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} of {self._api.base_url}>"

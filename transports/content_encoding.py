@@ -58,12 +58,14 @@ class Inflate:
             self._start = None
             wrapped = data[0] & 0x0F == zlib.DEFLATED and not (data[0] << 8 | data[1]) % 31
             self._inflate = zlib.decompressobj(_ZLIB if wrapped else _RAW)
-        while data:
+        more = False  # zlib can have taken all the input in and still hold output
+        while data or more:
             self._begun = True
             try:
                 piece = self._inflate.decompress(data, _PIECE)
             except zlib.error as error:
                 raise _broken(str(error)) from None
+            more = len(piece) == _PIECE
             data = self._inflate.unconsumed_tail
             if self._inflate.eof and (data := self._inflate.unused_data):
                 if not self._gzip:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import selectors
 import socket
 import sys
@@ -32,8 +33,14 @@ from batches_core.http import BytesBody
 
 #: How much is read from a socket at once, in bytes.
 _READ = 64 * 1024
+#: For how many seconds a client that was refused in the middle of its request may go on sending.
+_LINGER = 5.0
+#: How often, in seconds, the server looks for clients that linger too long, and for descriptors
+#: after there were none.
+_HOUSEKEEPING = 0.25
 #: A head larger than this is refused (h11's own limit, said here because it is a promise).
 _MAX_HEAD = 64 * 1024
+_OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class _Connection:
@@ -48,7 +55,8 @@ class _Connection:
         self._body: list[bytes] = []
         self._body_size = 0
         self._refused = False
-        self._lingering = False
+        #: Set once the response is out and what still comes is only dropped.
+        self.lingers_until: float | None = None
         #: What is still to be sent of the response; an iterator, so that a large one is made
         #: only as fast as the client takes it.
         self._chunks: Iterator[bytes] | None = None
@@ -71,7 +79,7 @@ class _Connection:
         except OSError:
             self.close()
             return
-        if self._lingering:
+        if self.lingers_until is not None:
             if not data:
                 self.close()
             return
@@ -119,7 +127,7 @@ class _Connection:
         # So only this side is closed, and what the client still sends is read and dropped.
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
-        self._lingering = True
+        self.lingers_until = time.monotonic() + _LINGER
 
     def _advance(self) -> None:
         while self._chunks is None and not self._out:
@@ -173,7 +181,8 @@ class _Connection:
             headers.append(("connection", "close"))
         head = h11.Response(status_code=response.status, headers=headers)
         self._out = self._http.send(head) or b""
-        self._chunks = iter(response.chunks)
+        bodiless = self._request is not None and self._request.method == b"HEAD"
+        self._chunks = iter(() if bodiless else response.chunks)
 
     def _refuse_too_large(self) -> None:
         self._refused = True
@@ -213,6 +222,7 @@ class EmulatorServer:
         shown = f"[{bound_host}]" if family == socket.AF_INET6 else bound_host
         self.base_url = f"http://{shown}:{bound_port}"
         self._waker, self._woken = socket.socketpair()
+        self._accepts_again_at: float | None = None
 
     def serve(self) -> None:
         """Serve until `stop` is called, then close every connection."""
@@ -222,16 +232,25 @@ class EmulatorServer:
             selector.register(self._woken, selectors.EVENT_READ)
             try:
                 while True:
-                    for key, events in selector.select():
+                    for key, events in selector.select(_HOUSEKEEPING):
                         if key.fileobj is self._woken:
                             return
                         if key.fileobj is self._listener:
                             self._accept(selector, connections)
                         else:
                             self._step(selector, connections, key.data, events)
+                    self._keep_house(selector, connections)
             finally:
                 for connection in connections:
                     connection.close()
+
+    def _keep_house(self, selector: selectors.BaseSelector, connections: set[_Connection]) -> None:
+        now = time.monotonic()
+        for connection in [c for c in connections if c.lingers_until and c.lingers_until < now]:
+            self._drop(selector, connections, connection)
+        if self._accepts_again_at is not None and self._accepts_again_at < now:
+            self._accepts_again_at = None
+            selector.register(self._listener, selectors.EVENT_READ)
 
     def stop(self) -> None:
         """End `serve`, from any thread; again is harmless."""
@@ -240,13 +259,27 @@ class EmulatorServer:
     def _accept(self, selector: selectors.BaseSelector, connections: set[_Connection]) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:  # the client is gone already
-            return
+        except OSError as error:
+            if error.errno in _OUT_OF_DESCRIPTORS:
+                # The client stays in the queue, so the listener stays readable: look away a while.
+                selector.unregister(self._listener)
+                self._accepts_again_at = time.monotonic() + _HOUSEKEEPING
+            return  # else the client is gone already
         sock.setblocking(False)  # noqa: FBT003 - the socket's own signature
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = _Connection(sock, self._emulator, self._clock)
         connections.add(connection)
         selector.register(sock, selectors.EVENT_READ, connection)
+
+    def _drop(
+        self,
+        selector: selectors.BaseSelector,
+        connections: set[_Connection],
+        connection: _Connection,
+    ) -> None:
+        selector.unregister(connection.sock)
+        connections.discard(connection)
+        connection.close()
 
     def _step(
         self,
@@ -257,10 +290,14 @@ class EmulatorServer:
     ) -> None:
         sock = connection.sock
         selector_key = selector.get_key(sock)
-        if events & selectors.EVENT_READ:
-            connection.on_readable()
-        if not connection.closed and connection.wanted_events() & selectors.EVENT_WRITE:
-            connection.on_writable()
+        try:
+            if events & selectors.EVENT_READ:
+                connection.on_readable()
+            if not connection.closed and connection.wanted_events() & selectors.EVENT_WRITE:
+                connection.on_writable()
+        except Exception:  # noqa: BLE001 - one connection's fault must not end the others'
+            traceback.print_exc()
+            connection.close()
         if connection.closed:
             selector.unregister(selector_key.fd)
             connections.discard(connection)
@@ -299,12 +336,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--speed", type=float, default=1.0, help="how many times faster it works (%(default)s)"
     )
     options = parser.parse_args(arguments)
-    if options.speed <= 0:
+    if not options.speed > 0:
         parser.error("--speed is more than 0")
     try:
         server = EmulatorServer(Emulator(speed=options.speed), host=options.host, port=options.port)
-    except OSError as error:
-        print(f"cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)  # noqa: T201 - a command
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        print(f"cannot listen on {options.host}:{options.port}: {why}", file=sys.stderr)  # noqa: T201 - a command
         return 1
     print(server.base_url, flush=True)  # noqa: T201 - a command
     print("any api_key will do; interrupt to stop", file=sys.stderr, flush=True)  # noqa: T201

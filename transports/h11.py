@@ -16,6 +16,7 @@ from functools import partial
 from typing import Unpack
 
 from batches_core import RawHeaders, Request, TransportError
+from batches_core.api import check_seconds
 
 from .http11 import (
     CONNECT_TIMEOUT,
@@ -110,7 +111,7 @@ def _timed_out() -> TransportError:
 
 
 class _Response:
-    def __init__(self, connection: _Connection, head: Head, keep: Callable[[], None]) -> None:
+    def __init__(self, connection: _Connection, head: Head, keep: Callable[[], bool]) -> None:
         self.status: int = head.status
         self.headers: RawHeaders = head.headers
         self._connection: _Connection | None = connection
@@ -123,9 +124,7 @@ class _Response:
         if isinstance(item, bytes):
             return item
         connection, self._connection = self._connection, None
-        if connection.wire.start_over():
-            self._keep()
-        else:
+        if not connection.wire.start_over() or not self._keep():
             connection.close()
         return b""
 
@@ -145,6 +144,7 @@ class _Transport:
         proxy: str | None,
         connect: Connect | None,
     ) -> None:
+        check_seconds("timeout", timeout, positive=True)
         self._timeout = timeout
         self._ssl_context = ssl_context
         self._proxy = None if proxy is None else Proxy(proxy)
@@ -152,6 +152,7 @@ class _Transport:
         self._pool: Pool[_Connection] = Pool()
 
     def send(self, request: Request) -> _Response:
+        self._pool.check_open()
         while True:
             kept = self._kept(request)
             connection = kept or _Connection(self._connect(request.origin), self._timeout)
@@ -176,7 +177,7 @@ class _Transport:
         time.sleep(seconds)
 
     def close(self) -> None:
-        for connection in self._pool.drain():
+        for connection in self._pool.close():
             connection.close()
 
     def _kept(self, request: Request) -> _Connection | None:

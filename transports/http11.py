@@ -20,9 +20,16 @@ from urllib.parse import unquote, urlsplit
 
 import h11
 
-from batches_core import InvalidRequest, RawHeaders, Request, TransportError
+from batches_core import (
+    InvalidRequest,
+    LocalProtocolError,
+    RawHeaders,
+    Request,
+    TransportError,
+)
 
 from .content_encoding import ACCEPTED, Identity, Inflate, Refused, decoder_for
+from .settings import CLOSED
 
 C = TypeVar("C")
 
@@ -140,21 +147,34 @@ def _authority(origin: Origin, *, always_port: bool = False) -> str:
 class Pool(Generic[C]):
     """The connections that are open and have nothing to do, by where they lead."""
 
-    idle: dict[Origin, list[C]] = field(default_factory=dict)
+    _idle: dict[Origin, list[C]] = field(default_factory=dict)
+    _closed: bool = False
 
     def take(self, origin: Origin) -> C | None:
         """Take the one that was used last, which is the likeliest to be alive."""
-        waiting = self.idle.get(origin)
+        waiting = self._idle.get(origin)
         return waiting.pop() if waiting else None
 
-    def put(self, origin: Origin, connection: C) -> None:
-        """Keep one for later."""
-        self.idle.setdefault(origin, []).append(connection)
+    def put(self, origin: Origin, connection: C) -> bool:
+        """Keep one for later; False where there is no later."""
+        if not self._closed:
+            self._idle.setdefault(origin, []).append(connection)
+        return not self._closed
 
-    def drain(self) -> list[C]:
-        """Take all."""
-        taken = [connection for waiting in self.idle.values() for connection in waiting]
-        self.idle.clear()
+    def check_open(self) -> None:
+        """Refuse to go on behind the end.
+
+        Raises:
+            LocalProtocolError: the pool was closed.
+        """
+        if self._closed:
+            raise LocalProtocolError(CLOSED)
+
+    def close(self) -> list[C]:
+        """Take all, for good."""
+        self._closed = True
+        taken = [connection for waiting in self._idle.values() for connection in waiting]
+        self._idle.clear()
         return taken
 
 
@@ -198,7 +218,7 @@ class Proxy:
     def __init__(self, url: str) -> None:
         try:
             parts = urlsplit(url)
-            self.host, self.port = parts.hostname, parts.port or 80
+            self.host, self.port = parts.hostname or "", parts.port or 80
         except ValueError:
             raise InvalidRequest("proxy cannot be used: its host or port is malformed") from None
         if parts.scheme != "http" or not self.host or parts.path.strip("/"):

@@ -14,11 +14,19 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, ModuleType
 from typing import Any, Self, Unpack
 
-from batches_core import Body, InvalidRequest, RawHeaders, Request, TransportError
+from batches_core import (
+    Body,
+    InvalidRequest,
+    LocalProtocolError,
+    RawHeaders,
+    Request,
+    TransportError,
+)
+from batches_core.api import check_seconds
 
 from .async_client import AsyncBatchesClientBase
 from .content_encoding import ACCEPTED, decoder_for
-from .settings import OnEvent, Settings, make_api
+from .settings import CLOSED, OnEvent, Settings, make_api
 from .sync_client import BlockingBatchesClient
 
 #: Seconds without a byte in either direction before an exchange is given up. It is counted anew
@@ -55,28 +63,44 @@ def _library(client: object | None, kind: str) -> ModuleType:
 class _Carriage:
     """What the blocking and the async transport share: building requests, mapping errors."""
 
-    def __init__(self, library: ModuleType, timeout: float) -> None:
-        self.errors = (library.TransportError, library.StreamError)
+    def __init__(self, library: ModuleType, timeout: float | None, *, owned: bool) -> None:
+        self.errors = (library.TransportError, library.StreamError, UnicodeError)
+        # Not what httpx calls a local protocol error: over HTTP/2 that can be the answer's fault.
         self._not_sent = (
             library.ConnectError,
             library.ConnectTimeout,
             library.PoolTimeout,
             library.ProxyError,
             library.UnsupportedProtocol,
-            library.LocalProtocolError,
         )
         self._timed_out = library.TimeoutException
-        self._timeout = library.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
+        self._not_built = (library.InvalidURL, ValueError)
+        self._timed_out = library.TimeoutException
+        if timeout is not None:
+            check_seconds("timeout", timeout, positive=True)
+        #: None leaves it to the client that was handed in.
+        self._timeout: Any = None
+        if timeout is not None or owned:
+            seconds = timeout or TIMEOUT
+            self._timeout = library.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
 
-    def arguments(self, request: Request, content: object) -> dict[str, Any]:
-        """Give what builds the library's request."""
-        return {
-            "method": request.method,
-            "url": request.url,
-            "headers": [*request.headers, ("accept-encoding", ACCEPTED)],
-            "content": content,
-            "timeout": self._timeout,
-        }
+    def build(self, client: Any, request: Request, content: object) -> Any:
+        """Build the library's request.
+
+        Raises:
+            LocalProtocolError: the client was closed.
+            TransportError: the library cannot send to such a URL.
+        """
+        if client.is_closed:
+            raise LocalProtocolError(CLOSED)
+        timeout = {} if self._timeout is None else {"timeout": self._timeout}
+        headers = [*request.headers, ("accept-encoding", ACCEPTED)]
+        try:
+            return client.build_request(
+                request.method, request.url, headers=headers, content=content, **timeout
+            )
+        except self._not_built as error:
+            raise TransportError(f"the URL cannot be used: {error}", sent=False) from None
 
     def lost(self, error: Exception, request: Request) -> TransportError:
         """Turn an error of the library into ours, which says what nobody else knows: `sent`."""
@@ -92,8 +116,13 @@ class _Response:
         self.status: int = response.status_code
         self.headers: RawHeaders = response.headers.raw
         self._response = response
-        self._chunks: Iterator[bytes] = response.iter_raw()
-        self._decoder = decoder_for(self.headers)
+        if response.is_stream_consumed:
+            # Read and decoded already, as a user's mock or event hook leaves it.
+            self._chunks: Iterator[bytes] = response.iter_bytes()
+            self._decoder = decoder_for(())
+        else:
+            self._chunks = response.iter_raw()
+            self._decoder = decoder_for(self.headers)
         self._pieces: Iterator[bytes] = iter(())
         self._carriage = carriage
         self._request = request
@@ -117,15 +146,15 @@ class _Response:
 
 
 class _Transport:
-    def __init__(self, client: Any | None, timeout: float) -> None:
+    def __init__(self, client: Any | None, timeout: float | None) -> None:
         library = _library(client, "Client")
-        self._carriage = _Carriage(library, timeout)
+        self._carriage = _Carriage(library, timeout, owned=client is None)
         self._client = client or library.Client()
         self._owned = client is None
 
     def send(self, request: Request) -> _Response:
         content = None if request.body is None else iter(request.body)
-        built = self._client.build_request(**self._carriage.arguments(request, content))
+        built = self._carriage.build(self._client, request, content)
         try:
             response = self._client.send(built, stream=True, follow_redirects=False)
         except self._carriage.errors as error:
@@ -147,7 +176,8 @@ class BatchesClient(BlockingBatchesClient):
     """A blocking client over httpx or httpx2.
 
     `client` is a ready ``httpx.Client`` or ``httpx2.Client`` with proxies, TLS settings or a pool
-    of its own; it is not closed with this one. `timeout` bounds each read and write, in seconds.
+    of its own; it is not closed with this one. `timeout` bounds each read and write, in seconds; by
+    default it is the handed-in client's own, or else 120.
     The other parameters are those of `BatchesAPI`.
     """
 
@@ -155,7 +185,7 @@ class BatchesClient(BlockingBatchesClient):
         self,
         *,
         client: Any | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
         on_event: OnEvent | None = None,
         **settings: Unpack[Settings],
     ) -> None:
@@ -197,8 +227,12 @@ class _AsyncResponse:
         self.status: int = response.status_code
         self.headers: RawHeaders = response.headers.raw
         self._response = response
-        self._chunks = response.aiter_raw()
-        self._decoder = decoder_for(self.headers)
+        if response.is_stream_consumed:
+            self._chunks = response.aiter_bytes()
+            self._decoder = decoder_for(())
+        else:
+            self._chunks = response.aiter_raw()
+            self._decoder = decoder_for(self.headers)
         self._pieces: Iterator[bytes] = iter(())
         self._carriage = carriage
         self._request = request
@@ -220,21 +254,25 @@ class _AsyncResponse:
     async def aclose(self) -> None:
         # Shielded, for this is what a cancelled task has to do as well; and bounded.
         with self._anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-            await _close_generators(self._chunks)
-            await self._response.aclose()
+            try:
+                await _close_generators(self._chunks)
+            except RuntimeError:
+                pass  # another task is reading, and is woken by what follows
+            finally:
+                await self._response.aclose()
 
 
 class _AsyncTransport:
-    def __init__(self, client: Any | None, timeout: float) -> None:
+    def __init__(self, client: Any | None, timeout: float | None) -> None:
         library = _library(client, "AsyncClient")
         self._anyio = importlib.import_module("anyio")
-        self._carriage = _Carriage(library, timeout)
+        self._carriage = _Carriage(library, timeout, owned=client is None)
         self._client = client or library.AsyncClient()
         self._owned = client is None
 
     async def send(self, request: Request) -> _AsyncResponse:
         content = None if request.body is None else _AsyncBody(request.body)
-        built = self._client.build_request(**self._carriage.arguments(request, content))
+        built = self._carriage.build(self._client, request, content)
         try:
             response = await self._client.send(built, stream=True, follow_redirects=False)
         except self._carriage.errors as error:
@@ -263,7 +301,7 @@ class AsyncBatchesClient(AsyncBatchesClientBase):
         self,
         *,
         client: Any | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
         on_event: OnEvent | None = None,
         **settings: Unpack[Settings],
     ) -> None:

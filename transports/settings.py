@@ -12,9 +12,27 @@ from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from batches_core import BASE_URL, BatchesAPI, Event, InvalidRequest, Jitter, RetryPolicy
+from batches_core.http import check_base_url, check_header_value
 
 #: Called with each event that is not the value of the call: polls, pages, retries.
 OnEvent = Callable[[Event], None]
+
+
+#: What a client that was closed says.
+CLOSED = "this client was closed: make a new one, or close it later"
+
+_CREDENTIALS = {"api_key": "ANTHROPIC_API_KEY", "auth_token": "ANTHROPIC_AUTH_TOKEN"}
+
+
+def check_on_event(on_event: OnEvent | None) -> OnEvent:
+    """Give what to call with each event.
+
+    Raises:
+        InvalidRequest: it cannot be called.
+    """
+    if on_event is not None and not callable(on_event):
+        raise InvalidRequest("on_event is a function of one event")
+    return on_event or ignore
 
 
 def ignore(event: Event) -> None:
@@ -54,16 +72,16 @@ def settings_from_env(given: Mapping[str, Any], *, with_proxy: bool) -> dict[str
     """
     settings = dict(given)
     if settings.get("api_key") is None and settings.get("auth_token") is None:
-        if key := os.environ.get("ANTHROPIC_API_KEY"):
-            settings["api_key"] = key
-        elif token := os.environ.get("ANTHROPIC_AUTH_TOKEN"):
-            settings["auth_token"] = token
+        for name, variable in _CREDENTIALS.items():
+            if value := os.environ.get(variable):
+                settings[name] = check_header_value(variable, value)
+                break
         else:
             raise InvalidRequest(
                 "there is no credential: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN)"
             )
     if "base_url" not in settings and (base_url := os.environ.get("ANTHROPIC_BASE_URL")):
-        settings["base_url"] = base_url
+        settings["base_url"] = check_base_url(base_url, "ANTHROPIC_BASE_URL")
     if with_proxy and "proxy" not in settings:
         host = urlsplit(str(settings.get("base_url", BASE_URL))).hostname or ""
         settings["proxy"] = proxy_of(os.environ, host)

@@ -35,7 +35,7 @@ from batches_core import (
     WaitUntil,
 )
 
-from .settings import OnEvent, ignore, settings_from_env
+from .settings import OnEvent, check_on_event, settings_from_env
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -116,22 +116,26 @@ class Drive(Generic[T]):
         if not self._exchange:
             # Timeouts count from the first use, not from when it was made.
             self._operation.handle_timeout(self._transport.now())
-        while True:
-            match self._operation.next_event():
-                case Need.DATA:
-                    self._read()
-                case SendRequest(exchange=exchange, request=request):
-                    self._release()
-                    self._send(exchange, request)
-                case WaitUntil(deadline=deadline):
-                    self._release()
-                    self._transport.sleep(max(0.0, deadline - self._transport.now()))
-                    self._operation.handle_timeout(self._transport.now())
-                case Done() as done:
-                    self._release()
-                    return done
-                case event:
-                    return event
+        try:
+            while True:
+                match self._operation.next_event():
+                    case Need.DATA:
+                        self._read()
+                    case SendRequest(exchange=exchange, request=request):
+                        self._release()
+                        self._send(exchange, request)
+                    case WaitUntil(deadline=deadline):
+                        self._release()
+                        self._transport.sleep(max(0.0, deadline - self._transport.now()))
+                        self._operation.handle_timeout(self._transport.now())
+                    case Done() as done:
+                        self._release()
+                        return done
+                    case event:
+                        return event
+        except BaseException:
+            self._give_up("interrupted")
+            raise
 
     def close(self) -> None:
         """Stop where it is; close the response that is under way, if one is."""
@@ -142,6 +146,13 @@ class Drive(Generic[T]):
         response, self._response = self._response, None
         if response is not None:
             response.close()
+
+    def _give_up(self, reason: str) -> None:
+        """Close the response, and tell the operation, which may be asked to go on."""
+        self._release()
+        if self._exchange:
+            now = self._transport.now()
+            self._operation.connection_lost(self._exchange, reason, now, sent=True)
 
     def _send(self, exchange: int, request: Request) -> None:
         self._exchange = exchange
@@ -171,37 +182,47 @@ class Drive(Generic[T]):
         self._operation.connection_lost(self._exchange, error.reason, now, sent=error.sent)
 
 
-def _one_by_one(
-    drive: Drive[None], on_event: OnEvent
-) -> Iterator[ResultItem[Any] | MalformedResult]:
-    with closing(drive):
-        while not isinstance(event := drive.next_event(), Done):
-            if isinstance(event, ResultsReceived):
-                yield from event.items
-            else:
-                on_event(event)
-
-
 class ResultsStream(Generic[M]):
     """The results of a batch, one by one as they arrive: an iterator and a context manager.
 
-    Leaving the ``with``, `close`, or dropping the stream closes its connection.
+    Leaving the ``with``, `close`, or dropping the stream closes its connection. A loop that was
+    left can be gone on with, also after an interruption.
     """
 
     def __init__(self, drive: Drive[None], on_event: OnEvent) -> None:
         self._drive = drive
-        # A generator that is no method: it and the stream are no cycle, so that a stream that is
-        # dropped ends the generator, which closes the connection.
-        self._items = _one_by_one(drive, on_event)
+        self._on_event = on_event
+        self._block: Iterator[ResultItem[M] | MalformedResult] = iter(())
 
     def __iter__(self) -> Iterator[ResultItem[M] | MalformedResult]:
-        return self._items
+        # A generator hands out a block at less cost than __next__ for each item; both take from
+        # the same block, so what one leaves is there for the other.
+        while True:
+            yield from self._block
+            if not self._next_block():
+                return
 
     def __next__(self) -> ResultItem[M] | MalformedResult:
-        return next(self._items)
+        while True:
+            for item in self._block:
+                return item
+            if not self._next_block():
+                raise StopIteration
+
+    def _next_block(self) -> bool:
+        while not isinstance(event := self._drive.next_event(), Done):
+            if isinstance(event, ResultsReceived):
+                self._block = iter(event.items)
+                return True
+            self._on_event(event)
+        return False
 
     def close(self) -> None:
-        """Close the connection; nothing more comes."""
+        """Close the connection; nothing more comes, and to go on reading is an error."""
+        self._block = iter(())
+        self._drive.close()
+
+    def __del__(self) -> None:
         self._drive.close()
 
     def __enter__(self) -> Self:
@@ -234,7 +255,7 @@ class BlockingBatchesClient:
     ) -> None:
         self._api = api
         self._transport = transport
-        self._on_event: OnEvent = on_event or ignore
+        self._on_event: OnEvent = check_on_event(on_event)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} of {self._api.base_url}>"

@@ -16,6 +16,7 @@ from typing import Unpack
 import trio
 
 from batches_core import RawHeaders, Request, TransportError
+from batches_core.api import check_seconds
 
 from .async_client import AsyncBatchesClientBase
 from .http11 import (
@@ -116,7 +117,7 @@ class _Connection:
 
 
 class _Response:
-    def __init__(self, connection: _Connection, head: Head, keep: Callable[[], None]) -> None:
+    def __init__(self, connection: _Connection, head: Head, keep: Callable[[], bool]) -> None:
         self.status: int = head.status
         self.headers: RawHeaders = head.headers
         self._connection: _Connection | None = connection
@@ -129,9 +130,7 @@ class _Response:
         if isinstance(item, bytes):
             return item
         connection, self._connection = self._connection, None
-        if connection.wire.start_over():
-            self._keep()
-        else:
+        if not connection.wire.start_over() or not self._keep():
             await connection.aclose()
         return b""
 
@@ -151,6 +150,7 @@ class _Transport:
         proxy: str | None,
         connect: Connect | None,
     ) -> None:
+        check_seconds("timeout", timeout, positive=True)
         self._timeout = timeout
         self._ssl_context = ssl_context
         self._proxy = None if proxy is None else Proxy(proxy)
@@ -158,6 +158,7 @@ class _Transport:
         self._pool: Pool[_Connection] = Pool()
 
     async def send(self, request: Request) -> _Response:
+        self._pool.check_open()
         while True:
             kept = await self._kept(request)
             connection = kept or _Connection(await self._connect(request.origin), self._timeout)
@@ -180,7 +181,7 @@ class _Transport:
         await trio.sleep(seconds)
 
     async def aclose(self) -> None:
-        for connection in self._pool.drain():
+        for connection in self._pool.close():
             await connection.aclose()
 
     async def _kept(self, request: Request) -> _Connection | None:

@@ -10,7 +10,7 @@ run can be repeated.
 requests of an operation.
 """
 
-from .answers import Responder, Result, answer, succeeded
+from .answers import Responder, Result, answer, errored, succeeded
 from .service import Emulator, Response
 
-__all__ = ["Emulator", "Responder", "Response", "Result", "answer", "succeeded"]
+__all__ = ["Emulator", "Responder", "Response", "Result", "answer", "errored", "succeeded"]

@@ -70,6 +70,7 @@ class Emulator:
 
     Raises:
         ValueError: a figure is not more than 0.
+        TypeError: `api_keys` is one str, or `responder` no function.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Emulator:
     ) -> None:
         if not (parallel > 0 and seconds_per_request > 0 and speed > 0):
             raise ValueError("parallel, seconds_per_request and speed are more than 0")
+        if isinstance(api_keys, str) or not callable(responder):
+            raise TypeError("api_keys is a list of keys, responder a function")
         self._pace = Pace(parallel=parallel, seconds_per_request=seconds_per_request / speed)
         self._responder = responder
         self._api_keys = api_keys

@@ -394,3 +394,9 @@ def test_the_retry_policy_and_the_jitter_are_the_callers() -> None:
     play.expect_request("GET", f"{BATCHES}/b")
     play.answer(batch_json("b"))
     assert play.expect_done().id == "b"
+
+
+@pytest.mark.parametrize("retry", [3, True, "twice"])
+def test_a_retry_policy_that_is_none_is_refused(retry: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"RetryPolicy\(attempts=5\)"):
+        api(retry=retry)

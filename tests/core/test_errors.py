@@ -211,7 +211,7 @@ def test_errors_can_be_caught_as_what_they_also_are(
         (TransportError("reset", sent=True), "reset; ", "check the network and try again"),
         (TransportError("no route", sent=False), "no route; nothing was sent", "check base_url"),
         (OutcomeUnknown("reset", requests=7), "7 requests was created (reset)", "list()"),
-        (WaitTimeout("b", timeout=90, batch=None), "never seen after 90 s", "wait_for() again"),
+        (WaitTimeout("b", timeout=90, batch=None), "not seen within 90 s", "wait_for() again"),
         (WaitTimeout("b", timeout=0.5, batch=batch()), "still 'in_progress' after 0.5", "again"),
     ],
 )

@@ -212,3 +212,10 @@ def test_the_wires_objects_are_immutable_values() -> None:
         read.id = "other"  # type: ignore[misc]  # to show that it cannot be done
     assert pickle.loads(pickle.dumps(read)) == read  # noqa: S301 - our own
     assert len({TextBlock(text="a"), TextBlock(text="a")}) == 1
+
+
+def test_a_timestamp_without_an_offset_is_taken_as_utc() -> None:
+    data = batch_json(created_at="2026-05-01T20:29:05", archived_at="2026-05-30T20:29:05.5")
+    batch = msgspec.json.decode(msgspec.json.encode(data), type=MessageBatch)
+    assert batch.created_at == datetime(2026, 5, 1, 20, 29, 5, tzinfo=UTC)
+    assert batch.archived_at == datetime(2026, 5, 30, 20, 29, 5, 500_000, tzinfo=UTC)

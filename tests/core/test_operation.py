@@ -199,6 +199,21 @@ def test_a_fault_of_the_users_predicate_comes_out_and_stays() -> None:
             book.next()
 
 
+def test_after_an_interruption_in_the_middle_there_is_no_success() -> None:
+    def until(_: object) -> bool:
+        raise KeyboardInterrupt
+
+    book = Playbook(api().wait_for("msgbatch_1", until=until))
+    book.expect_request("GET", GET)
+    book.answer(batch_json())
+    book.expect(BatchState)
+    with pytest.raises(KeyboardInterrupt):
+        book.next()
+    for _ in range(2):
+        with pytest.raises(LocalProtocolError, match="interrupted"):
+            book.next()
+
+
 OPERATIONS: dict[str, Any] = {
     "create": lambda: api().create([{"custom_id": "a", "params": {}}]),
     "get": lambda: api().get("msgbatch_1"),

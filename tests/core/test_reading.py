@@ -11,16 +11,18 @@ from batches_core import (
     APIStatusError,
     BadRequestError,
     BatchesAPI,
+    BatchesError,
     Need,
     NotFoundError,
     Operation,
     PageReceived,
     RemoteProtocolError,
+    RetryPolicy,
     RetryScheduled,
     TransportError,
 )
 from batches_core.operations import MAX_ANSWER, MAX_ERROR
-from tests.playbook import Playbook, api, batch_json, error_json
+from tests.playbook import KEY, Playbook, api, batch_json, error_json
 
 LIST = "/v1/messages/batches"
 ONE = f"{LIST}/msgbatch_1"
@@ -111,6 +113,22 @@ def test_delays_are_shared_out_by_the_jitter() -> None:
 
 
 # --- bodies ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{}, {"api_key": None, "auth_token": KEY}])
+@pytest.mark.parametrize("status", [200, 401, 502])
+def test_a_credential_that_an_answer_repeats_is_struck_out(
+    status: int, settings: dict[str, Any]
+) -> None:
+    book = Playbook(api(retry=RetryPolicy(attempts=1), **settings).get("msgbatch_1"))
+    book.expect_request("GET", ONE)
+    if status == 401:
+        book.answer(error_json("authentication_error", f"invalid x-api-key {KEY}"), status)
+    else:
+        book.answer(f"<html>x-api-key: {KEY}</html>".encode(), status)
+    with pytest.raises(BatchesError, match=r"x-api-key:? \[hidden\]") as caught:
+        book.next()
+    assert KEY not in f"{caught.value!r}{vars(caught.value)}"
 
 
 def test_the_status_is_looked_at_before_the_body() -> None:

@@ -114,15 +114,28 @@ class TestForms:
             prepare(broken())
 
     @pytest.mark.parametrize(
-        "handed_in", [one(), BatchRequest(custom_id="a", params={}), "{}", b"{}", None, 5, object()]
+        ("handed_in", "advice"),
+        [
+            (one(), "put a single request in a list"),
+            (BatchRequest(custom_id="a", params={}), "put a single request in a list"),
+            ({"requests": [one()]}, "hand in the list that it has under 'requests'"),
+            ("{}", "open(path, 'rb')"),
+            (b"{}", "open(path, 'rb')"),
+            (None, "hand in a list"),
+            (5, "hand in a list"),
+        ],
     )
-    def test_one_request_or_nothing_instead_of_a_list_is_refused_with_advice(
-        self, handed_in: Any
+    def test_what_is_no_list_of_requests_is_refused_with_advice(
+        self, handed_in: Any, advice: str
     ) -> None:
-        error = refused(handed_in)
         kind = type(handed_in).__name__
-        assert f"must be a list or another iterable of requests, not one {kind};" in str(error)
-        assert "open(path, 'rb')" in str(error)
+        told = str(refused(handed_in))
+        assert told.startswith(f"requests must be an iterable of requests, not a {kind}: ")
+        assert advice in told
+
+    def test_a_byte_order_mark_at_the_start_of_a_file_is_passed_over(self) -> None:
+        line = b'{"custom_id":"a","params":{}}'
+        assert body_of(b"\xef\xbb\xbf" + line + b"\n") == b'{"requests":[%s]}' % line
 
     @pytest.mark.parametrize("handed_in", [[], [b"\n", ""], iter(())])
     def test_no_requests_are_refused(self, handed_in: Iterable[RequestLike]) -> None:
@@ -207,12 +220,12 @@ class TestFaults:
             ({"params": {}}, "custom_id", "is missing"),
             ({"custom_id": None, "params": {}}, "custom_id", "is missing"),
             (one(5), "custom_id", "must be a str, not int"),
-            (one(""), "custom_id", "it has 0 characters"),
+            (one(""), "custom_id", "'' is not 1 to 64"),
             (one("a b"), "custom_id", "'a b' is not 1 to 64"),
             (one("a\n"), "custom_id", r"'a\n' is not 1 to 64"),
             (one("é"), "custom_id", "is not 1 to 64"),
-            (one("a" * 65), "custom_id", "it has 65 characters"),
-            (one("a" * 9999), "custom_id", "a…' is not 1 to 64 letters"),
+            (one("a" * 65), "custom_id", "… with 65 characters is not 1 to 64"),
+            (one("a" * 9999), "custom_id", "a'… with 9,999 characters is not 1 to 64 letters"),
             ({"custom_id": "a"}, "params", "is missing"),
             ({"custom_id": "a", "params": None}, "params", "must be a JSON object"),
             ({"custom_id": "a", "params": []}, "params", "must be a JSON object"),
@@ -357,6 +370,18 @@ class TestNumbersThatJsonHasNot:
         ):
             with pytest.raises(InvalidRequest, match=r"requests\.0: .*a NaN or an infinity"):
                 prepare([request])
+
+    def test_are_found_in_objects_too_and_in_any_depth_without_a_crash(self) -> None:
+        class Tuned(msgspec.Struct):
+            temperature: float
+
+        with pytest.raises(InvalidRequest, match="a NaN or an infinity"):
+            prepare([{"custom_id": "a", "params": {"x": Tuned(math.nan)}}])
+        deep: Any = None
+        for _ in range(900):
+            deep = {"x": deep}
+        with pytest.raises(InvalidRequest, match=r"requests\.0: cannot be written as JSON"):
+            prepare([{"custom_id": "a", "params": deep}])
 
     def test_are_not_seen_where_there_is_just_a_null(self) -> None:
         body, _ = prepare([{"custom_id": "a", "params": {"system": None, "x": ["null", 1.5]}}])

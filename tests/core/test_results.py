@@ -123,6 +123,12 @@ def test_results_before_the_end_and_after_the_archive_are_named() -> None:
 
     book = Playbook(api().results_stream("msgbatch_1"))
     book.expect_request("GET", GET)
+    book.answer(ended(results_url=None))
+    with pytest.raises(ResultsUnavailable, match=r"has ended, but.*a little later"):
+        book.next()
+
+    book = Playbook(api().results_stream("msgbatch_1"))
+    book.expect_request("GET", GET)
     book.answer(ended(results_url=None, archived_at="2026-05-30T20:29:05Z"))
     with pytest.raises(ResultsUnavailable, match="were archived at 2026-05-30") as caught:
         book.next()
@@ -368,6 +374,28 @@ def test_a_line_that_was_broken_on_the_way_is_delivered_when_it_comes_whole() ->
     again(book, 1)
     book.answer(A + B)
     assert received(book) == ["b"]
+    book.expect_done()
+
+
+def test_one_request_is_not_counted_twice_where_its_line_came_whole_and_broken() -> None:
+    broken = b'{"custom_id":"a","result":{"type":"succeeded"}}\n'
+    book = start(2, settings={"retry": RetryPolicy(attempts=1)})
+    book.answer(A + broken)
+    assert received(book) == ["a", "a"]
+    with pytest.raises(IncompleteResults, match="after 1 of 2"):
+        book.next()
+
+    book = start(3)
+    book.head()
+    book.data(A + B)
+    book.lose()
+    assert received(book) == ["a", "b"]
+    again(book, 2)
+    book.answer(broken + B)
+    assert received(book) == ["a"]
+    assert isinstance(again(book, 2, 1.0), IncompleteResults)
+    book.answer(A + B + C)
+    assert received(book) == ["c"]
     book.expect_done()
 
 

@@ -11,6 +11,7 @@ from batches_core import (
     InvalidRequest,
     NotFoundError,
     RemoteProtocolError,
+    RetryPolicy,
     RetryScheduled,
     TransportError,
     WaitTimeout,
@@ -121,7 +122,8 @@ def test_the_deadline_comes_also_in_an_outage_and_names_its_cause() -> None:
         book.expect_wait(wait)
         book.expect_request("GET", PATH)
     book.lose("no route", sent=False)
-    with pytest.raises(WaitTimeout, match="never seen") as caught:
+    told = r"not seen within 1\.25 s; the last poll failed: no route"
+    with pytest.raises(WaitTimeout, match=told) as caught:
         book.next()
     assert caught.value.batch is None
     assert isinstance(caught.value.__cause__, TransportError)
@@ -197,6 +199,37 @@ def test_a_wait_that_the_service_asks_for_is_kept() -> None:
     book.expect_wait(77.0)
 
 
+@pytest.mark.parametrize("settings", [{}, {"jitter": float}])
+def test_neither_an_answer_nor_a_policy_can_make_a_wait_a_hot_loop(
+    settings: dict[str, Any],
+) -> None:
+    at_once = RetryPolicy(initial_delay=0)
+    operation = api(retry=at_once, **settings).wait_for("msgbatch_1", max_outage=600)
+    book = Playbook(operation)
+    began, polls = book.now, 0
+    while book.now < began + 600:
+        book.expect_request("GET", PATH)
+        book.answer(b"", 503, [("retry-after", "0")])
+        book.expect_wait(book.expect(RetryScheduled).delay)
+        polls += 1
+    assert polls < 60
+
+
+def test_polls_that_are_to_be_frequent_stay_so_in_an_outage() -> None:
+    book = Playbook(api(jitter=float).wait_for("msgbatch_1", poll_interval=0.125))
+    for _ in range(3):
+        book.expect_request("GET", PATH)
+        book.lose()
+        assert book.expect(RetryScheduled).delay == 0.125
+        book.expect_wait(0.125)
+
+
+@pytest.mark.parametrize("until", [3, "ended"])
+def test_a_predicate_that_is_none_is_refused(until: Any) -> None:
+    with pytest.raises(InvalidRequest, match="until is a function"):
+        api().wait_for("msgbatch_1", until=until)
+
+
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_what_does_not_pass_ends_the_wait(status: int) -> None:
     book = start()
@@ -259,6 +292,8 @@ def test_a_batch_that_cannot_be_read_is_an_outage_not_a_crash() -> None:
         {"poll_interval": float("nan")},
         {"poll_interval": float("inf")},
         {"timeout": -1},
+        {"timeout": "60"},
+        {"poll_interval": None},
         {"timeout": float("nan")},
         {"max_outage": -0.1},
     ],

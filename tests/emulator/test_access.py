@@ -160,3 +160,9 @@ def test_a_server_can_answer_for_an_emulator_that_failed() -> None:
     response = Emulator().failed(0.0)
     assert response.status == 500
     assert "x-should-retry" not in dict(response.headers)
+
+
+@pytest.mark.parametrize("wrong", [{"api_keys": "one-key"}, {"responder": "text"}])
+def test_parameters_of_another_kind_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="list of keys"):
+        Emulator(**wrong)

@@ -138,9 +138,7 @@ def _raw_trio() -> Carrier:
     async def close(client: Any) -> None:
         await client.aclose()
 
-    return Carrier(
-        "trio", lambda scenario: trio.run(scenario), transports.trio.BatchesClient, close
-    )
+    return Carrier("trio", trio.run, transports.trio.BatchesClient, close)
 
 
 def _raw_h11() -> Carrier:

@@ -20,14 +20,17 @@ from batches_core import (
     Event,
     InvalidRequest,
     MessageBatch,
+    OutcomeUnknown,
     Page,
     RawHeaders,
     Request,
+    RetryPolicy,
     RetryScheduled,
     TransportError,
 )
 from batches_core.emulator import Emulator
 from tests.playbook import REQUEST, batch_json, result_line
+from transports import h11, trio
 from transports.httpx import AsyncBatchesClient, BatchesClient
 from transports.settings import Settings, make_api
 from transports.sync_client import BlockingBatchesClient
@@ -185,6 +188,64 @@ def test_a_key_with_a_line_break_is_refused_without_being_shown() -> None:
     with pytest.raises(InvalidRequest, match="line break") as caught:
         BatchesClient(api_key=KEY + "\n")
     assert KEY not in str(caught.value)
+
+
+class GivesUp(httpx.BaseTransport):
+    """Takes a whole request and then says that the protocol was broken, as over HTTP/2."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.taken += 1
+        raise httpx.LocalProtocolError("received a frame with non-compliant data")
+
+
+def test_what_httpx_calls_local_does_not_prove_that_nothing_was_sent() -> None:
+    transport = GivesUp()
+    with httpx.Client(transport=transport) as inner:
+        ours = BatchesClient(api_key=KEY, client=inner, retry=RetryPolicy(initial_delay=0))
+        with pytest.raises(OutcomeUnknown):
+            ours.create([REQUEST])
+    assert transport.taken == 1
+
+
+def test_a_handed_in_client_keeps_its_own_timeout_unless_one_is_given() -> None:
+    seen: list[Any] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, json=batch_json())
+
+    with httpx.Client(transport=httpx.MockTransport(handle), timeout=7) as inner:
+        BatchesClient(api_key=KEY, client=inner).get("msgbatch_1")
+        BatchesClient(api_key=KEY, client=inner, timeout=9).get("msgbatch_1")
+    assert seen == [7, 9]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "5", float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "client_type", [BatchesClient, AsyncBatchesClient, h11.BatchesClient, trio.BatchesClient]
+)
+def test_a_timeout_that_is_none_is_refused(client_type: Any, timeout: Any) -> None:
+    with pytest.raises(InvalidRequest, match="timeout is in seconds, more than 0"):
+        client_type(api_key=KEY, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    "client_type", [BatchesClient, AsyncBatchesClient, h11.BatchesClient, trio.BatchesClient]
+)
+def test_a_callback_that_is_none_is_refused(client_type: Any) -> None:
+    with pytest.raises(InvalidRequest, match="on_event is a function"):
+        client_type(api_key=KEY, on_event=3)
+
+
+def test_a_host_that_the_library_cannot_write_is_a_transport_error() -> None:
+    with BatchesClient(api_key=KEY, base_url="http://xn--a", retry=RetryPolicy(attempts=1)) as ours:
+        with pytest.raises(TransportError, match="cannot be used") as caught:
+            ours.get("msgbatch_1")
+        assert not caught.value.sent
 
 
 class SlowlyClosed(httpx.AsyncByteStream):

@@ -96,6 +96,13 @@ def test_any_bytes_decode_or_are_told(data: bytes, gzipped: bool) -> None:  # no
     assert error is None or error.sent
 
 
+@pytest.mark.parametrize("name", ["gzip", "deflate", "Deflate"])
+def test_a_body_that_ends_just_about_where_a_piece_does_is_whole(name: str) -> None:
+    for more in range(600):
+        data = b"a" * (1024 * 1024 + more)
+        assert decode(name, [ENCODERS[name](data)]) == data
+
+
 def test_an_expansion_comes_in_bounded_pieces() -> None:
     bomb = gzip.compress(bytes(50_000_000))
     decoder = decoder_for([("content-encoding", "gzip")])

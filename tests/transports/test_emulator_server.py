@@ -4,12 +4,14 @@ import http.client
 import socket
 import subprocess
 import sys
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from batches_core.emulator import Emulator
+from batches_core import Request
+from batches_core.emulator import Emulator, Response
 from tests.playbook import REQUEST
 from transports.emulator import running_emulator
 from transports.httpx import BatchesClient
@@ -52,6 +54,82 @@ def test_half_a_request_is_refused_and_none_at_all_gets_no_answer() -> None:
     with running_emulator() as base_url:
         assert exchange(base_url, half).startswith(b"HTTP/1.1 400")
         assert exchange(base_url, b"") == b""
+
+
+def test_a_head_request_gets_a_head_and_the_server_goes_on() -> None:
+    with running_emulator() as base_url:
+        answer = exchange(base_url, b"HEAD /v1/messages/batches HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert answer.endswith(b"\r\n\r\n")
+        with BatchesClient(api_key="k", base_url=base_url) as client:
+            assert client.list().data == []
+
+
+def test_a_fault_of_one_connection_does_not_end_the_others(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    class Faulty(Emulator):
+        def handle(self, request: Request, now: float) -> Response:
+            if request.target == "/fault":
+                return Response(status=200, headers=(("bad header", "x"),), chunks=())
+            return super().handle(request, now)
+
+    with running_emulator(Faulty()) as base_url:
+        assert exchange(base_url, b"GET /fault HTTP/1.1\r\nhost: a\r\n\r\n") == b""
+        with BatchesClient(api_key="k", base_url=base_url) as client:
+            assert client.list().data == []
+    assert "Illegal header name" in capfd.readouterr().err
+
+
+def test_a_refused_client_may_not_linger_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transports.emulator._LINGER", 0.1)
+    monkeypatch.setattr("transports.emulator._HOUSEKEEPING", 0.05)
+    with running_emulator() as base_url:
+        parts = urlsplit(base_url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=5) as connection:
+            connection.sendall(b"nonsense\r\n\r\n")
+            while connection.recv(65536):
+                pass
+            # Closed on its side; it goes on, and is cut off after a while.
+            cut_off = False
+            for _ in range(1000):
+                time.sleep(0.005)
+                try:
+                    connection.sendall(b"more")
+                except OSError:
+                    cut_off = True
+                    break
+            assert cut_off
+
+
+def test_without_descriptors_the_server_waits_and_then_goes_on() -> None:
+    program = """
+import resource, socket, sys, time
+from urllib.parse import urlsplit
+from transports.emulator import running_emulator
+with running_emulator() as base_url:
+    address = urlsplit(base_url).hostname, urlsplit(base_url).port
+    resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+    clients = []
+    try:
+        while True:
+            clients.append(socket.create_connection(address))
+    except OSError:
+        pass
+    began = time.process_time()
+    time.sleep(0.5)
+    spent = time.process_time() - began
+    for client in clients:
+        client.close()
+    with socket.create_connection(address, timeout=5) as client:
+        client.sendall(b"GET / HTTP/1.1\\r\\nhost: a\\r\\n\\r\\n")
+        assert client.recv(12) == b"HTTP/1.1 401"
+print("spun" if spent > 0.25 else "rested")
+"""
+    done = subprocess.run(  # noqa: S603 - this interpreter, our own words
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.stdout, done.stderr) == ("rested\n", "")
 
 
 def test_pipelined_requests_are_answered_in_turn() -> None:
@@ -120,7 +198,9 @@ def test_the_command_prints_its_base_url_first_and_ends_when_interrupted() -> No
     ("arguments", "status", "told"),
     [
         (["--speed", "0"], 2, "more than 0"),
+        (["--speed", "nan"], 2, "more than 0"),
         (["--port", "many"], 2, "invalid int"),
+        (["--port", "99999"], 1, "cannot listen on 127.0.0.1:99999"),
         (["--host", "203.0.113.1"], 1, "cannot listen on 203.0.113.1:0"),
     ],
 )

@@ -20,6 +20,7 @@ from batches_core import (
     Event,
     IncompleteResults,
     InternalServerError,
+    LocalProtocolError,
     MalformedResult,
     MessageBatch,
     NotFoundError,
@@ -477,12 +478,19 @@ def test_a_stream_goes_on_after_a_break_and_not_after_a_close(carrier: Carrier) 
             assert [item async for item in stream] == []
             await stream.aclose()
 
+            half_read = client.results_stream(ended(served))
+            async for _ in half_read:
+                break
+            await half_read.aclose()
+            with pytest.raises(LocalProtocolError, match="closed before its end"):
+                await collect(half_read)
+
             unread = client.results_stream(ended(served))
             await unread.aclose()
             with pytest.raises(Exception, match="closed before its end"):
                 await collect(unread)
 
-    with scripted(reply(A + B + C)) as served:
+    with scripted(reply(A + B + C), reply(A + B + C)) as served:
         carrier.run(job)
 
 
@@ -524,6 +532,70 @@ def test_cancellation_leaves_nothing_open(carrier: Carrier, where: str) -> None:
     in_body = raw(CHUNKED, chunk(A))
     handlers = {"head": raw(), "body": in_body, "wait": reply(BATCH), "between": in_body}
     with scripted(handlers[where], reply(BATCH)) as served:
+        carrier.run(job)
+
+
+@every
+def test_a_client_that_was_closed_says_so(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url) as client:
+            await client.get("msgbatch_1")
+        with pytest.raises(LocalProtocolError, match="client was closed"):
+            await client.get("msgbatch_1")
+
+    with scripted(reply(BATCH)) as served:
+        carrier.run(job)
+
+
+@every
+def test_an_error_of_a_stream_comes_again_and_is_no_end(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url) as client:
+            stream = client.results_stream(ended(served), resume=False)
+            assert (await until_error(stream))[0] == ["a"]
+            for _ in range(2):
+                got, error = await until_error(stream)
+                assert got == []
+                assert isinstance(error, TransportError)
+
+    with scripted(reply(A + B, cut=len(A) + 3)) as served:
+        carrier.run(job)
+
+
+@every_async
+def test_a_time_limit_on_one_item_loses_nothing(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=AT_ONCE) as client:
+            stream = client.results_stream(ended(served))
+            assert (await anext(stream)).custom_id == "a"
+            with anyio.move_on_after(0.1) as scope:
+                await anext(stream)
+            assert scope.cancelled_caught
+            assert [item.custom_id async for item in stream] == ["b", "c"]
+
+    with scripted(raw(CHUNKED, chunk(A)), reply(A + B + C)) as served:
+        carrier.run(job)
+
+
+@every_async
+def test_closing_a_stream_wakes_the_task_that_reads_it(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=AT_ONCE) as client:
+            stream = client.results_stream(ended(served))
+            ended_with: list[object] = []
+
+            async def read() -> None:
+                got, error = await until_error(stream)
+                ended_with.extend([got, type(error)])
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+                await anyio.sleep(0.1)
+                await stream.aclose()
+            assert ended_with == [["a"], LocalProtocolError]
+            assert served.client_closed.wait(5)
+
+    with scripted(raw(CHUNKED, chunk(A)), reply(A + B + C)) as served:
         carrier.run(job)
 
 
