@@ -87,6 +87,13 @@ class Request:
         return origin(self.url)
 
     @property
+    def authority(self) -> str:
+        """The value of the host header, which is the transport's to send: host, and port if odd."""
+        scheme, host, port = self.origin
+        shown = f"[{host}]" if ":" in host else host
+        return shown if port == _DEFAULT_PORTS[scheme] else f"{shown}:{port}"
+
+    @property
     def target(self) -> str:
         """Path and query: the request target of an HTTP/1.1 request line."""
         parts = urlsplit(self.url)
@@ -146,7 +153,7 @@ def check_header_value(what: str, value: object) -> str:
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an absolute URL that `check_url` has passed."""
+    """Scheme, host and port of an absolute URL that was checked before."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
 

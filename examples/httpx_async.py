@@ -16,7 +16,6 @@ from report import (
     on_event,
     poll_interval,
     read_command_line,
-    say,
     service,
 )
 
@@ -31,15 +30,15 @@ async def run(job: Job) -> None:
             if isinstance(job.source, Path):
                 with job.source.open("rb") as lines:
                     batch = await client.create(lines)
-                say(f"created {batch.id} with {batch.request_counts.total} requests")
+                job.begin(batch, "created")
             else:
                 batch = await client.get(job.source)
-                say(f"going on with {batch.id}, {batch.request_counts.total} requests")
+                job.begin(batch, "going on with")
             batch = await client.wait_for(batch.id, poll_interval=poll_interval(arguments))
 
             tally = Tally()
             path = job.results_path(batch)
-            with path.open("wb") as file:
+            with path.open("ab") as file:
                 async with client.results_stream(batch) as stream:
                     async for item in stream:
                         tally.add(item)

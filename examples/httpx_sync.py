@@ -15,7 +15,6 @@ from report import (
     on_event,
     poll_interval,
     read_command_line,
-    say,
     service,
 )
 
@@ -32,15 +31,15 @@ def run(job: Job) -> None:
         if isinstance(job.source, Path):
             with job.source.open("rb") as lines:
                 batch = client.create(lines)
-            say(f"created {batch.id} with {batch.request_counts.total} requests")
+            job.begin(batch, "created")
         else:
             batch = client.get(job.source)
-            say(f"going on with {batch.id}, {batch.request_counts.total} requests")
+            job.begin(batch, "going on with")
         batch = client.wait_for(batch.id, poll_interval=poll_interval(arguments))
 
         tally = Tally()
         path = job.results_path(batch)
-        with path.open("wb") as file, client.results_stream(batch) as stream:
+        with path.open("ab") as file, client.results_stream(batch) as stream:
             for item in stream:
                 tally.add(item)
                 line = item.raw if isinstance(item, MalformedResult) else msgspec.json.encode(item)

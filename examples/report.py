@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 from collections import Counter
@@ -29,18 +30,41 @@ from batches_core import (
 )
 from batches_core.emulator import Emulator
 from transports.emulator import running_emulator
+from transports.settings import settings_from_env
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Job:
-    """What the command line asked for: a file to submit, or the id of a batch to go on with."""
+    """What the command line asked for, and what is known of it since.
+
+    `source` is a file to submit, or the id of a batch to go on with; `batch_id` is the batch's
+    once there is one, so that whatever goes wrong afterwards can say how to go on.
+    """
 
     source: Path | str
     results: Path | None
+    batch_id: str | None = None
+
+    def begin(self, batch: MessageBatch, verb: str) -> None:
+        """Say which batch it is, and remember."""
+        self.batch_id = batch.id
+        say(f"{verb} {batch.id} with {batch.request_counts.total} requests")
 
     def results_path(self, batch: MessageBatch) -> Path:
-        """Name the file of the results; without a wish, after the batch, so none is overwritten."""
-        return self.results or Path(f"results-{batch.id}.jsonl")
+        """Name a file for the results that is not there yet, so that none is overwritten."""
+        if self.results is not None:
+            return self.results
+        path = Path(f"results-{batch.id}.jsonl")
+        tries = itertools.count(2)
+        while path.exists():
+            path = Path(f"results-{batch.id}-{next(tries)}.jsonl")
+        return path
+
+    def how_to_go_on(self) -> str:
+        """Say how the results can still be had, where there is a batch that lives on."""
+        if self.batch_id is None or not _has_credential():
+            return ""
+        return f"; batch {self.batch_id} is not lost: go on with --batch {self.batch_id}"
 
 
 def read_command_line(doc: str | None) -> Job:
@@ -49,29 +73,49 @@ def read_command_line(doc: str | None) -> Job:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("requests", nargs="?", type=Path, help="a file with one request a line")
     what.add_argument("--batch", metavar="ID", help="go on with this batch; create none")
-    parser.add_argument("--results", type=Path, help="default: results-<batch id>.jsonl")
+    parser.add_argument("--results", type=Path, help="a new file; default: results-<batch>.jsonl")
     options = parser.parse_args()
-    return Job(source=options.batch or options.requests, results=options.results)
+    if options.batch is not None and not _has_credential():
+        parser.error("--batch is for the service's batches: set ANTHROPIC_API_KEY")
+    # Looked at now, for the results come only after the batch is paid for.
+    results = options.results
+    if results is not None and results.exists() and not results.is_char_device():
+        parser.error(f"--results {results} is there already: name a new file")
+    if results is not None and not os.access(results.parent, os.W_OK | os.X_OK):
+        parser.error(f"--results {results} cannot be written there: is it a folder of yours?")
+    return Job(source=options.batch or options.requests, results=results)
+
+
+def _has_credential() -> bool:
+    return any(os.environ.get(f"ANTHROPIC_{name}") for name in ("API_KEY", "AUTH_TOKEN"))
 
 
 @contextlib.contextmanager
 def service() -> Iterator[dict[str, Any]]:
-    """Give a client's arguments and the poll interval: the service's, or an emulator's.
+    """Give a client's arguments: none for the service of the environment, or an emulator's.
 
-    With ANTHROPIC_API_KEY set the client reads the environment; without it an emulator is
-    started, and this says so.
+    Without a credential in the environment an emulator is started, and this says so.
     """
-    if os.environ.get("ANTHROPIC_API_KEY"):
+    if _has_credential():
         yield {}
         return
     with running_emulator(Emulator(speed=5)) as base_url:
+        # It is on this machine, so no proxy of the environment leads there.
+        os.environ["NO_PROXY"] = "127.0.0.1"
         say(f"ANTHROPIC_API_KEY is not set: using an emulator at {base_url}, which costs nothing")
         yield {"api_key": "any-key-will-do", "base_url": base_url}
 
 
+@contextlib.contextmanager
+def endpoint() -> Iterator[dict[str, Any]]:
+    """Give what a `BatchesAPI` is made of: the service of the environment, or an emulator."""
+    with service() as arguments:
+        yield arguments or settings_from_env({}, with_proxy=False)
+
+
 def poll_interval(arguments: dict[str, Any]) -> float:
-    """Poll the service every half minute, the emulator every half second."""
-    return 0.5 if arguments else 30.0
+    """Poll the service every half minute, what is on this machine every second."""
+    return 1.0 if "127.0.0.1" in arguments.get("base_url", "") else 30.0
 
 
 def say(text: str) -> None:
@@ -144,17 +188,21 @@ def errors_in_a_line(job: Job) -> Iterator[None]:
     except InvalidRequest as error:
         for fault in error.faults:
             # The position of a request is the number of its line, for every line is counted.
-            place = "" if fault.index is None else f"{job.source}:{fault.index + 1}: "
+            place = "error" if fault.index is None else f"{job.source}:{fault.index + 1}"
             what = f"{fault.field} {fault.message}" if fault.field else fault.message
-            print(f"{place}{what}", file=sys.stderr)
+            print(f"{place}: {what}", file=sys.stderr)
         if error.omitted:
             print(f"… and {error.omitted} more", file=sys.stderr)
     except BatchesError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{job.how_to_go_on()}", file=sys.stderr)
+    except BrokenPipeError:
+        # Whoever read what is said here has gone; nothing more can be said, not even at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}{job.how_to_go_on()}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("interrupted; a batch that was created goes on: see --batch", file=sys.stderr)
+        print(f"interrupted{job.how_to_go_on()}", file=sys.stderr)
         sys.exit(130)
     else:
         return

@@ -43,7 +43,6 @@ READ = 256 * 1024
 
 #: The largest response head, in bytes: generous, and bounded.
 _MAX_HEAD = 64 * 1024
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 #: Scheme, host and port, as `Request.origin` has them.
 Origin = tuple[str, str, int]
@@ -82,7 +81,7 @@ class Wire:
         """Give the bytes of a request, its head first; they can be left off at any point."""
         self.answered = False
         headers = [
-            ("host", _authority(request.origin)),
+            ("host", request.authority),
             *request.headers,
             ("accept-encoding", ACCEPTED),
         ]
@@ -132,12 +131,6 @@ class Wire:
             return False
         # Bytes behind the end of a response belong to nothing that was asked for.
         return self._h11.trailing_data == (b"", False)
-
-
-def _authority(origin: Origin, *, always_port: bool = False) -> str:
-    scheme, host, port = origin
-    shown = f"[{host}]" if ":" in host else host
-    return f"{shown}:{port}" if always_port or port != _DEFAULT_PORTS[scheme] else shown
 
 
 # --- connections -------------------------------------------------------------------------
@@ -241,7 +234,8 @@ class Tunnel:
 
     def __init__(self, origin: Origin, credentials: str | None) -> None:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-        target = _authority(origin, always_port=True)
+        _, host, port = origin
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = [("host", target)]
         if credentials is not None:
             headers.append(("proxy-authorization", f"Basic {credentials}"))

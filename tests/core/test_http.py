@@ -309,3 +309,19 @@ class TestPathSegment:
     def test_with_a_lone_surrogate_is_refused(self) -> None:
         with pytest.raises(InvalidRequest, match=r"^batch_id holds characters that no URL"):
             path_segment("batch_id", "a\ud800")
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("https://a.test/x", "a.test"),
+        ("https://a.test:443/x", "a.test"),
+        ("http://a.test:443/x", "a.test:443"),
+        ("http://[::1]:8000", "[::1]:8000"),
+        ("http://[::1]", "[::1]"),
+    ],
+)
+def test_the_host_header_names_the_port_where_it_is_not_the_schemes(
+    url: str, authority: str
+) -> None:
+    assert Request(method="GET", url=url, headers=()).authority == authority

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import unicodedata
@@ -21,7 +22,7 @@ from transports.emulator import running_emulator
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 REQUESTS = EXAMPLES / "requests.jsonl"
-SCRIPTS = ["httpx_sync.py", "httpx_async.py"]
+SCRIPTS = ["httpx_sync.py", "httpx_async.py", "trio_batches.py", "h11_batches.py"]
 
 each = pytest.mark.parametrize("script", SCRIPTS)
 
@@ -85,6 +86,11 @@ def test_the_main_job_against_a_service_of_the_environment(script: str, tmp_path
         assert "going on with" in again.stdout
         (results,) = tmp_path.glob("results-*.jsonl")
         assert results.read_bytes() == first
+        # A third time: nothing that is there is overwritten.
+        assert (
+            run(script, "--batch", batch_id[1], cwd=tmp_path, **service(base_url)).returncode == 0
+        )
+        assert len(list(tmp_path.glob("results-*.jsonl"))) == 2
 
 
 def test_the_requests_are_varied() -> None:
@@ -202,9 +208,71 @@ def test_a_body_that_stops_half_way_leaves_what_was_written(script: str, tmp_pat
             cwd=tmp_path,
             **service(served.base_url),
         )
-    assert_one_clear_line(done, "check the network")
+    assert_one_clear_line(done, "check the network", "go on with --batch msgbatch_1")
     assert "broke off after 1 results" in done.stdout
     assert json.loads((tmp_path / "r").read_bytes())["custom_id"] == "a"
+
+
+@each
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((REQUESTS, "--results", REQUESTS), "is there already"),
+        ((REQUESTS, "--results", "/no/such/folder/r"), "cannot be written there"),
+        (("--batch", "msgbatch_1"), "set ANTHROPIC_API_KEY"),
+    ],
+)
+def test_what_would_go_wrong_at_the_end_is_told_at_the_start(
+    script: str, arguments: tuple[object, ...], told: str, tmp_path: Path
+) -> None:
+    done = run(script, *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+@each
+def test_a_full_disk_is_told_with_the_way_to_go_on(script: str, tmp_path: Path) -> None:
+    with running_emulator(Emulator(speed=1e6)) as base_url:
+        done = run(script, REQUESTS, "--results", "/dev/full", cwd=tmp_path, **service(base_url))
+    assert_one_clear_line(done, "No space left on device", "go on with --batch msgbatch_")
+
+
+@each
+def test_a_base_url_of_the_environment_is_called_by_its_variable(
+    script: str, tmp_path: Path
+) -> None:
+    done = run(script, REQUESTS, cwd=tmp_path, **service("127.0.0.1:9"))
+    assert_one_clear_line(done, "error: ANTHROPIC_BASE_URL cannot be used")
+
+
+@each
+def test_a_proxy_of_the_environment_does_not_stand_before_the_emulator(
+    script: str, tmp_path: Path
+) -> None:
+    done = run(script, REQUESTS, cwd=tmp_path, HTTP_PROXY="http://127.0.0.1:9")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@each
+def test_an_interrupt_says_how_to_go_on(script: str, tmp_path: Path) -> None:
+    slow = Emulator(seconds_per_request=3600)
+    with running_emulator(slow) as base_url:
+        environment = {**os.environ, **service(base_url), "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(  # noqa: S603 - this interpreter, our own scripts
+            [sys.executable, str(EXAMPLES / script), str(REQUESTS)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            while "in_progress" not in process.stdout.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert re.fullmatch(r"interrupted; batch (\S+) is not lost: go on with --batch \1\n", told)
 
 
 # --- the README --------------------------------------------------------------------------
