@@ -14,15 +14,7 @@ from typing import Any, TypeVar
 import h11
 from report import endpoint, poll_interval
 
-from batches_core import (
-    BatchesAPI,
-    Done,
-    Need,
-    Operation,
-    Request,
-    SendRequest,
-    WaitUntil,
-)
+from batches_core import BatchesAPI, Done, Need, Operation, Request, SendRequest, WaitUntil
 
 T = TypeVar("T")
 
@@ -57,9 +49,8 @@ class Exchange:
         """Connect and send the request; give the first thing of the response."""
         request = self.request
         scheme, host, port = request.origin
-        async with asyncio.timeout(TIMEOUT):
-            tls = scheme == "https" or None
-            self.reader, self.writer = await asyncio.open_connection(host, port, ssl=tls)
+        connecting = asyncio.open_connection(host, port, ssl=scheme == "https" or None)
+        self.reader, self.writer = await asyncio.wait_for(connecting, TIMEOUT)
         self.sent = True  # from here on nobody can be sure that nothing left
         headers = [("host", request.authority), *request.headers, ("connection", "close")]
         head = h11.Request(method=request.method, target=request.target, headers=headers)
@@ -72,8 +63,7 @@ class Exchange:
     async def next(self) -> Any:
         """Give the next thing of the response; an informational head is nothing yet."""
         while (event := self.http.next_event()) is h11.NEED_DATA:
-            async with asyncio.timeout(TIMEOUT):
-                self.http.receive_data(await self.reader.read(65536))
+            self.http.receive_data(await asyncio.wait_for(self.reader.read(65536), TIMEOUT))
         return event
 
     def close(self) -> None:
@@ -112,10 +102,10 @@ async def main() -> None:
     params = {"model": "claude-haiku-4-5", "max_tokens": 200, "messages": messages}
     with endpoint() as settings:
         api = BatchesAPI(jitter=random.random, **settings)
-        requests = [{"custom_id": f"sea-{n}", "params": params} for n in range(3)]
-        batch = await drive(api.create(requests), print)
+        create = api.create([{"custom_id": f"sea-{n}", "params": params} for n in range(3)])
+        batch = await drive(create, print)
         wait = api.wait_for(batch.id, poll_interval=poll_interval(settings))
-        batch = await drive(wait, lambda event: print(type(event).__name__))
+        batch = await drive(wait, print)
         await drive(api.results_stream(batch), print)
 
 

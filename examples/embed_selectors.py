@@ -54,8 +54,9 @@ class Job:
         """Go on until there is something to wait for; False once all is done."""
         while True:
             match self.operation.next_event():
-                case SendRequest(exchange=self.exchange, request=request):
+                case SendRequest(exchange=exchange, request=request):
                     self.close()
+                    self.exchange = exchange
                     self.begin(request)
                     return True
                 case Need.DATA:

@@ -108,6 +108,9 @@ class Wire:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
+                if not self.answered:
+                    why = "the connection was closed without an answer"
+                    raise ConnectionClosed(why, sent=True) from None
                 raise TransportError(f"the answer is broken: {error}", sent=True) from None
             if isinstance(event, h11.Data):
                 self._pieces = self._decoder.feed(bytes(event.data))
@@ -120,8 +123,7 @@ class Wire:
             elif isinstance(event, h11.EndOfMessage):
                 self._decoder.finish()
                 return Signal.END
-            elif not isinstance(event, h11.InformationalResponse):
-                raise ConnectionClosed("the connection was closed without an answer", sent=True)
+            # What is left is an informational head, which is passed over.
 
     def start_over(self) -> bool:
         """Get ready for the next exchange; False where this connection cannot have another."""

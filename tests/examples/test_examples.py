@@ -93,6 +93,31 @@ def test_the_main_job_against_a_service_of_the_environment(script: str, tmp_path
         assert len(list(tmp_path.glob("results-*.jsonl"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("embed_asyncio.py", r"ResultsReceived\(items=\[ResultItem\(custom_id='sea-"),
+        ("embed_selectors.py", r"100 batches, 100 results, [\d.]+ s, one thread"),
+        ("embed_threads.py", r"job 7: 5 results of msgbatch_"),
+    ],
+)
+def test_the_embeddings(script: str, told: str, tmp_path: Path) -> None:
+    alone = run(script, cwd=tmp_path)
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert re.search(told, alone.stdout)
+    with running_emulator(Emulator(speed=100)) as base_url:
+        done = run(script, cwd=tmp_path, **service(base_url))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "using an emulator" not in done.stdout
+    assert re.search(told, done.stdout)
+
+
+def test_the_embedding_in_asyncio_is_short_and_uses_no_transport() -> None:
+    text = (EXAMPLES / "embed_asyncio.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 120
+    assert "transports" not in text
+
+
 def test_the_requests_are_varied() -> None:
     requests = [json.loads(line) for line in REQUESTS.read_bytes().splitlines()]
     assert len(requests) >= 400
@@ -301,3 +326,32 @@ def test_the_first_program_of_the_readme_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_programs_of_the_readme_compile(block: str) -> None:
     compile(block, "README.md", "exec")
+
+
+def test_the_driver_of_the_readme_drives(tmp_path: Path) -> None:
+    (driver,) = [block for block in BLOCKS if "def drive(" in block]
+    (tmp_path / "driver.py").write_text(driver, encoding="utf-8")
+    program = """
+import os, sys
+from driver import drive
+from batches_core import *
+api = BatchesAPI(api_key="k", base_url=os.environ["ANTHROPIC_BASE_URL"], retry=RetryPolicy(attempts=2))
+params = {"model": "claude-t", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]}
+batch = drive(api.create([{"custom_id": "a", "params": params}]))
+batch = drive(api.wait_for(batch.id, poll_interval=0.05), lambda event: None)
+drive(api.results_stream(batch), lambda event: print(event.items[0].custom_id))
+try:
+    drive(api.get("none"))
+except NotFoundError:
+    print("not found")
+try:
+    drive(BatchesAPI(api_key="k", base_url="http://127.0.0.1:9").create([{"custom_id": "a", "params": {}}]))
+except TransportError as error:
+    print(type(error).__name__, error.sent)
+"""
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    with running_emulator(Emulator(speed=1e6)) as base_url:
+        done = run(str(tmp_path / "program.py"), cwd=tmp_path, **service(base_url))
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("RetryScheduled")]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert lines == ["a", "not found", "TransportError False"]

@@ -82,17 +82,27 @@ def _read_request(connection: socket.socket, buffer: bytearray) -> bytes | None:
     return request
 
 
+def _as_it_is(connection: socket.socket) -> socket.socket:
+    return connection
+
+
 @contextlib.contextmanager
-def scripted(*handlers: Handler) -> Iterator[Served]:
-    """Answer the requests in turn with these handlers; after the last one, connections close."""
+def scripted(
+    *handlers: Handler, prepare: Callable[[socket.socket], socket.socket] | None = None
+) -> Iterator[Served]:
+    """Answer the requests in turn with these handlers; after the last one, connections close.
+
+    `prepare` is what happens to a new connection first, such as TLS.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}")
     script = iter(handlers)
     live: list[socket.socket] = []
 
-    def talk(connection: socket.socket) -> None:
+    def talk(accepted: socket.socket) -> None:
         buffer = bytearray()
-        with connection, contextlib.suppress(OSError):
+        with accepted, contextlib.suppress(OSError), (prepare or _as_it_is)(accepted) as connection:
+            live.append(connection)
             while (request := _read_request(connection, buffer)) is not None:
                 served.requests.append(request)
                 if not next(script, close)(connection):

@@ -1,0 +1,398 @@
+"""What the trio and h11 transports have to do themselves: TLS, proxies, kept connections."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trustme
+
+import transports.h11
+import transports.trio
+from batches_core import Event, InvalidRequest, RetryPolicy, TransportError
+from batches_core.emulator import Emulator
+from tests.playbook import REQUEST, batch_json
+from tests.transports.carriers import CARRIERS, Carrier
+from tests.transports.scripted import close, raw, reply, reset, scripted
+from transports.emulator import running_emulator
+from transports.http11 import Proxy
+from transports.settings import proxy_of, settings_from_env
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+RAW = [carrier for carrier in CARRIERS if carrier.name in {"h11-sync", "trio"}]
+each = pytest.mark.parametrize("carrier", RAW, ids=lambda carrier: carrier.name)
+
+ONCE = RetryPolicy(attempts=1)
+BATCH = msgspec.json.encode(batch_json())
+
+
+# --- kept connections --------------------------------------------------------------------
+
+
+@each
+def test_one_that_the_server_closed_while_idle_is_replaced_without_a_word(
+    carrier: Carrier,
+) -> None:
+    events: list[Event] = []
+
+    async def job() -> None:
+        settings = {"retry": ONCE, "on_event": events.append}
+        async with carrier.client(served.base_url, **settings) as client:
+            for _ in range(3):
+                assert (await client.get("msgbatch_1")).id == "msgbatch_1"
+
+    with scripted(*[reply(BATCH, keep=False)] * 3) as served:
+        carrier.run(job)
+    assert served.connections == 3
+    assert not events
+
+
+@each
+@pytest.mark.parametrize("death", [close, reset], ids=["closed", "reset"])
+def test_one_that_dies_under_a_request_without_a_body_is_replaced(
+    carrier: Carrier, death: Any
+) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            for _ in range(2):
+                assert (await client.get("msgbatch_1")).id == "msgbatch_1"
+
+    with scripted(reply(BATCH), death, reply(BATCH)) as served:
+        carrier.run(job)
+    assert (served.connections, len(served.requests)) == (2, 3)
+
+
+@each
+def test_a_create_gets_a_connection_of_its_own(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            await client.get("msgbatch_1")
+            await client.create([REQUEST])
+            await client.get("msgbatch_1")
+
+    with scripted(*[reply(BATCH)] * 3) as served:
+        carrier.run(job)
+    assert served.connections == 2
+
+
+@each
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(BATCH, headers=b"connection: close\r\n"),
+        raw(b"HTTP/1.0 200 OK\r\ncontent-length: %d\r\n\r\n" % len(BATCH) + BATCH),
+        reply(BATCH + b" "),  # a body that the core reads to its end is not what closes it
+        raw(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%sHTTP/1.1" % (len(BATCH), BATCH)),
+    ],
+    ids=["connection: close", "http/1.0", "kept", "bytes behind the end"],
+)
+def test_which_connections_are_used_again(carrier: Carrier, answer: Any) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            for _ in range(2):
+                assert (await client.get("msgbatch_1")).id == "msgbatch_1"
+
+    kept = answer.__closure__[1].cell_contents[0].endswith(b" ")
+    with scripted(answer, reply(BATCH)) as served:
+        carrier.run(job)
+    assert served.connections == (1 if kept else 2)
+
+
+# --- TLS ---------------------------------------------------------------------------------
+
+AUTHORITY = trustme.CA()
+
+
+def server_context(host: str = "localhost") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert(host).configure_cert(context)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@contextmanager
+def tls_server(*handlers: Any, host: str = "localhost") -> Iterator[tuple[Any, str, list[Any]]]:
+    """A scripted server behind TLS; what it saw of each handshake is kept."""
+    context = server_context(host)
+    seen: list[Any] = []
+    context.sni_callback = lambda _, name, __: seen.append(name)
+
+    def prepare(connection: socket.socket) -> socket.socket:
+        wrapped = context.wrap_socket(connection, server_side=True)
+        seen.append(wrapped.selected_alpn_protocol())
+        return wrapped
+
+    with scripted(*handlers, prepare=prepare) as served:
+        yield served, served.base_url.replace("http://127.0.0.1", "https://localhost"), seen
+
+
+@each
+def test_tls_is_verified_and_named_and_kept(carrier: Carrier) -> None:
+    async def job() -> None:
+        settings = {"ssl_context": client_context(), "retry": ONCE}
+        async with carrier.client(base_url, **settings) as client:
+            for _ in range(3):
+                assert (await client.get("msgbatch_1")).id == "msgbatch_1"
+
+    with tls_server(*[reply(BATCH)] * 3) as (served, base_url, seen):
+        carrier.run(job)
+    assert seen == ["localhost", "http/1.1"]
+    assert served.connections == 1
+
+
+@each
+def test_a_large_body_goes_up_through_tls(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(base_url, ssl_context=client_context(), retry=ONCE) as client:
+            await client.create([{"custom_id": "a", "params": {"system": "x" * 5_000_000}}])
+
+    with tls_server(reply(BATCH)) as (served, base_url, _):
+        carrier.run(job)
+    assert len(served.requests[0]) > 5_000_000
+
+
+@each
+@pytest.mark.parametrize("fault", ["unknown authority", "other host"])
+def test_a_certificate_that_does_not_fit_is_refused_before_anything_is_sent(
+    carrier: Carrier, fault: str
+) -> None:
+    context = None if fault == "unknown authority" else client_context()
+
+    async def job() -> None:
+        async with carrier.client(base_url, ssl_context=context, retry=ONCE) as client:
+            with pytest.raises(TransportError, match=r"cannot connect to localhost.*[Cc]ert") as e:
+                await client.create([REQUEST])
+            assert not e.value.sent
+
+    host = "other.test" if fault == "other host" else "localhost"
+    with tls_server(reply(BATCH), host=host) as (served, base_url, _):
+        carrier.run(job)
+    assert served.requests == []
+
+
+@each
+def test_what_is_no_tls_is_told(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(base_url, retry=ONCE) as client:
+            with pytest.raises(TransportError, match="cannot connect to localhost"):
+                await client.get("msgbatch_1")
+
+    def prepare(connection: socket.socket) -> socket.socket:
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        return connection
+
+    with scripted(prepare=prepare) as served:
+        base_url = served.base_url.replace("http://127.0.0.1", "https://localhost")
+        carrier.run(job)
+
+
+# --- proxies -----------------------------------------------------------------------------
+
+
+def tunnel_to(address: tuple[str, int], asked: list[bytes], answer: bytes) -> Any:
+    """What a proxy does to a new connection: read the CONNECT, answer, and pass bytes on."""
+
+    def prepare(connection: socket.socket) -> socket.socket:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += connection.recv(1)
+        asked.append(head)
+        connection.sendall(answer)
+        if b" 200 " not in answer:
+            connection.shutdown(socket.SHUT_WR)
+            return connection
+        behind = socket.create_connection(address)
+
+        def pass_on(source: socket.socket, sink: socket.socket) -> None:
+            with source, sink:
+                while data := source.recv(65536):
+                    sink.sendall(data)
+                sink.shutdown(socket.SHUT_RDWR)
+
+        back = threading.Thread(target=pass_on, args=(behind, connection.dup()), daemon=True)
+        back.start()
+        try:
+            while data := connection.recv(65536):
+                behind.sendall(data)
+        finally:
+            behind.shutdown(socket.SHUT_RDWR)
+            back.join()
+        return connection
+
+    return prepare
+
+
+@each
+def test_https_goes_through_a_proxy_by_connect(carrier: Carrier) -> None:
+    asked: list[bytes] = []
+
+    async def job() -> None:
+        settings = {
+            "ssl_context": client_context(),
+            "proxy": proxy.base_url.replace("http://", "http://me:p%40ss@"),
+            "retry": ONCE,
+        }
+        async with carrier.client(base_url, **settings) as client:
+            for _ in range(2):
+                assert (await client.get("msgbatch_1")).id == "msgbatch_1"
+
+    with tls_server(reply(BATCH), reply(BATCH)) as (served, base_url, seen):
+        port = int(base_url.rpartition(":")[2])
+        prepare = tunnel_to(("127.0.0.1", port), asked, b"HTTP/1.1 200 Connected\r\n\r\n")
+        with scripted(prepare=prepare) as proxy:
+            carrier.run(job)
+    (head,) = asked
+    assert head.startswith(b"CONNECT localhost:%d HTTP/1.1\r\n" % port)
+    credentials = base64.b64encode(b"me:p@ss")
+    assert b"proxy-authorization: basic " + credentials.lower() in head.lower()
+    assert b"sk-carried" not in head
+    assert seen[0] == "localhost"
+    assert b"proxy-authorization" not in served.requests[0].lower()
+
+
+@each
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 407 No\r\n\r\n", b"what?\r\n\r\n", b""])
+def test_a_proxy_that_refuses_is_told(carrier: Carrier, answer: bytes) -> None:
+    async def job() -> None:
+        async with carrier.client(
+            "https://api.example.test", proxy=proxy.base_url, retry=ONCE
+        ) as client:
+            with pytest.raises(TransportError, match="proxy") as caught:
+                await client.get("msgbatch_1")
+            assert not caught.value.sent
+
+    with scripted(prepare=tunnel_to(("127.0.0.1", 9), [], answer)) as proxy:
+        carrier.run(job)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://p:1", "p:8080", "http://", "http://h:x", "http://me:secret/@h:1", "socks5://h:1"],
+)
+def test_a_proxy_that_cannot_be_used_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="proxy cannot be used") as caught:
+        transports.h11.BatchesClient(api_key="k", proxy=url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_proxys_password_is_in_no_repr() -> None:
+    assert repr(Proxy("http://me:secret@h:1")) == "<Proxy h:1>"
+
+
+@pytest.mark.parametrize(
+    ("environment", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://p"}, "http://p"),
+        ({"https_proxy": "http://p"}, "http://p"),
+        ({"ALL_PROXY": "http://p"}, "http://p"),
+        ({"HTTP_PROXY": "http://p"}, None),
+        ({"HTTPS_PROXY": ""}, None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "api.example.test"}, None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "a.test, .example.test"}, None),
+        ({"HTTPS_PROXY": "http://p", "no_proxy": "*"}, None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "ample.test"}, "http://p"),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": ","}, "http://p"),
+    ],
+)
+def test_the_proxy_of_an_environment(environment: dict[str, str], proxy: str | None) -> None:
+    assert proxy_of(environment, "api.example.test") == proxy
+
+
+def test_from_env_reads_the_proxy_for_a_transport_that_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    monkeypatch.setenv("HTTPS_PROXY", "http://p:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert settings_from_env({}, with_proxy=True)["proxy"] == "http://p:1"
+    assert settings_from_env({"proxy": None}, with_proxy=True)["proxy"] is None
+    assert "proxy" not in settings_from_env({}, with_proxy=False)
+    for module in (transports.h11, transports.trio):
+        client: Any = module.BatchesClient.from_env()
+        assert repr(client._transport._proxy) == "<Proxy p:1>"
+
+
+# --- other ways in -----------------------------------------------------------------------
+
+
+@each
+def test_ipv6(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(base_url) as client:
+            assert (await client.list()).data == []
+
+    with running_emulator(Emulator(), host="::1") as base_url:
+        carrier.run(job)
+
+
+@each
+def test_a_unix_socket(carrier: Carrier, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    module = transports.trio if carrier.name == "trio" else transports.h11
+    served: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            served.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n" + b'{"data":[]}')
+
+    async def job() -> None:
+        settings = {"connect": module.unix_socket(path)}
+        async with carrier.client("http://any.test", **settings) as client:
+            assert (await client.list()).data == []
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        carrier.run(job)
+        thread.join()
+    assert b"host: any.test" in served[0].lower()
+
+
+@each
+def test_a_unix_socket_that_is_not_there_is_told(carrier: Carrier, tmp_path: Path) -> None:
+    module = transports.trio if carrier.name == "trio" else transports.h11
+
+    async def job() -> None:
+        settings = {"connect": module.unix_socket(str(tmp_path / "none")), "retry": ONCE}
+        async with carrier.client("http://any.test", **settings) as client:
+            with pytest.raises(TransportError, match="cannot connect to any"):
+                await client.list()
+
+    carrier.run(job)
+
+
+def test_an_interrupt_closes_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        scripted(raw()) as served,
+        transports.h11.BatchesClient(api_key="k", base_url=served.base_url) as client,
+    ):
+        monkeypatch.setattr(transports.h11._Connection, "next", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.get("msgbatch_1")
+        assert served.client_closed.wait(5)
