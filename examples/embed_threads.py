@@ -8,9 +8,11 @@ time. `http.client` carries the bytes, a connection for each exchange.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -38,59 +40,80 @@ READ = 64 * 1024
 def drive(operation: Operation[T]) -> tuple[T, int]:
     """Carry an operation out; give its value, and how many results came on the way."""
     clock = time.monotonic
-    connection: http.client.HTTPConnection | None = None
-    results = exchange = 0
+    results = 0
     operation.handle_timeout(clock())  # timeouts count from here
-    while True:
-        event = operation.next_event()
-        if connection is not None and isinstance(event, (SendRequest, WaitUntil, Done)):
-            connection.close()  # any directive but Need.DATA: the exchange before it is done with
-        match event:
-            case SendRequest(exchange=exchange, request=request):
-                connection = connect(request)
-                sent = False
-                try:
-                    connection.connect()
-                    sent = True  # from here on nobody can be sure that nothing left
-                    connection.request(
-                        request.method, request.target, request.body, dict(request.headers)
-                    )
-                    response = connection.getresponse()
-                except (OSError, http.client.HTTPException) as error:
-                    operation.connection_lost(exchange, repr(error), clock(), sent=sent)
-                else:
-                    headers = response.getheaders()
-                    operation.receive_head(exchange, response.status, headers, clock())
-            case Need.DATA:
-                try:
-                    data = response.read1(READ)
-                    if not data and response.length:
-                        raise http.client.IncompleteRead(b"", response.length)
-                except (OSError, http.client.HTTPException) as error:
-                    operation.connection_lost(exchange, repr(error), clock(), sent=True)
-                else:
-                    if data:
-                        operation.receive_data(exchange, data, clock())
-                    else:
-                        operation.receive_eof(exchange, clock())
-            case WaitUntil(deadline=deadline):
-                time.sleep(max(0.0, deadline - clock()))
-                operation.handle_timeout(clock())
-            case ResultsReceived(items=items):
-                results += len(items)
-            case RetryScheduled(error=error, delay=delay):
-                say(f"trying again in {delay:.1f} s: {error}")
-            case Done(value=value):
-                return value, results
-            case _:
-                pass
+    with contextlib.ExitStack() as opened:
+        while True:
+            match operation.next_event():
+                case SendRequest(exchange=number, request=request):
+                    opened.close()
+                    exchange = Exchange(operation, number)
+                    opened.callback(exchange.close)
+                    exchange.send(request)
+                case Need.DATA:
+                    exchange.read()
+                case WaitUntil(deadline=deadline):
+                    opened.close()
+                    time.sleep(max(0.0, deadline - clock()))
+                    operation.handle_timeout(clock())
+                case ResultsReceived(items=items):
+                    results += len(items)
+                case RetryScheduled(error=error, delay=delay):
+                    say(f"trying again in {delay:.1f} s: {error}")
+                case Done(value=value):
+                    return value, results
+                case _:
+                    pass
 
 
-def connect(request: Request) -> http.client.HTTPConnection:
-    """Choose the connection that a request needs; http.client opens it."""
-    scheme, host, port = request.origin
-    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    return kind(host, port, timeout=TIMEOUT)
+class Exchange:
+    """One request and its response, on a connection of their own."""
+
+    def __init__(self, operation: Operation[Any], number: int) -> None:
+        self.operation, self.number = operation, number
+        self.connection: http.client.HTTPConnection | None = None
+        self.sent = False
+
+    def send(self, request: Request) -> None:
+        """Send the request; tell the operation of the response's head."""
+        scheme, host, port = request.origin
+        https = scheme == "https"
+        kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
+        self.connection = kind(host, port, timeout=TIMEOUT)
+        headers = dict(request.headers)
+        with self.losses_told():
+            self.connection.connect()
+            self.sent = True  # from here on nobody can be sure that nothing left
+            self.connection.request(request.method, request.target, request.body, headers)
+            self.response = self.connection.getresponse()
+            pairs = self.response.getheaders()
+            now = time.monotonic()
+            self.operation.receive_head(self.number, self.response.status, pairs, now)
+
+    def read(self) -> None:
+        """Read on; tell the operation of the body's next piece or its end."""
+        with self.losses_told():
+            data = self.response.read1(READ)
+            if data:
+                self.operation.receive_data(self.number, data, time.monotonic())
+            elif self.response.length:
+                raise http.client.IncompleteRead(b"", self.response.length)
+            else:
+                self.operation.receive_eof(self.number, time.monotonic())
+
+    @contextlib.contextmanager
+    def losses_told(self) -> Iterator[None]:
+        """Tell the operation of whatever goes wrong on the network."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            now = time.monotonic()
+            self.operation.connection_lost(self.number, repr(error), now, sent=self.sent)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self.connection is not None:
+            self.connection.close()
 
 
 def job(api: BatchesAPI, number: int, interval: float) -> str:

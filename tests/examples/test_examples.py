@@ -335,9 +335,11 @@ def test_the_driver_of_the_readme_drives(tmp_path: Path) -> None:
 import os, sys
 from driver import drive
 from batches_core import *
-api = BatchesAPI(api_key="k", base_url=os.environ["ANTHROPIC_BASE_URL"], retry=RetryPolicy(attempts=2))
+base_url = os.environ["ANTHROPIC_BASE_URL"]
+api = BatchesAPI(api_key="k", base_url=base_url, retry=RetryPolicy(attempts=2))
 params = {"model": "claude-t", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]}
-batch = drive(api.create([{"custom_id": "a", "params": params}]))
+requests = [{"custom_id": "a", "params": params}]
+batch = drive(api.create(requests))
 batch = drive(api.wait_for(batch.id, poll_interval=0.05), lambda event: None)
 drive(api.results_stream(batch), lambda event: print(event.items[0].custom_id))
 try:
@@ -345,7 +347,7 @@ try:
 except NotFoundError:
     print("not found")
 try:
-    drive(BatchesAPI(api_key="k", base_url="http://127.0.0.1:9").create([{"custom_id": "a", "params": {}}]))
+    drive(BatchesAPI(api_key="k", base_url="http://127.0.0.1:9").create(requests))
 except TransportError as error:
     print(type(error).__name__, error.sent)
 """
