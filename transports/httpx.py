@@ -106,9 +106,16 @@ class _Carriage:
         """Turn an error of the library into ours, which says what nobody else knows: `sent`."""
         host = request.origin[1]
         timed_out = isinstance(error, self._timed_out)
-        what = str(error) or ("no answer in time" if timed_out else "the connection broke")
+        what = _text(error) or ("no answer in time" if timed_out else "the connection broke")
         reason = f"{what} ({type(error).__name__}, {request.method} to {host})"
         return TransportError(reason, sent=not isinstance(error, self._not_sent))
+
+
+def _text(error: BaseException | None) -> str:
+    """Find the words for an error that may have none itself, but only a cause that has."""
+    while error is not None and not str(error):
+        error = error.__cause__ or error.__context__
+    return str(error or "")
 
 
 class _Response:
@@ -194,7 +201,11 @@ class BatchesClient(BlockingBatchesClient):
 
 
 class _AsyncBody:
-    """A body to iterate over. No async generator: one that is not used up is left to the loop."""
+    """A body to iterate over, in place of httpx's own, which is an async generator.
+
+    One that is not used up, because the peer answers early or not at all, is left to the event
+    loop's garbage collector, and under trio that complains.
+    """
 
     def __init__(self, body: Body) -> None:
         self._pieces = iter(body)
@@ -267,12 +278,14 @@ class _AsyncTransport:
         library = _library(client, "AsyncClient")
         self._anyio = importlib.import_module("anyio")
         self._carriage = _Carriage(library, timeout, owned=client is None)
+        self._body_type: Any = type("_AsyncBody", (_AsyncBody, library.AsyncByteStream), {})
         self._client = client or library.AsyncClient()
         self._owned = client is None
 
     async def send(self, request: Request) -> _AsyncResponse:
-        content = None if request.body is None else _AsyncBody(request.body)
-        built = self._carriage.build(self._client, request, content)
+        built = self._carriage.build(self._client, request, None)
+        if request.body is not None:
+            built.stream = self._body_type(request.body)
         try:
             response = await self._client.send(built, stream=True, follow_redirects=False)
         except self._carriage.errors as error:

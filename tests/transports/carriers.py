@@ -104,8 +104,8 @@ def _run_at_once(scenario: Scenario) -> Any:
 def _blocking(library: Any) -> Carrier:
     opened: dict[int, Any] = {}
 
-    def make(**settings: Any) -> _Blocking:
-        inner = library.Client()
+    def make(ssl_context: Any = None, **settings: Any) -> _Blocking:
+        inner = library.Client(verify=ssl_context or True)
         client = _Blocking(BatchesClient(client=inner, **settings))
         opened[id(client)] = inner
         return client
@@ -119,8 +119,8 @@ def _blocking(library: Any) -> Carrier:
 def _async(library: Any, loop: str) -> Carrier:
     opened: dict[int, Any] = {}
 
-    def make(**settings: Any) -> AsyncBatchesClient:
-        inner = library.AsyncClient()
+    def make(ssl_context: Any = None, **settings: Any) -> AsyncBatchesClient:
+        inner = library.AsyncClient(verify=ssl_context or True)
         client = AsyncBatchesClient(client=inner, **settings)
         opened[id(client)] = inner
         return client

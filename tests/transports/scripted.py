@@ -58,8 +58,13 @@ class Served:
     base_url: str
     connections: int = 0
     requests: list[bytes] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
     #: Set when a client has closed a connection that the server held open.
     client_closed: threading.Event = field(default_factory=threading.Event)
+
+    def live(self) -> bool:
+        """Whether any connection is open on the server's side."""
+        return any(thread.is_alive() for thread in self.threads)
 
 
 def _read_request(connection: socket.socket, buffer: bytearray) -> bytes | None:
@@ -110,7 +115,6 @@ def scripted(
             served.client_closed.set()
 
     def accept() -> None:
-        threads = []
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = listener.accept()
@@ -118,8 +122,8 @@ def scripted(
                 live.append(connection)
                 thread = threading.Thread(target=talk, args=(connection,), daemon=True)
                 thread.start()
-                threads.append(thread)
-        for thread in threads:
+                served.threads.append(thread)
+        for thread in served.threads:
             thread.join()
 
     acceptor = threading.Thread(target=accept, daemon=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
+import threading
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -389,6 +391,25 @@ def test_a_server_that_falls_silent_is_given_up(carrier: Carrier) -> None:
 
     silent_in_body = raw(CHUNKED, chunk(A))
     with scripted(raw(), silent_in_body) as served:
+        carrier.run(job)
+
+
+@every
+def test_a_server_that_does_not_read_is_given_up_as_well(carrier: Carrier) -> None:
+    gone = threading.Event()
+
+    def never_read(connection: socket.socket) -> socket.socket:
+        gone.wait(10)
+        return connection
+
+    async def job() -> None:
+        settings = {"timeout": 0.2, "retry": ONCE}
+        async with carrier.client(served.base_url, **settings) as client:
+            with pytest.raises(OutcomeUnknown, match="Timeout"):
+                await client.create([{"custom_id": "a", "params": {"system": "x" * 50_000_000}}])
+        gone.set()
+
+    with scripted(prepare=never_read) as served:
         carrier.run(job)
 
 

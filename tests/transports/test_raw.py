@@ -1,19 +1,15 @@
-"""What the trio and h11 transports have to do themselves: TLS, proxies, kept connections."""
+"""What the trio and h11 transports have to do themselves: kept connections, proxies, sockets."""
 
 from __future__ import annotations
 
 import base64
 import socket
-import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import trustme
 
 import transports.h11
 import transports.trio
@@ -22,6 +18,7 @@ from batches_core.emulator import Emulator
 from tests.playbook import REQUEST, batch_json
 from tests.transports.carriers import CARRIERS, Carrier
 from tests.transports.scripted import close, raw, reply, reset, scripted
+from tests.transports.tls import client_context, tls_server
 from transports.emulator import running_emulator
 from transports.http11 import Proxy
 from transports.settings import proxy_of, settings_from_env
@@ -105,102 +102,6 @@ def test_which_connections_are_used_again(carrier: Carrier, answer: Any) -> None
     with scripted(answer, reply(BATCH)) as served:
         carrier.run(job)
     assert served.connections == (1 if kept else 2)
-
-
-# --- TLS ---------------------------------------------------------------------------------
-
-AUTHORITY = trustme.CA()
-
-
-def server_context(host: str = "localhost") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    AUTHORITY.issue_cert(host).configure_cert(context)
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
-
-
-def client_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-@contextmanager
-def tls_server(*handlers: Any, host: str = "localhost") -> Iterator[tuple[Any, str, list[Any]]]:
-    """A scripted server behind TLS; what it saw of each handshake is kept."""
-    context = server_context(host)
-    seen: list[Any] = []
-    context.sni_callback = lambda _, name, __: seen.append(name)
-
-    def prepare(connection: socket.socket) -> socket.socket:
-        wrapped = context.wrap_socket(connection, server_side=True)
-        seen.append(wrapped.selected_alpn_protocol())
-        return wrapped
-
-    with scripted(*handlers, prepare=prepare) as served:
-        yield served, served.base_url.replace("http://127.0.0.1", "https://localhost"), seen
-
-
-@each
-def test_tls_is_verified_and_named_and_kept(carrier: Carrier) -> None:
-    async def job() -> None:
-        settings = {"ssl_context": client_context(), "retry": ONCE}
-        async with carrier.client(base_url, **settings) as client:
-            for _ in range(3):
-                assert (await client.get("msgbatch_1")).id == "msgbatch_1"
-
-    with tls_server(*[reply(BATCH)] * 3) as (served, base_url, seen):
-        carrier.run(job)
-    assert seen == ["localhost", "http/1.1"]
-    assert served.connections == 1
-
-
-@each
-def test_a_large_body_goes_up_through_tls(carrier: Carrier) -> None:
-    async def job() -> None:
-        async with carrier.client(base_url, ssl_context=client_context(), retry=ONCE) as client:
-            await client.create([{"custom_id": "a", "params": {"system": "x" * 5_000_000}}])
-
-    with tls_server(reply(BATCH)) as (served, base_url, _):
-        carrier.run(job)
-    assert len(served.requests[0]) > 5_000_000
-
-
-@each
-@pytest.mark.parametrize("fault", ["unknown authority", "other host"])
-def test_a_certificate_that_does_not_fit_is_refused_before_anything_is_sent(
-    carrier: Carrier, fault: str
-) -> None:
-    context = None if fault == "unknown authority" else client_context()
-
-    async def job() -> None:
-        async with carrier.client(base_url, ssl_context=context, retry=ONCE) as client:
-            with pytest.raises(TransportError, match=r"cannot connect to localhost.*[Cc]ert") as e:
-                await client.create([REQUEST])
-            assert not e.value.sent
-
-    host = "other.test" if fault == "other host" else "localhost"
-    with tls_server(reply(BATCH), host=host) as (served, base_url, _):
-        carrier.run(job)
-    assert served.requests == []
-
-
-@each
-def test_what_is_no_tls_is_told(carrier: Carrier) -> None:
-    async def job() -> None:
-        async with carrier.client(base_url, retry=ONCE) as client:
-            with pytest.raises(TransportError, match="cannot connect to localhost"):
-                await client.get("msgbatch_1")
-
-    def prepare(connection: socket.socket) -> socket.socket:
-        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        connection.shutdown(socket.SHUT_WR)
-        return connection
-
-    with scripted(prepare=prepare) as served:
-        base_url = served.base_url.replace("http://127.0.0.1", "https://localhost")
-        carrier.run(job)
 
 
 # --- proxies -----------------------------------------------------------------------------

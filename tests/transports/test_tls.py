@@ -1,0 +1,82 @@
+"""TLS, on every transport."""
+
+from __future__ import annotations
+
+import socket
+
+import msgspec
+import pytest
+
+from batches_core import RetryPolicy, TransportError
+from tests.playbook import REQUEST, batch_json
+from tests.transports.carriers import CARRIERS, Carrier
+from tests.transports.scripted import reply, scripted
+from tests.transports.tls import client_context, tls_server
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+every = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
+
+ONCE = RetryPolicy(attempts=1)
+BATCH = msgspec.json.encode(batch_json())
+
+
+@every
+def test_tls_is_verified_and_named_and_kept(carrier: Carrier) -> None:
+    async def job() -> None:
+        settings = {"ssl_context": client_context(), "retry": ONCE}
+        async with carrier.client(base_url, **settings) as client:
+            for _ in range(3):
+                assert (await client.get("msgbatch_1")).id == "msgbatch_1"
+
+    with tls_server(*[reply(BATCH)] * 3) as (served, base_url, seen):
+        carrier.run(job)
+    assert seen == ["localhost", "http/1.1"]
+    assert served.connections == 1
+
+
+@every
+def test_a_large_body_goes_up_through_tls(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(base_url, ssl_context=client_context(), retry=ONCE) as client:
+            await client.create([{"custom_id": "a", "params": {"system": "x" * 5_000_000}}])
+
+    with tls_server(reply(BATCH)) as (served, base_url, _):
+        carrier.run(job)
+    assert len(served.requests[0]) > 5_000_000
+
+
+@every
+@pytest.mark.parametrize("fault", ["unknown authority", "other host"])
+def test_a_certificate_that_does_not_fit_is_refused_before_anything_is_sent(
+    carrier: Carrier, fault: str
+) -> None:
+    context = None if fault == "unknown authority" else client_context()
+
+    async def job() -> None:
+        async with carrier.client(base_url, ssl_context=context, retry=ONCE) as client:
+            with pytest.raises(TransportError, match=r"[Cc]ertificate") as e:
+                await client.create([REQUEST])
+            assert not e.value.sent
+
+    host = "other.test" if fault == "other host" else "localhost"
+    with tls_server(reply(BATCH), host=host) as (served, base_url, _):
+        carrier.run(job)
+    assert served.requests == []
+
+
+@every
+def test_what_is_no_tls_is_told(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(base_url, retry=ONCE) as client:
+            with pytest.raises(TransportError, match="nothing was sent"):
+                await client.get("msgbatch_1")
+
+    def prepare(connection: socket.socket) -> socket.socket:
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        return connection
+
+    with scripted(prepare=prepare) as served:
+        base_url = served.base_url.replace("http://127.0.0.1", "https://localhost")
+        carrier.run(job)

@@ -1,0 +1,108 @@
+"""The trio transport under trio's own conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.lowlevel
+
+from batches_core import MessageBatch, RetryPolicy
+from tests.playbook import REQUEST, batch_json, result_line
+from tests.transports.scripted import Served, raw, reply, scripted
+from tests.transports.tls import client_context, tls_server
+from transports.trio import BatchesClient
+
+pytestmark = [pytest.mark.trio, pytest.mark.usefixtures("nothing_left_behind")]
+
+BATCH = msgspec.json.encode(batch_json())
+LINES = result_line("a") + result_line("b")
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(LINES), LINES)
+
+
+@contextmanager
+def server(*handlers: Any, tls: bool) -> Iterator[tuple[Served, str]]:
+    if tls:
+        with tls_server(*handlers) as (served, base_url, _):
+            yield served, base_url
+    else:
+        with scripted(*handlers) as served:
+            yield served, served.base_url
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a scope as its task takes its n-th step."""
+
+    def __init__(self, scope: trio.CancelScope, steps: int) -> None:
+        self.task = trio.lowlevel.current_task()
+        self.scope = scope
+        self.left = steps
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self.left -= 1
+            if not self.left:
+                self.scope.cancel()
+
+
+async def use(client: BatchesClient, results_url: str) -> None:
+    """Upload, read, wait and stream, the stream left in the middle."""
+    await client.create([REQUEST])
+    await client.get("msgbatch_1")
+    await client.wait_for("msgbatch_1", until=lambda _: True)
+    data = batch_json(status="ended", results_url=results_url)
+    batch = msgspec.convert(data, MessageBatch, strict=False)
+    async with client.results_stream(batch) as stream:
+        async for item in stream:
+            assert item.custom_id == "a"
+            await trio.lowlevel.checkpoint()
+            break
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_cancellation_at_any_step_leaves_nothing_open(tls: bool) -> None:  # noqa: FBT001
+    handlers: list[Any] = [reply(BATCH), reply(BATCH), reply(BATCH), raw(CHUNKED)]
+    steps = 0
+    finished = False
+    while not finished:
+        steps += 1
+        settings: dict[str, Any] = {"api_key": "k", "retry": RetryPolicy(attempts=1)}
+        if tls:
+            settings["ssl_context"] = client_context()
+        with server(*handlers, tls=tls) as (served, base_url):
+            client = BatchesClient(base_url=base_url, **settings)
+            with trio.CancelScope() as scope:
+                instrument = CancelAt(scope, steps)
+                trio.lowlevel.add_instrument(instrument)
+                try:
+                    await use(client, f"{base_url}/r")
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
+            finished = not scope.cancelled_caught
+            await client.aclose()
+            with trio.fail_after(5):
+                while served.live():  # noqa: ASYNC110 - it lives in threads, which set no event
+                    await trio.sleep(0.001)
+    assert steps > 10
+
+
+async def test_streams_under_a_nursery_each_in_its_own_task() -> None:
+    data = batch_json(status="ended", request_counts={"succeeded": 2})
+    got: list[list[str]] = []
+    with scripted(*[reply(LINES)] * 5) as served:
+        data["results_url"] = f"{served.base_url}/r"
+        batch = msgspec.convert(data, MessageBatch, strict=False)
+        async with BatchesClient(api_key="k", base_url=served.base_url) as client:
+
+            async def one() -> None:
+                async with client.results_stream(batch) as stream:
+                    got.append([str(item.custom_id) async for item in stream])
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(one)
+    assert got == [["a", "b"]] * 5
