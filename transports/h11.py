@@ -1,43 +1,29 @@
 """A blocking client on bare sockets and h11: `BatchesClient`.
 
-Knows sockets and TLS; HTTP/1.1 is `http11`'s and the methods are `sync_client`'s. A client is for
+Knows how bytes go over a socket; how one is opened is `sockets`'s, HTTP/1.1 is `http11`'s, and
+the methods are `sync_client`'s. A client is for
 one thread; give each thread its own.
 """
 
 from __future__ import annotations
 
-import contextlib
 import selectors
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Unpack
 
 from batches_core import RawHeaders, Request, TransportError
 from batches_core.api import check_seconds
 
-from .http11 import (
-    CONNECT_TIMEOUT,
-    READ,
-    TIMEOUT,
-    ConnectionClosed,
-    Head,
-    Origin,
-    Pool,
-    Proxy,
-    Signal,
-    Tunnel,
-    Wire,
-    may_use_kept,
-    tls_context,
-)
+from .http11 import READ, TIMEOUT, ConnectionClosed, Head, Pool, Signal, Wire, may_use_kept
 from .settings import OnEvent, Settings, make_api
+from .sockets import Connect, Dialer, unix_socket
 from .sync_client import BlockingBatchesClient
 
-#: Gives a connected socket to a host and port; TLS is put on top where the URL is https.
-Connect = Callable[[str, int], socket.socket]
+__all__ = ["BatchesClient", "unix_socket"]
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -136,26 +122,17 @@ class _Response:
 
 
 class _Transport:
-    def __init__(
-        self,
-        *,
-        timeout: float,
-        ssl_context: ssl.SSLContext | None,
-        proxy: str | None,
-        connect: Connect | None,
-    ) -> None:
+    def __init__(self, dialer: Dialer, timeout: float) -> None:
         check_seconds("timeout", timeout, positive=True)
+        self._dialer = dialer
         self._timeout = timeout
-        self._ssl_context = ssl_context
-        self._proxy = None if proxy is None else Proxy(proxy)
-        self._connect_to = connect or _connect_tcp
         self._pool: Pool[_Connection] = Pool()
 
     def send(self, request: Request) -> _Response:
         self._pool.check_open()
         while True:
             kept = self._kept(request)
-            connection = kept or _Connection(self._connect(request.origin), self._timeout)
+            connection = kept or _Connection(self._dialer.dial(request.origin), self._timeout)
             try:
                 connection.send(request)
                 head = connection.next()
@@ -188,63 +165,6 @@ class _Transport:
                 connection.close()
         return None
 
-    def _connect(self, origin: Origin) -> socket.socket:
-        scheme, host, port = origin
-        proxy = self._proxy if scheme == "https" else None
-        try:
-            if proxy is None:
-                sock = self._connect_to(host, port)
-            else:
-                sock = self._connect_to(proxy.host, proxy.port)
-                with _closed_on_error(sock):
-                    _ask_for_tunnel(sock, proxy.tunnel(origin))
-            if scheme == "https":
-                self._ssl_context = self._ssl_context or tls_context()
-                with _closed_on_error(sock):
-                    sock.settimeout(CONNECT_TIMEOUT)
-                    sock = self._ssl_context.wrap_socket(sock, server_hostname=host)
-        except OSError as error:
-            # Timeouts, TLS and name look-ups are OSErrors all.
-            what = f"cannot connect to {host}:{port}: {error}"
-            raise TransportError(what, sent=False) from None
-        return sock
-
-
-def _connect_tcp(host: str, port: int) -> socket.socket:
-    sock = socket.create_connection((host, port), CONNECT_TIMEOUT)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
-
-
-def unix_socket(path: str) -> Connect:
-    """Give a `connect` that leads every connection to a Unix socket."""
-
-    def connect(host: str, port: int) -> socket.socket:
-        del host, port
-        sock = socket.socket(socket.AF_UNIX)
-        with _closed_on_error(sock):
-            sock.settimeout(CONNECT_TIMEOUT)
-            sock.connect(path)
-        return sock
-
-    return connect
-
-
-def _ask_for_tunnel(sock: socket.socket, tunnel: Tunnel) -> None:
-    sock.settimeout(CONNECT_TIMEOUT)
-    sock.sendall(tunnel.request)
-    while not tunnel.receive(sock.recv(READ)):
-        pass
-
-
-@contextlib.contextmanager
-def _closed_on_error(sock: socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        sock.close()
-        raise
-
 
 class BatchesClient(BlockingBatchesClient):
     """A blocking client on bare sockets.
@@ -267,7 +187,5 @@ class BatchesClient(BlockingBatchesClient):
         on_event: OnEvent | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        transport = _Transport(
-            timeout=timeout, ssl_context=ssl_context, proxy=proxy, connect=connect
-        )
+        transport = _Transport(Dialer(ssl_context, proxy, connect), timeout)
         super().__init__(make_api(settings), transport, on_event)

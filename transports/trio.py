@@ -1,15 +1,14 @@
 """An async client on trio streams and h11: `BatchesClient`.
 
-Knows trio and TLS; HTTP/1.1 is `http11`'s and the methods are `async_client`'s. Any number of
-tasks of one `trio.run` can use a client at once. A cancellation closes what it interrupts, at
-once and without waiting.
+Knows how bytes go over a stream; how one is opened is `streams`'s, HTTP/1.1 is `http11`'s, and
+the methods are `async_client`'s. Any number of tasks of one `trio.run` can use a client at once. A
+cancellation closes what it interrupts, at once and without waiting.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Unpack
 
@@ -19,27 +18,12 @@ from batches_core import RawHeaders, Request, TransportError
 from batches_core.api import check_seconds
 
 from .async_client import AsyncBatchesClientBase
-from .http11 import (
-    CONNECT_TIMEOUT,
-    READ,
-    TIMEOUT,
-    ConnectionClosed,
-    Head,
-    Origin,
-    Pool,
-    Proxy,
-    Signal,
-    Tunnel,
-    Wire,
-    may_use_kept,
-    tls_context,
-)
+from .http11 import READ, TIMEOUT, ConnectionClosed, Head, Pool, Signal, Wire, may_use_kept
 from .settings import OnEvent, Settings, make_api
+from .streams import BROKEN, Connect, Dialer, unix_socket
 
-#: Gives a connected stream to a host and port; TLS is put on top where the URL is https.
-Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
+__all__ = ["BatchesClient", "unix_socket"]
 
-_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 #: Seconds to let TLS take in what came while a kept connection had nothing to do.
 _A_MOMENT = 0.05
 
@@ -90,7 +74,7 @@ class _Connection:
         for piece in pieces:
             try:
                 await self._stream.send_all(piece)
-            except _BROKEN:
+            except BROKEN:
                 return  # it may have answered before it closed: reading tells
             self._sent += len(piece)
 
@@ -106,7 +90,7 @@ class _Connection:
             with trio.move_on_after(self._timeout):
                 try:
                     data = await self._stream.receive_some(READ)
-                except _BROKEN as error:
+                except BROKEN as error:
                     what = f"the connection broke: {error.__cause__ or error}"
                     kind = TransportError if self.wire.answered else ConnectionClosed
                     raise kind(what, sent=True) from None
@@ -142,26 +126,17 @@ class _Response:
 
 
 class _Transport:
-    def __init__(
-        self,
-        *,
-        timeout: float,
-        ssl_context: ssl.SSLContext | None,
-        proxy: str | None,
-        connect: Connect | None,
-    ) -> None:
+    def __init__(self, dialer: Dialer, timeout: float) -> None:
         check_seconds("timeout", timeout, positive=True)
+        self._dialer = dialer
         self._timeout = timeout
-        self._ssl_context = ssl_context
-        self._proxy = None if proxy is None else Proxy(proxy)
-        self._connect_to = connect or _connect_tcp
         self._pool: Pool[_Connection] = Pool()
 
     async def send(self, request: Request) -> _Response:
         self._pool.check_open()
         while True:
             kept = await self._kept(request)
-            connection = kept or _Connection(await self._connect(request.origin), self._timeout)
+            connection = kept or _Connection(await self._dialer.dial(request.origin), self._timeout)
             try:
                 head = await connection.exchange(request)
             except ConnectionClosed:
@@ -192,60 +167,6 @@ class _Transport:
                 await connection.aclose()
         return None
 
-    async def _connect(self, origin: Origin) -> trio.abc.Stream:
-        scheme, host, port = origin
-        proxy = self._proxy if scheme == "https" else None
-        try:
-            with trio.fail_after(CONNECT_TIMEOUT):
-                if proxy is None:
-                    stream = await self._connect_to(host, port)
-                else:
-                    stream = await self._connect_to(proxy.host, proxy.port)
-                    async with _closed_on_error(stream):
-                        await _ask_for_tunnel(stream, proxy.tunnel(origin))
-                if scheme == "https":
-                    self._ssl_context = self._ssl_context or tls_context()
-                    async with _closed_on_error(stream):
-                        tls = trio.SSLStream(
-                            stream, self._ssl_context, server_hostname=host, https_compatible=True
-                        )
-                        await tls.do_handshake()
-                        stream = tls
-        except (OSError, trio.TooSlowError, *_BROKEN) as error:
-            why = error.__cause__ or error
-            what = f"cannot connect to {host}:{port}: {str(why) or 'no answer in time'}"
-            raise TransportError(what, sent=False) from None
-        return stream
-
-
-async def _connect_tcp(host: str, port: int) -> trio.abc.Stream:
-    return await trio.open_tcp_stream(host, port)
-
-
-def unix_socket(path: str) -> Connect:
-    """Give a `connect` that leads every connection to a Unix socket."""
-
-    async def connect(host: str, port: int) -> trio.abc.Stream:
-        del host, port
-        return await trio.open_unix_socket(path)
-
-    return connect
-
-
-async def _ask_for_tunnel(stream: trio.abc.Stream, tunnel: Tunnel) -> None:
-    await stream.send_all(tunnel.request)
-    while not tunnel.receive(bytes(await stream.receive_some(READ))):
-        pass
-
-
-@asynccontextmanager
-async def _closed_on_error(stream: trio.abc.Stream) -> AsyncIterator[None]:
-    try:
-        yield
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-
 
 class BatchesClient(AsyncBatchesClientBase):
     """An async client on trio streams.
@@ -268,7 +189,5 @@ class BatchesClient(AsyncBatchesClientBase):
         on_event: OnEvent | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        transport = _Transport(
-            timeout=timeout, ssl_context=ssl_context, proxy=proxy, connect=connect
-        )
+        transport = _Transport(Dialer(ssl_context, proxy, connect), timeout)
         super().__init__(make_api(settings), transport, on_event)

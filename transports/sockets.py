@@ -1,0 +1,94 @@
+"""Opens blocking sockets for `transports.h11`: TCP or Unix, through a proxy or not, TLS or plain.
+
+Knows how a connection comes about; nothing of what goes over it afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+
+from batches_core import TransportError
+
+from .http11 import CONNECT_TIMEOUT, READ, Origin, Proxy, Tunnel, tls_context
+
+#: Gives a connected socket to a host and port; TLS is put on top where the URL is https.
+Connect = Callable[[str, int], socket.socket]
+
+
+class Dialer:
+    """Opens connections, with what a client was told of TLS, proxies and sockets of its own."""
+
+    def __init__(
+        self,
+        ssl_context: ssl.SSLContext | None,
+        proxy: str | None,
+        connect: Connect | None,
+    ) -> None:
+        self._ssl_context = ssl_context
+        self._proxy = None if proxy is None else Proxy(proxy)
+        self._connect_to = connect or _connect_tcp
+
+    def dial(self, origin: Origin) -> socket.socket:
+        """Open a connection to an origin.
+
+        Raises:
+            TransportError: it could not be opened; nothing was sent.
+        """
+        scheme, host, port = origin
+        proxy = self._proxy if scheme == "https" else None
+        try:
+            if proxy is None:
+                sock = self._connect_to(host, port)
+            else:
+                sock = self._connect_to(proxy.host, proxy.port)
+                with _closed_on_error(sock):
+                    _ask_for_tunnel(sock, proxy.tunnel(origin))
+            if scheme == "https":
+                self._ssl_context = self._ssl_context or tls_context()
+                with _closed_on_error(sock):
+                    sock.settimeout(CONNECT_TIMEOUT)
+                    sock = self._ssl_context.wrap_socket(sock, server_hostname=host)
+        except OSError as error:
+            # Timeouts, TLS and name look-ups are OSErrors all.
+            what = f"cannot connect to {host}:{port}: {error}"
+            raise TransportError(what, sent=False) from None
+        return sock
+
+
+def _connect_tcp(host: str, port: int) -> socket.socket:
+    sock = socket.create_connection((host, port), CONNECT_TIMEOUT)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def unix_socket(path: str) -> Connect:
+    """Give a `connect` that leads every connection to a Unix socket."""
+
+    def connect(host: str, port: int) -> socket.socket:
+        del host, port
+        sock = socket.socket(socket.AF_UNIX)
+        with _closed_on_error(sock):
+            sock.settimeout(CONNECT_TIMEOUT)
+            sock.connect(path)
+        return sock
+
+    return connect
+
+
+def _ask_for_tunnel(sock: socket.socket, tunnel: Tunnel) -> None:
+    sock.settimeout(CONNECT_TIMEOUT)
+    sock.sendall(tunnel.request)
+    while not tunnel.receive(sock.recv(READ)):
+        pass
+
+
+@contextlib.contextmanager
+def _closed_on_error(sock: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sock.close()
+        raise
