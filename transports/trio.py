@@ -55,19 +55,28 @@ class _Connection:
     async def exchange(self, request: Request) -> Head:
         """Send a request, or as much of it as the peer wants, and wait for the answer's head."""
         pieces = self.wire.request(request)
-        failure: TransportError | None = None
-        item: Head | bytes | Signal = Signal.END
-        # A refusal of a large body comes while it is under way, so both go on at once.
+        if request.body is None:
+            # Sent to its end before anything else, so that the connection can be used again.
+            with trio.move_on_after(self._timeout):
+                await self._upload(pieces)
+            item = await self.next()
+        else:
+            item = await self._exchange_both_ways(pieces)
+        assert isinstance(item, Head), "a response begins with its head"  # noqa: S101
+        return item
+
+    async def _exchange_both_ways(self, pieces: Iterator[bytes]) -> Head | bytes | Signal:
+        """Send while reading: a refusal of a large body comes while it is under way."""
+        item: Head | bytes | Signal | TransportError
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._upload, pieces)
             try:
                 item = await self.next()
             except TransportError as error:
-                failure = error  # raised outside, where no group is put around it
+                item = error  # raised outside, where no group is put around it
             nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        assert isinstance(item, Head), "a response begins with its head"  # noqa: S101
+        if isinstance(item, TransportError):
+            raise item
         return item
 
     async def _upload(self, pieces: Iterator[bytes]) -> None:
