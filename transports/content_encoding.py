@@ -17,6 +17,8 @@ ACCEPTED = "gzip, deflate"
 
 #: The most that one piece holds, in bytes. Deflate expands up to a thousandfold.
 _PIECE = 1024 * 1024
+#: How much input is looked at at once, in bytes.
+_WINDOW = 16 * 1024
 
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
@@ -58,6 +60,11 @@ class Inflate:
             self._start = None
             wrapped = data[0] & 0x0F == zlib.DEFLATED and not (data[0] << 8 | data[1]) % 31
             self._inflate = zlib.decompressobj(_ZLIB if wrapped else _RAW)
+        # In small windows: zlib gives back what it has not used as a copy, member by member.
+        for start in range(0, len(data), _WINDOW):
+            yield from self._feed(data[start : start + _WINDOW])
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
         more = False  # zlib can have taken all the input in and still hold output
         while data or more:
             self._begun = True

@@ -18,7 +18,18 @@ from typing import Unpack
 from batches_core import RawHeaders, Request, TransportError
 from batches_core.api import check_seconds
 
-from .http11 import READ, TIMEOUT, ConnectionClosed, Head, Pool, Signal, Wire, may_use_kept
+from .http11 import (
+    LONGEST_TIMEOUT,
+    READ,
+    TIMEOUT,
+    ConnectionClosed,
+    Head,
+    Pool,
+    Signal,
+    Wire,
+    may_use_kept,
+    refuses,
+)
 from .settings import OnEvent, Settings, make_api
 from .sockets import Connect, Dialer, unix_socket
 from .sync_client import BlockingBatchesClient
@@ -31,12 +42,16 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class _Connection:
     """A connected socket and the HTTP/1.1 on it."""
 
-    def __init__(self, sock: socket.socket, timeout: float) -> None:
+    def __init__(self, sock: socket.socket, timeout: float, pool: Pool[_Connection]) -> None:
         self.wire = Wire()
         self._sock = sock
         self._timeout = timeout
+        self._pool = pool
+        #: A head that came while the body was being sent.
+        self._early: Head | None = None
 
     def close(self) -> None:
+        self._pool.forget(self)
         self._sock.close()
 
     def has_something(self) -> bool:
@@ -52,32 +67,45 @@ class _Connection:
         return True
 
     def send(self, request: Request) -> None:
-        """Send a request, or as much of it as the peer wants before it answers."""
-        self._sock.settimeout(0)
+        """Send a request, or as much of it as the peer wants before it refuses."""
         for piece in self.wire.request(request):
             left = memoryview(piece)
             while left:
+                self._sock.settimeout(0)
                 try:
                     left = left[self._sock.send(left) :]
-                except _WOULD_BLOCK:
-                    self._wait()
-                    if self.has_something():
+                except _WOULD_BLOCK as error:
+                    self._wait(error)
+                    if self._is_refused():
                         return
                 except OSError:
-                    # It may have answered before it closed: reading tells.
-                    return
-            # A refusal of a large body comes while it is under way.
-            if request.body is not None and self.has_something():
+                    return  # it may have answered before it closed: reading tells
+            if request.body is not None and self._is_refused():
                 return
 
-    def _wait(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            if not selector.select(self._timeout):
-                raise _timed_out()
+    def _is_refused(self) -> bool:
+        # A refusal of a large body comes while it is under way; so may a head that is none.
+        if self.has_something() and self._early is None:
+            item = self.wire.next()
+            self._early = item if isinstance(item, Head) else None
+        return self._early is not None and refuses(self._early)
+
+    def _wait(self, error: Exception) -> None:
+        writes = 0 if isinstance(error, ssl.SSLWantReadError) else selectors.EVENT_WRITE
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._sock, selectors.EVENT_READ | writes)
+                ready = selector.select(self._timeout)
+        except OSError as failure:
+            raise TransportError(f"cannot wait for the socket: {failure}", sent=True) from None
+        if not ready:
+            raise _timed_out()
 
     def next(self) -> Head | bytes | Signal:
         """Give the next thing of the response; waits for it."""
+        if self._early is not None:
+            early, self._early = self._early, None
+            return early
         while (item := self.wire.next()) is Signal.NEED_DATA:
             self._sock.settimeout(self._timeout)
             try:
@@ -125,14 +153,14 @@ class _Transport:
     def __init__(self, dialer: Dialer, timeout: float) -> None:
         check_seconds("timeout", timeout, positive=True)
         self._dialer = dialer
-        self._timeout = timeout
+        self._timeout = min(timeout, LONGEST_TIMEOUT)
         self._pool: Pool[_Connection] = Pool()
 
     def send(self, request: Request) -> _Response:
         self._pool.check_open()
         while True:
             kept = self._kept(request)
-            connection = kept or _Connection(self._dialer.dial(request.origin), self._timeout)
+            connection = kept or self._connect(request)
             try:
                 connection.send(request)
                 head = connection.next()
@@ -160,10 +188,18 @@ class _Transport:
     def _kept(self, request: Request) -> _Connection | None:
         if may_use_kept(request):
             while (connection := self._pool.take(request.origin)) is not None:
-                if not connection.has_something():
-                    return connection
+                try:
+                    if not connection.has_something():
+                        return connection
+                except BaseException:
+                    connection.close()
+                    raise
                 connection.close()
         return None
+
+    def _connect(self, request: Request) -> _Connection:
+        sock = self._dialer.dial(request.origin)
+        return self._pool.add(_Connection(sock, self._timeout, self._pool))
 
 
 class BatchesClient(BlockingBatchesClient):

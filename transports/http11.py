@@ -36,11 +36,17 @@ C = TypeVar("C")
 #: Seconds without a byte in either direction before an exchange is given up. It is counted anew
 #: with each read and write, so a download may take as long as it likes.
 TIMEOUT = 120.0
+#: The longest that a read or write can be told to wait, in seconds; sockets cannot take any number.
+LONGEST_TIMEOUT = 7 * 24 * 3600.0
 #: Seconds to establish a connection, TLS and proxy included.
 CONNECT_TIMEOUT = 15.0
 #: How much is read from a stream at once, in bytes.
 READ = 256 * 1024
 
+#: How much is sent at once, in bytes.
+_SENT_AT_ONCE = 64 * 1024
+#: How many connections with nothing to do are kept for one origin.
+_KEPT = 8
 #: The largest response head, in bytes: generous, and bounded.
 _MAX_HEAD = 64 * 1024
 
@@ -78,7 +84,10 @@ class Wire:
         self.answered = False
 
     def request(self, request: Request) -> Iterator[bytes]:
-        """Give the bytes of a request, its head first; they can be left off at any point."""
+        """Begin a request; give its bytes, the head first. They can be left off at any point.
+
+        They come in pieces so small that a slow connection is seen to move.
+        """
         self.answered = False
         headers = [
             ("host", request.authority),
@@ -86,9 +95,14 @@ class Wire:
             ("accept-encoding", ACCEPTED),
         ]
         head = h11.Request(method=request.method, target=request.target, headers=headers)
-        yield self._h11.send(head) or b""
+        return self._rest_of(self._h11.send(head) or b"", request)
+
+    def _rest_of(self, head: bytes, request: Request) -> Iterator[bytes]:
+        yield head
         for piece in request.body or ():
-            yield self._h11.send(h11.Data(data=piece)) or b""
+            for start in range(0, len(piece), _SENT_AT_ONCE):
+                data = piece[start : start + _SENT_AT_ONCE]
+                yield self._h11.send(h11.Data(data=data)) or b""
         self._h11.send(h11.EndOfMessage())
 
     def receive(self, data: bytes) -> None:
@@ -123,7 +137,8 @@ class Wire:
             elif isinstance(event, h11.EndOfMessage):
                 self._decoder.finish()
                 return Signal.END
-            # What is left is an informational head, which is passed over.
+            elif not isinstance(event, h11.InformationalResponse):
+                raise TransportError("there is more than was asked for", sent=True)
 
     def start_over(self) -> bool:
         """Get ready for the next exchange; False where this connection cannot have another."""
@@ -140,10 +155,20 @@ class Wire:
 
 @dataclass
 class Pool(Generic[C]):
-    """The connections that are open and have nothing to do, by where they lead."""
+    """The connections that are open, and of those that have nothing to do, where they lead."""
 
+    _open: set[C] = field(default_factory=set)
     _idle: dict[Origin, list[C]] = field(default_factory=dict)
     _closed: bool = False
+
+    def add(self, connection: C) -> C:
+        """Know of a new connection."""
+        self._open.add(connection)
+        return connection
+
+    def forget(self, connection: C) -> None:
+        """Know that one was closed."""
+        self._open.discard(connection)
 
     def take(self, origin: Origin) -> C | None:
         """Take the one that was used last, which is the likeliest to be alive."""
@@ -152,9 +177,11 @@ class Pool(Generic[C]):
 
     def put(self, origin: Origin, connection: C) -> bool:
         """Keep one for later; False where there is no later."""
-        if not self._closed:
-            self._idle.setdefault(origin, []).append(connection)
-        return not self._closed
+        waiting = self._idle.setdefault(origin, [])
+        if self._closed or len(waiting) >= _KEPT:
+            return False
+        waiting.append(connection)
+        return True
 
     def check_open(self) -> None:
         """Refuse to go on behind the end.
@@ -166,21 +193,25 @@ class Pool(Generic[C]):
             raise LocalProtocolError(CLOSED)
 
     def close(self) -> list[C]:
-        """Take all, for good."""
+        """Give all that are open, to be closed; there will be no others."""
         self._closed = True
-        taken = [connection for waiting in self._idle.values() for connection in waiting]
         self._idle.clear()
-        return taken
+        return [*self._open]
 
 
 def may_use_kept(request: Request) -> bool:
     """Whether a request may go out on a connection that was kept.
 
     A kept connection can die just as a request is sent on it, and then nobody knows whether the
-    request was taken. One without a body can be sent again in any case; a create cannot, so it
-    gets a connection of its own from the start.
+    request was taken. One that only reads is sent again without a word. Any other gets a
+    connection of its own from the start, for there its loss is not the transport's to hide.
     """
-    return request.body is None
+    return request.method == "GET"
+
+
+def refuses(head: Head) -> bool:
+    """Whether a head that comes while the body is being sent makes the rest of it pointless."""
+    return head.status >= 400  # noqa: PLR2004 - where HTTP's errors begin
 
 
 def tls_context() -> ssl.SSLContext:

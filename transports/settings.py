@@ -83,8 +83,9 @@ def settings_from_env(given: Mapping[str, Any], *, with_proxy: bool) -> dict[str
     if "base_url" not in settings and (base_url := os.environ.get("ANTHROPIC_BASE_URL")):
         settings["base_url"] = check_base_url(base_url, "ANTHROPIC_BASE_URL")
     if with_proxy and "proxy" not in settings:
-        host = urlsplit(str(settings.get("base_url", BASE_URL))).hostname or ""
-        settings["proxy"] = proxy_of(os.environ, host)
+        url = urlsplit(str(settings.get("base_url", BASE_URL)))
+        https = url.scheme == "https"
+        settings["proxy"] = proxy_of(os.environ, url.hostname or "") if https else None
     return settings
 
 
@@ -95,7 +96,8 @@ def proxy_of(environment: Mapping[str, str], host: str) -> str | None:
     """
     lower = {name.lower(): value for name, value in environment.items() if value}
     for exception in lower.get("no_proxy", "").split(","):
-        suffix = exception.strip().lstrip("*.").lower()
+        suffix = exception.strip().lstrip("*.").lower().partition(":")[0]
         if exception.strip() == "*" or (suffix and (host == suffix or host.endswith("." + suffix))):
             return None
-    return lower.get("https_proxy") or lower.get("all_proxy")
+    proxy = lower.get("https_proxy") or lower.get("all_proxy")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 
 from batches_core import TransportError
@@ -38,6 +39,7 @@ class Dialer:
             TransportError: it could not be opened; nothing was sent.
         """
         scheme, host, port = origin
+        deadline = time.monotonic() + CONNECT_TIMEOUT
         proxy = self._proxy if scheme == "https" else None
         try:
             if proxy is None:
@@ -45,14 +47,14 @@ class Dialer:
             else:
                 sock = self._connect_to(proxy.host, proxy.port)
                 with _closed_on_error(sock):
-                    _ask_for_tunnel(sock, proxy.tunnel(origin))
+                    _ask_for_tunnel(sock, proxy.tunnel(origin), deadline)
             if scheme == "https":
                 self._ssl_context = self._ssl_context or tls_context()
                 with _closed_on_error(sock):
-                    sock.settimeout(CONNECT_TIMEOUT)
+                    sock.settimeout(_left(deadline))
                     sock = self._ssl_context.wrap_socket(sock, server_hostname=host)
-        except OSError as error:
-            # Timeouts, TLS and name look-ups are OSErrors all.
+        except (OSError, UnicodeError) as error:
+            # Timeouts, TLS and name look-ups are OSErrors all; a name can also be unwritable.
             what = f"cannot connect to {host}:{port}: {error}"
             raise TransportError(what, sent=False) from None
         return sock
@@ -78,11 +80,16 @@ def unix_socket(path: str) -> Connect:
     return connect
 
 
-def _ask_for_tunnel(sock: socket.socket, tunnel: Tunnel) -> None:
-    sock.settimeout(CONNECT_TIMEOUT)
+def _ask_for_tunnel(sock: socket.socket, tunnel: Tunnel, deadline: float) -> None:
+    sock.settimeout(_left(deadline))
     sock.sendall(tunnel.request)
     while not tunnel.receive(sock.recv(READ)):
-        pass
+        sock.settimeout(_left(deadline))
+
+
+def _left(deadline: float) -> float:
+    """Give the seconds until a deadline, and a little where it has passed, which times out."""
+    return max(0.001, deadline - time.monotonic())
 
 
 @contextlib.contextmanager

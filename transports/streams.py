@@ -59,8 +59,10 @@ class Dialer:
                         )
                         await tls.do_handshake()
                         stream = tls
-        except (OSError, trio.TooSlowError, *BROKEN) as error:
+        except (OSError, UnicodeError, trio.TooSlowError, *BROKEN) as error:
             why = error.__cause__ or error
+            while isinstance(why, BaseExceptionGroup):
+                why = why.exceptions[0]  # one attempt of several, each with the like to say
             what = f"cannot connect to {host}:{port}: {str(why) or 'no answer in time'}"
             raise TransportError(what, sent=False) from None
         return stream

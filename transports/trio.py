@@ -8,6 +8,7 @@ cancellation closes what it interrupts, at once and without waiting.
 from __future__ import annotations
 
 import ssl
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Unpack
@@ -18,7 +19,18 @@ from batches_core import RawHeaders, Request, TransportError
 from batches_core.api import check_seconds
 
 from .async_client import AsyncBatchesClientBase
-from .http11 import READ, TIMEOUT, ConnectionClosed, Head, Pool, Signal, Wire, may_use_kept
+from .http11 import (
+    LONGEST_TIMEOUT,
+    READ,
+    TIMEOUT,
+    ConnectionClosed,
+    Head,
+    Pool,
+    Signal,
+    Wire,
+    may_use_kept,
+    refuses,
+)
 from .settings import OnEvent, Settings, make_api
 from .streams import BROKEN, Connect, Dialer, unix_socket
 
@@ -26,19 +38,27 @@ __all__ = ["BatchesClient", "unix_socket"]
 
 #: Seconds to let TLS take in what came while a kept connection had nothing to do.
 _A_MOMENT = 0.05
+#: Seconds to read what comes with a refusal before the upload that it refuses is stopped.
+_A_REFUSAL = 2.0
 
 
 class _Connection:
     """A connected stream and the HTTP/1.1 on it."""
 
-    def __init__(self, stream: trio.abc.Stream, timeout: float) -> None:
+    def __init__(self, stream: trio.abc.Stream, timeout: float, pool: Pool[_Connection]) -> None:
         self.wire = Wire()
         self._stream = stream
         self._timeout = timeout
+        self._pool = pool
         self._sent = 0
+        #: What came while the body was being sent.
+        self._early: deque[Head | bytes | Signal] = deque()
 
     async def aclose(self) -> None:
-        await trio.aclose_forcefully(self._stream)
+        self._pool.forget(self)
+        # Forceful closing waits for nothing, but a cancelled task may not even ask for it.
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(self._stream)
 
     async def is_alive(self) -> bool:
         """Look whether a kept connection has neither ended nor got bytes that nobody asked for."""
@@ -46,9 +66,12 @@ class _Connection:
         plain = outer.transport_stream if isinstance(outer, trio.SSLStream) else outer
         if not isinstance(plain, trio.SocketStream) or not plain.socket.is_readable():
             return True
-        with trio.move_on_after(_A_MOMENT):
-            # What TLS says for itself (new session tickets) is taken in and gives no bytes.
-            await self._receive()
+        try:
+            with trio.move_on_after(_A_MOMENT):
+                # What TLS says for itself (new session tickets) is taken in and gives no bytes.
+                await self._receive()
+                return False
+        except TransportError:
             return False
         return True
 
@@ -68,16 +91,36 @@ class _Connection:
     async def _exchange_both_ways(self, pieces: Iterator[bytes]) -> Head | bytes | Signal:
         """Send while reading: a refusal of a large body comes while it is under way."""
         item: Head | bytes | Signal | TransportError
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._upload, pieces)
-            try:
-                item = await self.next()
-            except TransportError as error:
-                item = error  # raised outside, where no group is put around it
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._upload, pieces)
+                try:
+                    item = await self.next()
+                    if not isinstance(item, Head) or refuses(item):
+                        await self._read_ahead()
+                        nursery.cancel_scope.cancel()
+                except TransportError as error:
+                    item = error  # raised outside, where no group is put around it
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
         if isinstance(item, TransportError):
             raise item
         return item
+
+    async def _read_ahead(self) -> None:
+        # To stop an upload in the middle breaks a TLS stream in both directions. So what the peer
+        # says of its refusal is read before.
+        size = 0
+        with trio.move_on_after(_A_REFUSAL):
+            while size < READ:
+                item = await self._next()
+                self._early.append(item)
+                if not isinstance(item, bytes):
+                    return
+                size += len(item)
 
     async def _upload(self, pieces: Iterator[bytes]) -> None:
         for piece in pieces:
@@ -88,9 +131,18 @@ class _Connection:
             self._sent += len(piece)
 
     async def next(self) -> Head | bytes | Signal:
-        """Give the next thing of the response; waits for it."""
-        while (item := self.wire.next()) is Signal.NEED_DATA:
+        """Give the next thing of the response; waits for it, and lets others have their turn."""
+        if self._early:
+            return self._early.popleft()
+        return await self._next()
+
+    async def _next(self) -> Head | bytes | Signal:
+        item = self.wire.next()
+        if item is not Signal.NEED_DATA:
+            await trio.lowlevel.checkpoint()
+        while item is Signal.NEED_DATA:
             await self._receive()
+            item = self.wire.next()
         return item
 
     async def _receive(self) -> None:
@@ -138,14 +190,14 @@ class _Transport:
     def __init__(self, dialer: Dialer, timeout: float) -> None:
         check_seconds("timeout", timeout, positive=True)
         self._dialer = dialer
-        self._timeout = timeout
+        self._timeout = min(timeout, LONGEST_TIMEOUT)
         self._pool: Pool[_Connection] = Pool()
 
     async def send(self, request: Request) -> _Response:
         self._pool.check_open()
         while True:
             kept = await self._kept(request)
-            connection = kept or _Connection(await self._dialer.dial(request.origin), self._timeout)
+            connection = kept or await self._connect(request)
             try:
                 head = await connection.exchange(request)
             except ConnectionClosed:
@@ -171,10 +223,18 @@ class _Transport:
     async def _kept(self, request: Request) -> _Connection | None:
         if may_use_kept(request):
             while (connection := self._pool.take(request.origin)) is not None:
-                if await connection.is_alive():
-                    return connection
+                try:
+                    if await connection.is_alive():
+                        return connection
+                except BaseException:
+                    await connection.aclose()
+                    raise
                 await connection.aclose()
         return None
+
+    async def _connect(self, request: Request) -> _Connection:
+        stream = await self._dialer.dial(request.origin)
+        return self._pool.add(_Connection(stream, self._timeout, self._pool))
 
 
 class BatchesClient(AsyncBatchesClientBase):
