@@ -56,8 +56,8 @@ class _Connection:
 
     def has_something(self) -> bool:
         """Look, without waiting, whether bytes have come, or the end."""
-        self._sock.settimeout(0)
         try:
+            self._sock.settimeout(0)
             data = self._sock.recv(READ)
         except _WOULD_BLOCK:
             return False
@@ -71,8 +71,8 @@ class _Connection:
         for piece in self.wire.request(request):
             left = memoryview(piece)
             while left:
-                self._sock.settimeout(0)
                 try:
+                    self._sock.settimeout(0)
                     left = left[self._sock.send(left) :]
                 except _WOULD_BLOCK as error:
                     self._wait(error)
@@ -107,8 +107,8 @@ class _Connection:
             early, self._early = self._early, None
             return early
         while (item := self.wire.next()) is Signal.NEED_DATA:
-            self._sock.settimeout(self._timeout)
             try:
+                self._sock.settimeout(self._timeout)
                 data = self._sock.recv(READ)
             except TimeoutError:
                 raise _timed_out() from None

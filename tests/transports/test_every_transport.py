@@ -394,6 +394,69 @@ def test_a_server_that_falls_silent_is_given_up(carrier: Carrier) -> None:
         carrier.run(job)
 
 
+def early(piece: bytes) -> Callable[[socket.socket], socket.socket]:
+    """Say something as soon as a request's head is there, before its body is read."""
+
+    def prepare(connection: socket.socket) -> socket.socket:
+        while b"\r\n\r\n" not in connection.recv(65536, socket.MSG_PEEK):
+            pass
+        connection.sendall(piece)
+        return connection
+
+    return prepare
+
+
+EARLY = {
+    "an informational head": (b"HTTP/1.1 102 Processing\r\n\r\n", reply(BATCH)),
+    "a head that refuses nothing": (
+        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(BATCH),
+        raw(BATCH),
+    ),
+}
+
+
+@every
+@pytest.mark.parametrize(("piece", "handler"), EARLY.values(), ids=EARLY)
+def test_what_is_said_early_and_refuses_nothing_does_not_end_an_upload(
+    carrier: Carrier, piece: bytes, handler: Any
+) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE, timeout=5) as client:
+            big = {"custom_id": "a", "params": {"system": "x" * 8_000_000}}
+            assert (await client.create([big])).id == "msgbatch_1"
+
+    with scripted(handler, prepare=early(piece)) as served:
+        carrier.run(job)
+    assert len(served.requests[0]) > 8_000_000
+
+
+@every
+def test_a_delete_whose_answer_is_lost_on_a_used_client_has_succeeded(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=AT_ONCE) as client:
+            await client.get("msgbatch_1")
+            assert (await client.delete("msgbatch_1")).id == "msgbatch_1"
+
+    with scripted(reply(BATCH), close, reply(b"{}", 404)) as served:
+        carrier.run(job)
+
+
+@every
+def test_closing_the_client_closes_what_is_under_way(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=AT_ONCE) as client:
+            stream = client.results_stream(ended(served))
+            assert (await anext(stream)).custom_id == "a"
+        assert served.client_closed.wait(5)
+        got, error = await until_error(stream)
+        assert got == []
+        assert isinstance(error, BatchesError)
+        await stream.aclose()
+
+    with scripted(raw(CHUNKED, chunk(A))) as served:
+        carrier.run(job)
+
+
 @every
 def test_a_server_that_does_not_read_is_given_up_as_well(carrier: Carrier) -> None:
     gone = threading.Event()

@@ -6,11 +6,13 @@ import base64
 import contextlib
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 import transports.h11
 import transports.trio
@@ -67,6 +69,42 @@ def test_one_that_dies_under_a_request_without_a_body_is_replaced(
     with scripted(reply(BATCH), death, reply(BATCH)) as served:
         carrier.run(job)
     assert (served.connections, len(served.requests)) == (2, 3)
+
+
+@each
+def test_one_that_was_reset_while_idle_is_replaced_without_a_word(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            assert (await client.get("msgbatch_1")).id == "msgbatch_1"
+            while served.live():
+                await asleep()
+            assert (await client.get("msgbatch_1")).id == "msgbatch_1"
+
+    async def asleep() -> None:
+        if carrier.name == "trio":
+            await trio.sleep(0.001)
+        else:
+            time.sleep(0.001)  # noqa: ASYNC251 - a blocking client's job has no loop to block
+
+    def reply_and_reset(connection: socket.socket) -> bool:
+        reply(BATCH)(connection)
+        return reset(connection)
+
+    with scripted(reply_and_reset, reply(BATCH)) as served:
+        carrier.run(job)
+    assert served.connections == 2
+
+
+@each
+def test_few_are_kept_however_many_were_needed(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            for _ in range(20):
+                await client.create([REQUEST])
+            assert sum(thread.is_alive() for thread in served.threads) <= 10
+
+    with scripted(*[reply(BATCH)] * 20) as served:
+        carrier.run(job)
 
 
 @each
@@ -213,6 +251,8 @@ def test_a_proxys_password_is_in_no_repr() -> None:
         ({"HTTPS_PROXY": "http://p", "no_proxy": "*"}, None),
         ({"HTTPS_PROXY": "http://p", "NO_PROXY": "ample.test"}, "http://p"),
         ({"HTTPS_PROXY": "http://p", "NO_PROXY": ","}, "http://p"),
+        ({"HTTPS_PROXY": "p:8080"}, "http://p:8080"),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "api.example.test:443"}, None),
     ],
 )
 def test_the_proxy_of_an_environment(environment: dict[str, str], proxy: str | None) -> None:

@@ -106,3 +106,45 @@ async def test_streams_under_a_nursery_each_in_its_own_task() -> None:
                 for _ in range(5):
                     nursery.start_soon(one)
     assert got == [["a", "b"]] * 5
+
+
+async def test_a_client_that_is_closed_under_cancellation_closes_every_connection() -> None:
+    held = [raw(CHUNKED) for _ in range(5)]
+    data = batch_json(status="ended", request_counts={"succeeded": 9})
+    with scripted(*held) as served:
+        data["results_url"] = f"{served.base_url}/r"
+        batch = msgspec.convert(data, MessageBatch, strict=False)
+        client = BatchesClient(api_key="k", base_url=served.base_url)
+        streams = [client.results_stream(batch) for _ in held]
+        for stream in streams:
+            await anext(stream)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await client.aclose()
+        with trio.fail_after(5):
+            while served.live():  # noqa: ASYNC110 - it lives in threads, which set no event
+                await trio.sleep(0.001)
+
+
+async def test_what_a_stream_of_ones_own_raises_comes_out_as_it_is() -> None:
+    class Odd(trio.abc.Stream):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            raise ZeroDivisionError(len(data))
+
+        async def wait_send_all_might_not_block(self) -> None:
+            pass
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes:
+            await trio.sleep_forever()
+            return b"" * (max_bytes or 1)
+
+        async def aclose(self) -> None:
+            pass
+
+    async def connect(host: str, port: int) -> Odd:
+        assert (host, port) == ("h", 80)
+        return Odd()
+
+    async with BatchesClient(api_key="k", base_url="http://h", connect=connect) as client:
+        with pytest.raises(ZeroDivisionError):
+            await client.create([REQUEST])
