@@ -80,8 +80,7 @@ class _Connection:
         pieces = self.wire.request(request)
         if request.body is None:
             # Sent to its end before anything else, so that the connection can be used again.
-            with trio.move_on_after(self._timeout):
-                await self._upload(pieces)
+            await self._upload(pieces)
             item = await self.next()
         else:
             item = await self._exchange_both_ways(pieces)
@@ -124,10 +123,13 @@ class _Connection:
 
     async def _upload(self, pieces: Iterator[bytes]) -> None:
         for piece in pieces:
-            try:
-                await self._stream.send_all(piece)
-            except BROKEN:
-                return  # it may have answered before it closed: reading tells
+            with trio.move_on_after(self._timeout) as time_limit:
+                try:
+                    await self._stream.send_all(piece)
+                except BROKEN:
+                    return  # it may have answered before it closed: reading tells
+            if time_limit.cancelled_caught:
+                return  # likewise
             self._sent += len(piece)
 
     async def next(self) -> Head | bytes | Signal:

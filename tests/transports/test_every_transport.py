@@ -431,6 +431,25 @@ def test_what_is_said_early_and_refuses_nothing_does_not_end_an_upload(
 
 
 @every
+def test_a_server_that_says_yes_and_does_not_read_is_given_up(carrier: Carrier) -> None:
+    gone = threading.Event()
+
+    def prepare(connection: socket.socket) -> socket.socket:
+        early(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")(connection)
+        gone.wait(10)
+        return connection
+
+    async def job() -> None:
+        async with carrier.client(served.base_url, timeout=0.2, retry=ONCE) as client:
+            with pytest.raises(OutcomeUnknown):
+                await client.create([{"custom_id": "a", "params": {"system": "x" * 50_000_000}}])
+        gone.set()
+
+    with scripted(prepare=prepare) as served:
+        carrier.run(job)
+
+
+@every
 def test_a_delete_whose_answer_is_lost_on_a_used_client_has_succeeded(carrier: Carrier) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url, retry=AT_ONCE) as client:
