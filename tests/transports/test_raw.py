@@ -274,6 +274,44 @@ def test_from_env_reads_the_proxy_for_a_transport_that_does_not(
         assert repr(client._transport._dialer._proxy) == "<Proxy p:1>"
 
 
+# --- time limits of connecting ---
+
+
+@each
+@pytest.mark.parametrize("proxied", [False, True], ids=["tls", "proxy"])
+def test_a_peer_that_does_not_finish_connecting_is_given_up(
+    carrier: Carrier,
+    proxied: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transports.sockets.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("transports.streams.CONNECT_TIMEOUT", 0.2)
+
+    dripped: list[int] = []
+
+    def drip(connection: socket.socket) -> socket.socket:
+        with contextlib.suppress(OSError):
+            for count in range(200):  # each byte alone would be in time
+                dripped.append(count)
+                connection.sendall(b"H" if proxied else b"\x16")
+                time.sleep(0.05)
+                if not proxied:
+                    connection.recv(65536)
+        return connection
+
+    async def job() -> None:
+        base_url = served.base_url.replace("http://127.0.0.1", "https://localhost")
+        proxy = served.base_url if proxied else None
+        async with carrier.client(base_url, proxy=proxy, retry=ONCE) as client:
+            with pytest.raises(TransportError, match="cannot connect") as caught:
+                await client.create([REQUEST])
+            assert not caught.value.sent
+
+    with scripted(prepare=drip) as served:
+        carrier.run(job)
+    assert len(dripped) < 100
+
+
 # --- other ways in -----------------------------------------------------------------------
 
 
