@@ -71,8 +71,21 @@ def test_one_that_dies_under_a_request_without_a_body_is_replaced(
     assert (served.connections, len(served.requests)) == (2, 3)
 
 
+def reply_and_reset(connection: socket.socket) -> bool:
+    reply(BATCH)(connection)
+    return reset(connection)
+
+
+def reply_and_say_goodbye(connection: socket.socket) -> bool:
+    """Answer, and a little later say what nobody asked for, as servers do that close."""
+    reply(BATCH)(connection)
+    time.sleep(0.05)
+    return reply(b"{}", 408, keep=False)(connection)
+
+
 @each
-def test_one_that_was_reset_while_idle_is_replaced_without_a_word(carrier: Carrier) -> None:
+@pytest.mark.parametrize("end", [reply_and_reset, reply_and_say_goodbye])
+def test_one_that_ended_while_idle_is_replaced_without_a_word(carrier: Carrier, end: Any) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url, retry=ONCE) as client:
             assert (await client.get("msgbatch_1")).id == "msgbatch_1"
@@ -86,11 +99,7 @@ def test_one_that_was_reset_while_idle_is_replaced_without_a_word(carrier: Carri
         else:
             time.sleep(0.001)  # noqa: ASYNC251 - a blocking client's job has no loop to block
 
-    def reply_and_reset(connection: socket.socket) -> bool:
-        reply(BATCH)(connection)
-        return reset(connection)
-
-    with scripted(reply_and_reset, reply(BATCH)) as served:
+    with scripted(end, reply(BATCH)) as served:
         carrier.run(job)
     assert served.connections == 2
 
