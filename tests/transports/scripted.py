@@ -64,7 +64,7 @@ class Served:
 
     def live(self) -> bool:
         """Whether any connection is open on the server's side."""
-        return any(thread.is_alive() for thread in self.threads)
+        return any(thread.ident is None or thread.is_alive() for thread in self.threads)
 
 
 def _read_request(connection: socket.socket, buffer: bytearray) -> bytes | None:
@@ -121,8 +121,8 @@ def scripted(
                 served.connections += 1
                 live.append(connection)
                 thread = threading.Thread(target=talk, args=(connection,), daemon=True)
-                thread.start()
                 served.threads.append(thread)
+                thread.start()
         for thread in served.threads:
             thread.join()
 
