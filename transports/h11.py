@@ -21,7 +21,6 @@ from batches_core.api import check_seconds
 from .http11 import (
     LONGEST_TIMEOUT,
     READ,
-    TIMEOUT,
     ConnectionClosed,
     Head,
     Pool,
@@ -30,7 +29,7 @@ from .http11 import (
     may_use_kept,
     refuses,
 )
-from .settings import OnEvent, Settings, make_api
+from .settings import TIMEOUT, OnEvent, Settings, make_api
 from .sockets import Connect, Dialer, unix_socket
 from .sync_client import BlockingBatchesClient
 

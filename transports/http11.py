@@ -33,13 +33,8 @@ from .settings import CLOSED
 
 C = TypeVar("C")
 
-#: Seconds without a byte in either direction before an exchange is given up. It is counted anew
-#: with each read and write, so a download may take as long as it likes.
-TIMEOUT = 120.0
 #: The longest that a read or write can be told to wait, in seconds; sockets cannot take any number.
 LONGEST_TIMEOUT = 7 * 24 * 3600.0
-#: Seconds to establish a connection, TLS and proxy included.
-CONNECT_TIMEOUT = 15.0
 #: How much is read from a stream at once, in bytes.
 READ = 256 * 1024
 

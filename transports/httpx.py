@@ -26,14 +26,8 @@ from batches_core.api import check_seconds
 
 from .async_client import AsyncBatchesClientBase
 from .content_encoding import ACCEPTED, decoder_for
-from .settings import CLOSED, OnEvent, Settings, make_api
+from .settings import CLOSED, CONNECT_TIMEOUT, TIMEOUT, OnEvent, Settings, make_api
 from .sync_client import BlockingBatchesClient
-
-#: Seconds without a byte in either direction before an exchange is given up. It is counted anew
-#: with each read and write, so a download may take as long as it likes.
-TIMEOUT = 120.0
-#: Seconds to establish a connection.
-CONNECT_TIMEOUT = 15.0
 
 #: Seconds that closing a response may take: TLS says goodbye, and the peer may not answer.
 _CLOSE_TIMEOUT = 5.0

@@ -18,6 +18,12 @@ from batches_core.http import check_base_url, check_header_value
 OnEvent = Callable[[Event], None]
 
 
+#: Seconds without a byte in either direction before an exchange is given up. It is counted anew
+#: with each read and write, so a download may take as long as it likes.
+TIMEOUT = 120.0
+#: Seconds to establish a connection, TLS and proxy included.
+CONNECT_TIMEOUT = 15.0
+
 #: What a client that was closed says.
 CLOSED = "this client was closed: make a new one, or close it later"
 

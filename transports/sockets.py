@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 
 from batches_core import TransportError
 
-from .http11 import CONNECT_TIMEOUT, READ, Origin, Proxy, Tunnel, tls_context
+from .http11 import READ, Origin, Proxy, Tunnel, tls_context
+from .settings import CONNECT_TIMEOUT
 
 #: Gives a connected socket to a host and port; TLS is put on top where the URL is https.
 Connect = Callable[[str, int], socket.socket]

@@ -22,7 +22,6 @@ from .async_client import AsyncBatchesClientBase
 from .http11 import (
     LONGEST_TIMEOUT,
     READ,
-    TIMEOUT,
     ConnectionClosed,
     Head,
     Pool,
@@ -31,7 +30,7 @@ from .http11 import (
     may_use_kept,
     refuses,
 )
-from .settings import OnEvent, Settings, make_api
+from .settings import TIMEOUT, OnEvent, Settings, make_api
 from .streams import BROKEN, Connect, Dialer, unix_socket
 
 __all__ = ["BatchesClient", "unix_socket"]
