@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
+import ssl
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +15,7 @@ from tests.playbook import REQUEST, batch_json
 from tests.transports.carriers import CARRIERS, Carrier
 from tests.transports.scripted import reply, scripted
 from tests.transports.tls import client_context, tls_server
+from transports.http11 import tls_context
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -80,3 +84,28 @@ def test_what_is_no_tls_is_told(carrier: Carrier) -> None:
     with scripted(prepare=prepare) as served:
         base_url = served.base_url.replace("http://127.0.0.1", "https://localhost")
         carrier.run(job)
+
+
+@pytest.mark.parametrize("missing", [set(), {"truststore"}, {"truststore", "certifi"}], ids=str)
+@pytest.mark.parametrize("system_store", [True, False], ids=["system store", "no system store"])
+def test_the_default_context_verifies_whatever_is_installed(
+    missing: set[str],
+    system_store: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = importlib.import_module
+
+    def import_module(name: str, package: str | None = None) -> Any:
+        if name in missing:
+            raise ModuleNotFoundError(name)
+        return original(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    if not system_store:
+        empty = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        monkeypatch.setattr(ssl, "create_default_context", lambda: empty)
+    context = tls_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    if missing == {"truststore"}:
+        assert context.get_ca_certs()
