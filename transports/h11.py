@@ -7,172 +7,118 @@ one thread; give each thread its own.
 
 from __future__ import annotations
 
-import selectors
-import socket
 import ssl
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Unpack
 
-from batches_core import RawHeaders, Request, TransportError
-from batches_core.api import check_seconds
+from batches_core import RawHeaders, Request
 
-from .http11 import (
-    LONGEST_TIMEOUT,
-    READ,
-    ConnectionClosed,
-    Head,
-    Pool,
-    Signal,
-    Wire,
-    may_use_kept,
-    refuses,
-)
+from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Wire
 from .settings import TIMEOUT, OnEvent, Settings, make_api
-from .sockets import Connect, Dialer, unix_socket
+from .sockets import Connect, Dialer, TimedSocket, unix_socket
 from .sync_client import BlockingBatchesClient
 
 __all__ = ["BatchesClient", "unix_socket"]
-
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class _Connection:
     """A connected socket and the HTTP/1.1 on it."""
 
-    def __init__(self, sock: socket.socket, timeout: float, pool: Pool[_Connection]) -> None:
+    def __init__(self, sock: TimedSocket, origin: Origin) -> None:
+        self.origin = origin
         self.wire = Wire()
+        self.close = sock.close
         self._sock = sock
-        self._timeout = timeout
-        self._pool = pool
-        #: A head that came while the body was being sent.
-        self._early: Head | None = None
 
-    def close(self) -> None:
-        self._pool.forget(self)
-        self._sock.close()
+    def check_quiet(self) -> None:
+        """See that neither bytes came that nobody asked for, nor the end.
 
-    def has_something(self) -> bool:
-        """Look, without waiting, whether bytes have come, or the end."""
-        try:
-            self._sock.settimeout(0)
-            data = self._sock.recv(READ)
-        except _WOULD_BLOCK:
-            return False
-        except OSError:
-            data = b""
-        self.wire.receive(data)
-        return True
+        Raises:
+            ConnectionClosed: they did.
+        """
+        if self._has_something():
+            raise self.wire.ended_idle()
 
     def send(self, request: Request) -> None:
         """Send a request, or as much of it as the peer wants before it refuses."""
+        has_body = request.body is not None
         for piece in self.wire.request(request):
             left = memoryview(piece)
             while left:
                 try:
-                    self._sock.settimeout(0)
-                    left = left[self._sock.send(left) :]
-                except _WOULD_BLOCK as error:
-                    self._wait(error)
-                    if self._is_refused():
-                        return
+                    left = left[self._sock.send_some(left) :]
                 except OSError:
                     return  # it may have answered before it closed: reading tells
-            if request.body is not None and self._is_refused():
-                return
-
-    def _is_refused(self) -> bool:
-        # A refusal of a large body comes while it is under way; so may a head that is none.
-        if self.has_something() and self._early is None:
-            item = self.wire.next()
-            self._early = item if isinstance(item, Head) else None
-        return self._early is not None and refuses(self._early)
-
-    def _wait(self, error: Exception) -> None:
-        writes = 0 if isinstance(error, ssl.SSLWantReadError) else selectors.EVENT_WRITE
-        try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._sock, selectors.EVENT_READ | writes)
-                ready = selector.select(self._timeout)
-        except OSError as failure:
-            raise TransportError(f"cannot wait for the socket: {failure}", sent=True) from None
-        if not ready:
-            raise _timed_out()
+                # A request without a body is sent to its end, to keep its connection.
+                if self._has_something() and has_body and self.wire.is_refused():
+                    return
 
     def next(self) -> Head | bytes | Signal:
         """Give the next thing of the response; waits for it."""
-        if self._early is not None:
-            early, self._early = self._early, None
-            return early
         while (item := self.wire.next()) is Signal.NEED_DATA:
             try:
-                self._sock.settimeout(self._timeout)
-                data = self._sock.recv(READ)
-            except TimeoutError:
-                raise _timed_out() from None
+                self.wire.receive(self._sock.receive())
             except OSError as error:
-                if self.wire.answered:
-                    raise TransportError(f"the connection broke: {error}", sent=True) from None
-                raise ConnectionClosed(f"the connection broke: {error}", sent=True) from None
-            self.wire.receive(data)
+                raise self.wire.lost(error) from None
         return item
 
-
-def _timed_out() -> TransportError:
-    return TransportError("no byte came or went in time (Timeout)", sent=True)
+    def _has_something(self) -> bool:
+        data = self._sock.receive_now()
+        if data is not None:
+            self.wire.receive(data)
+        return data is not None
 
 
 class _Response:
-    def __init__(self, connection: _Connection, head: Head, keep: Callable[[], bool]) -> None:
+    def __init__(self, connection: _Connection, head: Head, pool: Pool[_Connection]) -> None:
         self.status: int = head.status
         self.headers: RawHeaders = head.headers
         self._connection: _Connection | None = connection
-        self._keep = keep
+        self._pool = pool
 
     def read(self) -> bytes:
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return b""
-        item = self._connection.next()
+        item = connection.next()
         if isinstance(item, bytes):
             return item
-        connection, self._connection = self._connection, None
-        if not connection.wire.start_over() or not self._keep():
-            connection.close()
+        if self._pool.keep(connection):
+            self._connection = None
+        self.close()
         return b""
 
     def close(self) -> None:
         # In the middle of a body the connection is good for nothing else.
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._pool.forget(connection)
             connection.close()
 
 
 class _Transport:
-    def __init__(self, dialer: Dialer, timeout: float) -> None:
-        check_seconds("timeout", timeout, positive=True)
+    def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
-        self._timeout = min(timeout, LONGEST_TIMEOUT)
         self._pool: Pool[_Connection] = Pool()
 
     def send(self, request: Request) -> _Response:
         self._pool.check_open()
         while True:
-            kept = self._kept(request)
-            connection = kept or self._connect(request)
+            kept = self._pool.take(request)
+            connection = kept or self._connect(request.origin)
             try:
+                if kept:
+                    kept.check_quiet()
                 connection.send(request)
                 head = connection.next()
-            except ConnectionClosed:
+            except BaseException as error:
+                self._pool.forget(connection)
                 connection.close()
-                if kept is None:
+                if kept is None or not isinstance(error, ConnectionClosed):
                     raise
                 continue  # it had died meanwhile; another connection will tell
-            except BaseException:
-                connection.close()
-                raise
             assert isinstance(head, Head), "a response begins with its head"  # noqa: S101
-            return _Response(connection, head, partial(self._pool.put, request.origin, connection))
+            return _Response(connection, head, self._pool)
 
     def now(self) -> float:
         return time.monotonic()
@@ -184,21 +130,8 @@ class _Transport:
         for connection in self._pool.close():
             connection.close()
 
-    def _kept(self, request: Request) -> _Connection | None:
-        if may_use_kept(request):
-            while (connection := self._pool.take(request.origin)) is not None:
-                try:
-                    if not connection.has_something():
-                        return connection
-                except BaseException:
-                    connection.close()
-                    raise
-                connection.close()
-        return None
-
-    def _connect(self, request: Request) -> _Connection:
-        sock = self._dialer.dial(request.origin)
-        return self._pool.add(_Connection(sock, self._timeout, self._pool))
+    def _connect(self, origin: Origin) -> _Connection:
+        return self._pool.add(_Connection(self._dialer.dial(origin), origin))
 
 
 class BatchesClient(BlockingBatchesClient):
@@ -222,5 +155,5 @@ class BatchesClient(BlockingBatchesClient):
         on_event: OnEvent | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        transport = _Transport(Dialer(ssl_context, proxy, connect), timeout)
+        transport = _Transport(Dialer(ssl_context, proxy, connect, timeout))
         super().__init__(make_api(settings), transport, on_event)

@@ -13,9 +13,10 @@ import contextlib
 import enum
 import importlib
 import ssl
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import h11
@@ -30,8 +31,6 @@ from batches_core import (
 
 from .content_encoding import ACCEPTED, Identity, Inflate, Refused, decoder_for
 from .settings import CLOSED
-
-C = TypeVar("C")
 
 #: The longest that a read or write can be told to wait, in seconds; sockets cannot take any number.
 LONGEST_TIMEOUT = 7 * 24 * 3600.0
@@ -75,6 +74,8 @@ class Wire:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
         self._decoder: Identity | Inflate | Refused = Identity()
         self._pieces: Iterator[bytes] = iter(())
+        #: What came while the request was still being sent.
+        self._early: deque[Head | bytes | Signal] = deque()
         #: Whether any byte has come since the present request was begun.
         self.answered = False
 
@@ -111,6 +112,39 @@ class Wire:
         Raises:
             TransportError: it is no HTTP/1.1, or it ended too early, or is encoded wrongly.
         """
+        return self._early.popleft() if self._early else self._parse()
+
+    def has_head(self) -> bool:
+        """Whether the response has begun; what has come stays there for `next`."""
+        if not self._early and (item := self._parse()) is not Signal.NEED_DATA:
+            self._early.append(item)
+        return bool(self._early)
+
+    def is_refused(self) -> bool:
+        """Whether a head has come that makes the rest of an upload pointless."""
+        head = self._early[0] if self.has_head() else None
+        return isinstance(head, Head) and head.status >= 400  # noqa: PLR2004 - where HTTP's errors begin
+
+    def read_ahead(self) -> bool:
+        """Set aside, for `next`, what has come; False once it is all of the response, or enough."""
+        while sum(len(item) for item in self._early if isinstance(item, bytes)) < READ:
+            if (item := self._parse()) is Signal.NEED_DATA:
+                return True
+            self._early.append(item)
+            if item is Signal.END:
+                return False
+        return False
+
+    def lost(self, error: BaseException) -> TransportError:
+        """Tell of a connection that broke, as the next thing of the response."""
+        kind = TransportError if self.answered else ConnectionClosed
+        return kind(f"the connection broke: {error}", sent=True)
+
+    def ended_idle(self) -> ConnectionClosed:
+        """Tell of a kept connection that ended before it was used again."""
+        return ConnectionClosed("it ended while it had nothing to do", sent=False)
+
+    def _parse(self) -> Head | bytes | Signal:
         while True:
             for piece in self._pieces:
                 return piece
@@ -145,7 +179,29 @@ class Wire:
         return self._h11.trailing_data == (b"", False)
 
 
+def timed_out() -> TransportError:
+    """Tell of a connection on which nothing moved."""
+    return TransportError("no byte came or went in time (Timeout)", sent=True)
+
+
 # --- connections -------------------------------------------------------------------------
+
+
+class Connection(Protocol):
+    """What a pool has to know of a transport's connection."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where it leads."""
+        ...
+
+    @property
+    def wire(self) -> Wire:
+        """The HTTP/1.1 on it."""
+        ...
+
+
+C = TypeVar("C", bound=Connection)
 
 
 @dataclass
@@ -165,15 +221,20 @@ class Pool(Generic[C]):
         """Know that one was closed."""
         self._open.discard(connection)
 
-    def take(self, origin: Origin) -> C | None:
-        """Take the one that was used last, which is the likeliest to be alive."""
-        waiting = self._idle.get(origin)
-        return waiting.pop() if waiting else None
+    def take(self, request: Request) -> C | None:
+        """Take the one that was used last, which is the likeliest to be alive.
 
-    def put(self, origin: Origin, connection: C) -> bool:
-        """Keep one for later; False where there is no later."""
-        waiting = self._idle.setdefault(origin, [])
-        if self._closed or len(waiting) >= _KEPT:
+        One can die just as a request is sent on it, and then nobody knows whether the request was
+        taken. One that only reads is sent again without a word. Any other gets a connection of
+        its own from the start, for there its loss is not the transport's to hide.
+        """
+        waiting = self._idle.get(request.origin)
+        return waiting.pop() if waiting and request.method == "GET" else None
+
+    def keep(self, connection: C) -> bool:
+        """Keep one whose exchange is over; False where it has to be closed."""
+        waiting = self._idle.setdefault(connection.origin, [])
+        if self._closed or len(waiting) >= _KEPT or not connection.wire.start_over():
             return False
         waiting.append(connection)
         return True
@@ -192,21 +253,6 @@ class Pool(Generic[C]):
         self._closed = True
         self._idle.clear()
         return [*self._open]
-
-
-def may_use_kept(request: Request) -> bool:
-    """Whether a request may go out on a connection that was kept.
-
-    A kept connection can die just as a request is sent on it, and then nobody knows whether the
-    request was taken. One that only reads is sent again without a word. Any other gets a
-    connection of its own from the start, for there its loss is not the transport's to hide.
-    """
-    return request.method == "GET"
-
-
-def refuses(head: Head) -> bool:
-    """Whether a head that comes while the body is being sent makes the rest of it pointless."""
-    return head.status >= 400  # noqa: PLR2004 - where HTTP's errors begin
 
 
 def tls_context() -> ssl.SSLContext:

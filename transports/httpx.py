@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, ModuleType
 from typing import Any, Self, Unpack
 
@@ -67,7 +67,6 @@ class _Carriage:
             library.ProxyError,
             library.UnsupportedProtocol,
         )
-        self._timed_out = library.TimeoutException
         self._not_built = (library.InvalidURL, ValueError)
         self._timed_out = library.TimeoutException
         if timeout is not None:
@@ -112,21 +111,37 @@ def _text(error: BaseException | None) -> str:
     return str(error or "")
 
 
-class _Response:
-    def __init__(self, response: Any, carriage: _Carriage, request: Request) -> None:
+class _Received:
+    """What the blocking and the async response share: the head, and which bytes to read."""
+
+    def __init__(
+        self,
+        response: Any,
+        carriage: _Carriage,
+        request: Request,
+        *,
+        raw: Callable[[], Any],
+        decoded: Callable[[], Any],
+    ) -> None:
         self.status: int = response.status_code
         self.headers: RawHeaders = response.headers.raw
         self._response = response
-        if response.is_stream_consumed:
-            # Read and decoded already, as a user's mock or event hook leaves it.
-            self._chunks: Iterator[bytes] = response.iter_bytes()
-            self._decoder = decoder_for(())
-        else:
-            self._chunks = response.iter_raw()
-            self._decoder = decoder_for(self.headers)
+        # Read and decoded already, as a user's mock or event hook leaves it, or still to be read.
+        is_read = response.is_stream_consumed
+        self._chunks = decoded() if is_read else raw()
+        self._decoder = decoder_for(() if is_read else self.headers)
         self._pieces: Iterator[bytes] = iter(())
         self._carriage = carriage
         self._request = request
+
+    def _lost(self, error: Exception) -> TransportError:
+        return self._carriage.lost(error, self._request)
+
+
+class _Response(_Received):
+    def __init__(self, response: Any, carriage: _Carriage, request: Request) -> None:
+        raw, decoded = response.iter_raw, response.iter_bytes
+        super().__init__(response, carriage, request, raw=raw, decoded=decoded)
 
     def read(self) -> bytes:
         while True:
@@ -136,7 +151,7 @@ class _Response:
             try:
                 chunk = next(self._chunks, None)
             except self._carriage.errors as error:
-                raise self._carriage.lost(error, self._request) from None
+                raise self._lost(error) from None
             if chunk is None:
                 self._decoder.finish()
                 return b""
@@ -227,20 +242,10 @@ async def _close_generators(outer: AsyncGeneratorType[bytes, None]) -> None:
     await outer.aclose()
 
 
-class _AsyncResponse:
+class _AsyncResponse(_Received):
     def __init__(self, response: Any, carriage: _Carriage, request: Request, anyio: Any) -> None:
-        self.status: int = response.status_code
-        self.headers: RawHeaders = response.headers.raw
-        self._response = response
-        if response.is_stream_consumed:
-            self._chunks = response.aiter_bytes()
-            self._decoder = decoder_for(())
-        else:
-            self._chunks = response.aiter_raw()
-            self._decoder = decoder_for(self.headers)
-        self._pieces: Iterator[bytes] = iter(())
-        self._carriage = carriage
-        self._request = request
+        raw, decoded = response.aiter_raw, response.aiter_bytes
+        super().__init__(response, carriage, request, raw=raw, decoded=decoded)
         self._anyio = anyio
 
     async def read(self) -> bytes:
@@ -250,7 +255,7 @@ class _AsyncResponse:
             try:
                 chunk = await anext(self._chunks, None)
             except self._carriage.errors as error:
-                raise self._carriage.lost(error, self._request) from None
+                raise self._lost(error) from None
             if chunk is None:
                 self._decoder.finish()
                 return b""

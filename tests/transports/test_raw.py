@@ -16,7 +16,7 @@ import trio
 
 import transports.h11
 import transports.trio
-from batches_core import Event, InvalidRequest, RetryPolicy, TransportError
+from batches_core import Event, InvalidRequest, NotFoundError, RetryPolicy, TransportError
 from batches_core.emulator import Emulator
 from tests.playbook import REQUEST, batch_json
 from tests.transports.carriers import CARRIERS, Carrier
@@ -157,6 +157,24 @@ def test_which_connections_are_used_again(carrier: Carrier, answer: Any) -> None
     with scripted(answer, reply(BATCH)) as served:
         carrier.run(job)
     assert served.connections == (1 if kept else 2)
+
+
+def test_a_refusal_that_is_there_before_the_request_is_costs_no_connection() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reply(b"{}", 404)(theirs)
+        with transports.h11.BatchesClient(
+            base_url="http://localhost",
+            api_key="k",
+            retry=ONCE,
+            connect=lambda _host, _port: ours,
+        ) as client:
+            with pytest.raises(NotFoundError):
+                client.get("msgbatch_1")
+            assert theirs.recv(65536).startswith(b"GET ")
+            theirs.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
 
 
 # --- proxies -----------------------------------------------------------------------------
