@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from . import operations
+from . import creation, operations, results
 from .decoding import ResultDecoder
 from .errors import InvalidRequest
 from .http import (
@@ -129,7 +129,7 @@ class BatchesAPI:
         """
         body, count = prepare(requests)
         request = self._request("POST", "", body=body, headers=self._create_headers)
-        return self._operation(partial(operations.create, request=request, count=count))
+        return self._operation(partial(creation.create, request=request, count=count))
 
     def get(self, batch_id: str) -> Operation[MessageBatch]:
         """Read a batch."""
@@ -252,11 +252,11 @@ class BatchesAPI:
             source = self._request("GET", self._path(batch_id))
         return self._operation(
             partial(
-                operations.results,
+                results.results,
                 batch=source,
                 results_request=self._results_request,
                 decoder=ResultDecoder(message_type),
-                options=operations.ResultsOptions(max_line=self._max_line, resume=resume),
+                options=results.ResultsOptions(max_line=self._max_line, resume=resume),
             )
         )
 

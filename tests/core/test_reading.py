@@ -21,7 +21,7 @@ from batches_core import (
     RetryScheduled,
     TransportError,
 )
-from batches_core.operations import MAX_ANSWER, MAX_ERROR
+from batches_core.calls import MAX_ANSWER, MAX_ERROR
 from tests.playbook import KEY, Playbook, api, batch_json, error_json
 
 LIST = "/v1/messages/batches"

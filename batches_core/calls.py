@@ -1,0 +1,140 @@
+"""One call: a request, its answer or its failure, and the tries that come after.
+
+Knows what an answer's status and body mean, and when a policy tries again; not what any
+operation does with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from .decoding import decode_body, decode_error
+from .errors import APIStatusError, BatchesError, RemoteProtocolError, TransportError
+from .events import RetryScheduled
+from .exchange import Eof, Head, Lost
+from .http import Request, without_credentials
+from .operation import Channel, Script
+from .retry import RetryPolicy, retry_after, should_retry
+
+T = TypeVar("T")
+
+#: What an answer that is no results file may hold, in bytes. The largest legal one, a page of
+#: 1,000 batches, is well under 1 MB.
+MAX_ANSWER = 16 * 1024 * 1024
+#: What is read and kept of an error's body. An API error is a few hundred bytes; of a proxy's
+#: page the beginning is enough.
+MAX_ERROR = 64 * 1024
+
+#: What `RetryPolicy.retries` can be asked about: everything that an exchange can fail with.
+FAILURES = (TransportError, APIStatusError, RemoteProtocolError)
+
+
+def head_of(channel: Channel, request: Request) -> Script[Head]:
+    """Send a request and wait for the head of a success; raise what else comes."""
+    yield from channel.send(request)
+    head = yield from channel.receive()
+    if isinstance(head, Lost):
+        raise TransportError(head.reason, sent=head.sent)
+    assert isinstance(head, Head), "an exchange begins with its head or its loss"  # noqa: S101
+    if not 200 <= head.status < 300:  # noqa: PLR2004 - HTTP's successes
+        raise (yield from _status_error(channel, request, head))
+    return head
+
+
+def _status_error(channel: Channel, request: Request, head: Head) -> Script[APIStatusError]:
+    """Read as much of an error's body as is worth it; what cannot be read is done without."""
+    read = bytearray()
+    while len(read) < MAX_ERROR and isinstance(data := (yield from channel.receive()), bytes):
+        read += data
+    channel.abandon()
+    body = without_credentials(request, bytes(read[:MAX_ERROR]))
+    type_, message, error_code, request_id = decode_error(body)
+    if 300 <= head.status < 400:  # noqa: PLR2004 - HTTP's redirects
+        # Without its query, which can be a credential.
+        location = head.headers.get("location", "nowhere").partition("?")[0]
+        message = f"a redirect to {location!r}, not followed"
+    return APIStatusError.for_answer(
+        head.status,
+        type_,
+        message=message,
+        error_code=error_code,
+        request_id=request_id or head.headers.get("request-id"),
+        body=body,
+        retry_after=retry_after(head.headers),
+        should_retry=should_retry(head.headers),
+    )
+
+
+def answer(channel: Channel, request: Request, type_: type[T], what: str) -> Script[T]:
+    """Send a request and decode the JSON body of its success."""
+    yield from head_of(channel, request)
+    pieces: list[bytes] = []
+    size = 0
+    while not isinstance(arrival := (yield from channel.receive()), Eof):
+        if isinstance(arrival, Lost):
+            raise TransportError(arrival.reason, sent=True)
+        assert isinstance(arrival, bytes), "a body is bytes up to its end or loss"  # noqa: S101
+        pieces.append(arrival)
+        size += len(arrival)
+        if size > MAX_ANSWER:
+            channel.abandon()
+            raise RemoteProtocolError(
+                f"the answer is not {what}: it is longer than {MAX_ANSWER:,} bytes; check that "
+                "base_url is the API's"
+            )
+    return decode_body(without_credentials(request, b"".join(pieces)), type_, what)
+
+
+def not_found(error: BatchesError) -> bool:
+    """Whether the answer was a 404."""
+    return isinstance(error, APIStatusError) and error.status == 404  # noqa: PLR2004 - Not Found
+
+
+def surely_had_no_effect(error: BatchesError) -> bool:
+    """Whether nothing of the request left, or the service said that it did not take it."""
+    match error:
+        case TransportError(sent=sent):
+            return not sent
+        case APIStatusError(should_retry=True) | APIStatusError(status=429 | 529):
+            return True
+        case _:
+            return False
+
+
+def may_have_had_effect(error: BatchesError) -> bool:
+    """Whether nobody can say what became of the request; a refusal has no effect."""
+    if isinstance(error, APIStatusError) and not surely_had_no_effect(error):
+        # But a bare 503 is no refusal: it is also what a proxy says when its upstream died
+        # after taking the request, and a 408 can come from one that forwarded half of it.
+        return error.status >= 500 or error.status == 408  # noqa: PLR2004 - HTTP's server errors
+    return not surely_had_no_effect(error)
+
+
+def retried(
+    channel: Channel,
+    policy: RetryPolicy,
+    attempt: Callable[[], Script[T]],
+    may_be_sent_again: Callable[[BatchesError], bool] = lambda _: True,
+) -> Script[T]:
+    """Run an attempt until it succeeds, fails for good, or was made often enough."""
+    retry = 1
+    while True:
+        try:
+            return (yield from attempt())
+        except FAILURES as error:
+            again = policy.retries(error) and may_be_sent_again(error)
+            if retry >= policy.attempts or not again:
+                raise
+            delay = policy.delay(retry, error, channel.jitter)
+            scheduled = RetryScheduled(error=error, retry=retry, delay=delay)
+        yield scheduled
+        yield from channel.pause(delay)
+        retry += 1
+
+
+def fetch(
+    channel: Channel, policy: RetryPolicy, request: Request, type_: type[T], what: str
+) -> Script[T]:
+    """Call until it succeeds, fails for good, or was tried often enough."""
+    return (yield from retried(channel, policy, lambda: answer(channel, request, type_, what)))

@@ -1,0 +1,154 @@
+"""Reading a batch's results: every one once, or an error that says how many are missing.
+
+Knows what was delivered and when a file is read again; how its bytes become items is `jsonl`'s
+and `decoding`'s.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .calls import FAILURES, head_of, not_found
+from .decoding import ResultDecoder
+from .errors import IncompleteResults, MalformedResult, ResultsUnavailable, TransportError
+from .events import ResultsInterrupted, ResultsReceived
+from .exchange import Lost
+from .http import Request
+from .jsonl import JSONLines
+from .models import M, MessageBatch, ResultItem
+from .operation import Channel, Script
+from .operations import get
+from .retry import RetryPolicy
+
+_Block: TypeAlias = list[ResultItem[M] | MalformedResult]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsOptions:
+    """How results are read: the longest line in bytes, and whether a broken stream is resumed."""
+
+    max_line: int
+    resume: bool
+
+
+class _Delivered:
+    """What the user has got, so that a second reading of the file adds only what is new.
+
+    Items are known again by their custom_id. An unreadable line is known again by its bytes, of
+    which only the hash is kept: of equal ones in a reading, as many are new as are more than in
+    any reading before.
+    """
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._malformed: Counter[int] = Counter()
+        self._malformed_now: Counter[int] = Counter()
+        self._named_now: set[str] = set()
+        self._nameless_now = 0
+
+    @property
+    def items(self) -> int:
+        """How many items were delivered, each custom_id once."""
+        return len(self._ids)
+
+    @property
+    def accounted_for(self) -> int:
+        """How many results are delivered or, in the present reading, were seen to be unreadable."""
+        return len(self._ids) + len(self._named_now - self._ids) + self._nameless_now
+
+    def read_again(self) -> None:
+        """Begin a further reading of the file."""
+        self._malformed_now.clear()
+        self._named_now.clear()
+        self._nameless_now = 0
+
+    def new(self, block: _Block[M]) -> _Block[M]:
+        """Give those of a block that were not delivered before, and count them as delivered."""
+        ids = {item.custom_id for item in block if isinstance(item, ResultItem)}
+        if len(ids) == len(block) and self._ids.isdisjoint(ids):
+            self._ids |= ids
+            return block
+        return [item for item in block if self._is_new(item)]
+
+    def _is_new(self, item: ResultItem[M] | MalformedResult) -> bool:
+        if isinstance(item, ResultItem):
+            before = len(self._ids)
+            self._ids.add(item.custom_id)
+            return len(self._ids) > before
+        if item.custom_id is None:
+            self._nameless_now += 1
+        else:
+            self._named_now.add(item.custom_id)
+        key = hash(item.raw)
+        self._malformed_now[key] += 1
+        if self._malformed_now[key] <= self._malformed[key]:
+            return False
+        self._malformed[key] += 1
+        return True
+
+
+def results(
+    channel: Channel,
+    policy: RetryPolicy,
+    *,
+    batch: MessageBatch | Request,
+    results_request: Callable[[str], Request],
+    decoder: ResultDecoder[M],
+    options: ResultsOptions,
+) -> Script[None]:
+    """Read a batch's results: every one once, or an error that says how many are missing."""
+    if isinstance(batch, Request):
+        batch = yield from get(channel, policy, batch)
+    if batch.results_url is None:
+        raise ResultsUnavailable(batch)
+    request = results_request(batch.results_url)
+    expected = batch.request_counts.total
+    delivered = _Delivered()
+    fruitless = 0
+    while True:
+        had = delivered.items
+        try:
+            yield from _results_once(
+                channel, request, JSONLines(decoder, options.max_line), delivered
+            )
+            received = delivered.accounted_for
+            if received >= expected:
+                return
+            raise IncompleteResults(batch_id=batch.id, received=received, expected=expected)
+        except FAILURES as error:
+            # A try that brought something new was worth it, however it ended.
+            fruitless = 1 if delivered.items > had else fruitless + 1
+            # Fresh results were reported to give 404s that pass; this batch has a results_url. So
+            # one is tried again even where the service says not to, as it does of any refusal.
+            again = policy.retries(error) or not_found(error)
+            if not options.resume or fruitless >= policy.attempts or not again:
+                raise
+            delay = policy.delay(fruitless, error, channel.jitter)
+            interrupted = ResultsInterrupted(error=error, delivered=delivered.items, delay=delay)
+        yield interrupted
+        yield from channel.pause(delay)
+        delivered.read_again()
+
+
+def _results_once(
+    channel: Channel, request: Request, lines: JSONLines[ResultItem[M]], delivered: _Delivered
+) -> Script[None]:
+    """Read the file from its start to its end, or until it breaks off."""
+    yield from head_of(channel, request)
+    while True:
+        arrival = yield from channel.receive()
+        if isinstance(arrival, bytes):
+            if (block := lines.feed(arrival)) and (items := delivered.new(block)):
+                yield ResultsReceived(items=items)
+        elif isinstance(arrival, Lost):
+            raise TransportError(arrival.reason, sent=True)
+        else:
+            break
+    block, truncated = lines.finish()
+    if items := delivered.new(block):
+        yield ResultsReceived(items=items)
+    if truncated:
+        raise TransportError("the results ended in the middle of a line", sent=True)
