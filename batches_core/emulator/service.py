@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -36,11 +36,18 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """What the emulator answers: a status, header pairs, and the pieces of a body."""
+    """What the emulator answers: a status, header pairs, and the pieces of a body.
+
+    The rest is how it goes out, for faults. `delay` is for how many seconds nothing is sent. `end`
+    is what follows the last chunk: the end of the message, a connection closed without that, or
+    one that is reset. A `status` of 0 means no answer, not even a head: only that end.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
     chunks: Iterable[bytes]
+    delay: float = 0.0
+    end: Literal["clean", "close", "reset"] = "clean"
 
 
 class _Refused(Exception):  # noqa: N818 - the way out of a handler, not an error of the emulator
