@@ -4,13 +4,24 @@
 does as far as that is known, including what is awkward: some faults of a batch are told at once
 and others as results, the counts stay 0 until the end, results come out of order. What is not
 documented is said so where it is decided. Its clock is the caller's; it has no randomness, so a
-run can be repeated.
+run can be repeated. What goes wrong on purpose is told to it as a `FaultPlan`.
 
 `transports.emulator` serves it over sockets; in a test it can be called directly with the
 requests of an operation.
 """
 
 from .answers import Responder, Result, answer, errored, succeeded
+from .faults import FaultPlan, FaultRule
 from .service import Emulator, Response
 
-__all__ = ["Emulator", "Responder", "Response", "Result", "answer", "errored", "succeeded"]
+__all__ = [
+    "Emulator",
+    "FaultPlan",
+    "FaultRule",
+    "Responder",
+    "Response",
+    "Result",
+    "answer",
+    "errored",
+    "succeeded",
+]

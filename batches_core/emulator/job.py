@@ -6,6 +6,7 @@ between two looks at it: its state is worked out from the time of the look.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from .answers import Responder, Result, check_params, digest, errored
+from .faults import FaultRule
 
 #: The service's figures: a batch expires after a day, its results are kept for 29.
 EXPIRES_AFTER = 24 * 3600.0
@@ -36,7 +38,10 @@ def timestamp(moment: float | None) -> str | None:
 
 
 class Job:
-    """One batch: its requests as (custom_id, params as JSON), and what was done to it."""
+    """One batch: its requests as (custom_id, params as JSON), what was done to it, and its fault.
+
+    A `fault` is a rule about batches; what its fields mean is documented there.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class Job:
         version: str,
         pace: Pace,
         responder: Responder,
+        fault: FaultRule | None = None,
     ) -> None:
         self.id = id_
         self.created_at = created_at
@@ -59,6 +65,16 @@ class Job:
         self._ends_at = min(self.expires_at, self._last_finish(len(requests)))
         self._lines: list[bytes] | None = None
         self._counts: Counter[str] = Counter()
+        self._fault = fault
+        self._expired: frozenset[int] = frozenset()
+        if fault is not None and fault.expired:
+            self._expired = self._chosen_to_expire(fault.expired)
+            self.expires_at = self._ends_at
+
+    def _chosen_to_expire(self, share: float) -> frozenset[int]:
+        count = len(self._requests)
+        order = sorted(range(count), key=lambda index: digest(self.id, str(index), "expired"))
+        return frozenset(order[: math.ceil(share * count)])
 
     # --- time ----------------------------------------------------------------------------
 
@@ -79,9 +95,20 @@ class Job:
         """Whether processing is over."""
         return now >= self._ends_at
 
-    def archived(self, now: float) -> bool:
-        """Whether the results are gone."""
-        return now >= self.created_at + ARCHIVED_AFTER
+    def archived_at(self, now: float) -> float | None:
+        """Give the time since which the results are gone, if they are."""
+        if self._fault is not None and self._fault.archived and self.ended(now):
+            return self._ends_at
+        moment = self.created_at + ARCHIVED_AFTER
+        return moment if now >= moment else None
+
+    def missing(self, now: float) -> bool:
+        """Whether a fault still hides the batch from those who ask for it."""
+        return self._fault is not None and now < self.created_at + self._fault.missing_for
+
+    def unlisted(self, now: float) -> bool:
+        """Whether a fault still keeps the batch out of lists."""
+        return self._fault is not None and now < self.created_at + self._fault.unlisted_for
 
     def cancel(self, now: float) -> None:
         """Stop taking up requests; those under way are finished."""
@@ -102,10 +129,9 @@ class Job:
             ended_at = self._ends_at
             self._work_off()
             counts.update(self._counts)
-            if self.archived(now):
-                archived_at = self.created_at + ARCHIVED_AFTER
-            else:
-                results_url = f"{origin}/v1/messages/batches/{self.id}/results"
+            archived_at = self.archived_at(now)
+            if archived_at is None:
+                results_url = self._results_url(origin)
         else:
             counts["processing"] = len(self._requests)
         return {
@@ -120,6 +146,12 @@ class Job:
             "results_url": results_url,
             "type": "message_batch",
         }
+
+    def _results_url(self, origin: str) -> str:
+        template = "{origin}/v1/messages/batches/{id}/results"
+        if self._fault is not None and self._fault.results_url is not None:
+            template = self._fault.results_url
+        return template.replace("{origin}", origin).replace("{id}", self.id)
 
     def lines(self) -> list[bytes]:
         """Give the results of an ended batch, a line each, in an order of the service's own."""
@@ -144,7 +176,7 @@ class Job:
     def _result(self, index: int) -> Result:
         if self.canceled_at is not None and self._started(index) > self.canceled_at:
             return {"type": "canceled"}
-        if self._finished(index) > self.expires_at:
+        if index in self._expired or self._finished(index) > self.expires_at:
             return {"type": "expired"}
         custom_id, encoded = self._requests[index]
         params = msgspec.json.decode(encoded)

@@ -1,16 +1,17 @@
 """The emulator's HTTP face: authentication, routes, checks, pages and error bodies.
 
-Knows the endpoints and what they answer; what becomes of a batch is a `Job`'s.
+Knows the endpoints and what they answer; what becomes of a batch is a `Job`'s, and what goes wrong
+on purpose a `FaultPlan`'s.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any, Literal
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -20,7 +21,9 @@ from batches_core.http import Request, read_headers
 from batches_core.requests import MAX_BYTES, MAX_REQUESTS
 
 from .answers import Responder, answer, digest
+from .faults import End, FaultPlan, FaultRule
 from .job import Job, Pace
+from .spoiling import cut_off, drip, spoil_lines, with_unknown_fields
 
 _VERSIONS = frozenset({"2023-01-01", "2023-06-01", "2026-10-21"})
 _LIMIT = re.compile(r"[0-9]{1,4}")
@@ -31,6 +34,22 @@ _MAX_LIMIT = 1000
 #: Results are sent in pieces of this many bytes, which have nothing to do with where lines end.
 _PIECE = 16 * 1024
 _SERVER_ERRORS = 500
+#: What the documentation says of each status; others are as their hundreds are.
+_ERROR_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+#: Refusals that pass: no word against trying again goes with them.
+_PASSING = frozenset({408, 409, 425, 429})
+#: Header pairs.
+_Headers: TypeAlias = tuple[tuple[str, str], ...]
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -47,7 +66,7 @@ class Response:
     headers: tuple[tuple[str, str], ...]
     chunks: Iterable[bytes]
     delay: float = 0.0
-    end: Literal["clean", "close", "reset"] = "clean"
+    end: End = "clean"
 
 
 class _Refused(Exception):  # noqa: N818 - the way out of a handler, not an error of the emulator
@@ -71,7 +90,8 @@ class Emulator:
     `parallel` requests of a batch are worked on at a time, each for `seconds_per_request` at
     most, divided by `speed`. `responder` writes the results of valid requests, by default
     `answer`. `api_keys` are those that are let in, sent as ``x-api-key`` or as a Bearer token; by
-    default any. All is in memory; not thread-safe.
+    default any. `faults` is what goes wrong on purpose, by default nothing; more can be added to
+    the attribute at any time. All is in memory; not thread-safe.
 
     `handle` is given the time as seconds since the epoch.
 
@@ -88,11 +108,13 @@ class Emulator:
         speed: float = 1.0,
         responder: Responder = answer,
         api_keys: Collection[str] | None = None,
+        faults: FaultPlan | None = None,
     ) -> None:
         if not (parallel > 0 and seconds_per_request > 0 and speed > 0):
             raise ValueError("parallel, seconds_per_request and speed are more than 0")
         if isinstance(api_keys, str) or not callable(responder):
             raise TypeError("api_keys is a list of keys, responder a function")
+        self.faults = FaultPlan() if faults is None else faults
         self._pace = Pace(parallel=parallel, seconds_per_request=seconds_per_request / speed)
         self._responder = responder
         self._api_keys = api_keys
@@ -107,13 +129,56 @@ class Emulator:
     def handle(self, request: Request, now: float) -> Response:
         """Answer one request, whose URL is absolute."""
         try:
-            status, body = self._route(request, now)
+            route, _ = _read_route(request)
+        except _Refused:
+            route = "other"
+        rule = self.faults.for_request(route)
+        if rule is None:
+            return self._answer(request, now)
+        if rule.drop is not None:
+            if rule.drop == "after":
+                self._answer(request, now)
+            end = rule.end or "reset"
+            return Response(status=0, headers=(), chunks=(), delay=rule.delay, end=end)
+        if not rule.replaces_answer:
+            response = self._answer(request, now, rule)
+        else:
+            if rule.taken:
+                self._answer(request, now)
+            response = self._answer_of_fault(rule, request, now)
+        response = replace(response, delay=rule.delay)
+        if rule.cut is not None:
+            chunks = cut_off(response.chunks, rule.cut)
+            response = replace(response, chunks=chunks, end=rule.end or "close")
+        return replace(response, chunks=drip(response.chunks)) if rule.drip else response
+
+    def _answer(self, request: Request, now: float, rule: FaultRule | None = None) -> Response:
+        try:
+            body = self._route(request, now)
         except _Refused as refused:
-            return self._refusal(refused, now)
+            return self._refusal(refused, now, rule=rule)
         if isinstance(body, list):
             headers = (*self._headers(now), ("content-type", "application/x-jsonl"))
-            return Response(status=status, headers=headers, chunks=_pieces(body))
-        return self._json(status, body, now)
+            lines = body if rule is None else spoil_lines(body, rule)
+            return Response(status=200, headers=headers, chunks=_pieces(lines))
+        return self._json(200, _change(body, rule), now)
+
+    def _answer_of_fault(self, rule: FaultRule, request: Request, now: float) -> Response:
+        if rule.location is not None:
+            origin, target = _origin(request), request.target
+            to = rule.location.replace("{origin}", origin).replace("{target}", target)
+            headers = (*self._headers(now), ("location", to))
+            return Response(status=rule.status or 307, headers=headers, chunks=())
+        more: _Headers = ()
+        if rule.retry_after is not None:
+            wait = rule.retry_after
+            more = (("retry-after", wait if isinstance(wait, str) else f"{wait:g}"),)
+        if rule.should_retry is not None:
+            more = (*more, ("x-should-retry", str(rule.should_retry).lower()))
+        if rule.status is None or rule.proxy_page:
+            return _proxy_page(rule.status or 502, now, more)
+        refused = _Refused(rule.status, _error_type(rule.status), "A fault of the emulator's plan")
+        return self._refusal(refused, now, more, error_code=rule.error_code)
 
     def too_large(self, now: float) -> Response:
         """Answer a request whose body is over `max_body`."""
@@ -129,7 +194,7 @@ class Emulator:
 
     # --- routes --------------------------------------------------------------------------
 
-    def _route(self, request: Request, now: float) -> tuple[int, Any]:
+    def _route(self, request: Request, now: float) -> Any:
         headers = read_headers(request.headers)
         self._authenticate(headers)
         version = headers.get("anthropic-version")
@@ -137,30 +202,19 @@ class Emulator:
             raise _bad_request("anthropic-version: header is required")
         if version not in _VERSIONS:
             raise _bad_request(f'anthropic-version: "{version}" is not a valid version')
-        try:
-            url = urlsplit(request.url)
-        except ValueError as error:
-            raise _bad_request(f"The URL cannot be read: {error}") from None
-        match [unquote(part) for part in url.path.split("/")]:
-            case ["", "v1", "messages", "batches"]:
-                handlers: dict[str, Callable[[], Any]] = {
-                    "POST": lambda: self._create(request, version, now),
-                    "GET": lambda: self._list(request, now),
-                }
-            case ["", "v1", "messages", "batches", id_]:
-                handlers = {
-                    "GET": lambda: self._describe(self._job(id_), request, now),
-                    "DELETE": lambda: self._delete(id_, now),
-                }
-            case ["", "v1", "messages", "batches", id_, "cancel"]:
-                handlers = {"POST": lambda: self._cancel(self._job(id_), request, now)}
-            case ["", "v1", "messages", "batches", id_, "results"]:
-                handlers = {"GET": lambda: self._results(self._job(id_), now)}
-            case _:
-                raise _not_found("Not found")
-        if request.method not in handlers:
-            raise _Refused(405, "invalid_request_error", "Method Not Allowed")
-        return 200, handlers[request.method]()
+        match _read_route(request):
+            case "create", _:
+                return self._create(request, version, now)
+            case "list", _:
+                return self._list(request, now)
+            case "get", id_:
+                return self._describe(self._job(id_, now), request, now)
+            case "delete", id_:
+                return self._delete(self._job(id_, now), now)
+            case "cancel", id_:
+                return self._cancel(self._job(id_, now), request, now)
+            case _, id_:
+                return self._results(self._job(id_, now), now)
 
     def _authenticate(self, headers: dict[str, str]) -> None:
         key = headers.get("x-api-key")
@@ -172,15 +226,14 @@ class Emulator:
         if self._api_keys is not None and key not in self._api_keys:
             raise _Refused(401, "authentication_error", "invalid x-api-key")
 
-    def _job(self, id_: str) -> Job:
+    def _job(self, id_: str, now: float) -> Job:
         job = self._jobs.get(id_)
-        if job is None:
+        if job is None or job.missing(now):
             raise _not_found(f"Batch `{id_}` was not found.")
         return job
 
     def _describe(self, job: Job, request: Request, now: float) -> dict[str, Any]:
-        parts = urlsplit(request.url)
-        return job.describe(now, f"{parts.scheme}://{parts.netloc}")
+        return job.describe(now, _origin(request))
 
     # --- endpoints -----------------------------------------------------------------------
 
@@ -197,6 +250,7 @@ class Emulator:
             version=version,
             pace=self._pace,
             responder=self._responder,
+            fault=self.faults.for_batch(),
         )
         self._jobs[job.id] = job
         return self._describe(job, request, now)
@@ -206,7 +260,7 @@ class Emulator:
         limit = query.get("limit", str(_DEFAULT_LIMIT))
         if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= _MAX_LIMIT:
             raise _bad_request(f"limit: Input should be an integer from 1 to {_MAX_LIMIT}")
-        newest_first = list(reversed(self._jobs.values()))
+        newest_first = [job for job in reversed(self._jobs.values()) if not job.unlisted(now)]
         places = {job.id: place for place, job in enumerate(newest_first)}
         # What the service does with both, or with an id that it does not have, is not documented.
         if "after_id" in query and "before_id" in query:
@@ -237,48 +291,105 @@ class Emulator:
         job.cancel(now)
         return self._describe(job, request, now)
 
-    def _delete(self, id_: str, now: float) -> dict[str, Any]:
-        job = self._job(id_)
+    def _delete(self, job: Job, now: float) -> dict[str, Any]:
         if not job.ended(now):
             state = "processing" if job.canceled_at is None else "canceling"
             raise _bad_request(
-                f"Batch `{id_}` has not finished {state}. It can be deleted once it has ended."
+                f"Batch `{job.id}` has not finished {state}. It can be deleted once it has ended."
             )
-        del self._jobs[id_]
-        return {"id": id_, "type": "message_batch_deleted"}
+        del self._jobs[job.id]
+        return {"id": job.id, "type": "message_batch_deleted"}
 
     def _results(self, job: Job, now: float) -> list[bytes]:
         # How the service answers here is not documented; it has no such resource then.
         if not job.ended(now):
             raise _not_found(f"Batch `{job.id}` has no results yet.")
-        if job.archived(now):
+        if job.archived_at(now) is not None:
             raise _not_found(f"The results of batch `{job.id}` have been archived.")
         return job.lines()
 
     # --- responses -----------------------------------------------------------------------
 
-    def _headers(self, now: float) -> tuple[tuple[str, str], ...]:
+    def _headers(self, now: float) -> _Headers:
         self._handled += 1
         return (
-            ("date", format_datetime(datetime.fromtimestamp(now, UTC), usegmt=True)),
+            _date(now),
             ("request-id", "req_01" + _base62(digest("request", str(self._handled)), 22)),
             ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
             ("vary", "Accept-Encoding"),
         )
 
-    def _json(
-        self, status: int, body: Any, now: float, more: tuple[tuple[str, str], ...] = ()
-    ) -> Response:
+    def _json(self, status: int, body: Any, now: float, more: _Headers = ()) -> Response:
         headers = (*self._headers(now), ("content-type", "application/json"), *more)
         return Response(status=status, headers=headers, chunks=(msgspec.json.encode(body),))
 
-    def _refusal(self, refused: _Refused, now: float) -> Response:
-        error = {"message": str(refused), "type": refused.type}
+    def _refusal(
+        self,
+        refused: _Refused,
+        now: float,
+        more: _Headers = (),
+        *,
+        error_code: str | None = None,
+        rule: FaultRule | None = None,
+    ) -> Response:
+        error: dict[str, Any] = {"message": str(refused), "type": refused.type}
+        if error_code is not None:
+            error["details"] = {"error_code": error_code}
         request_id = "req_01" + _base62(digest("request", str(self._handled + 1)), 22)
         body = {"error": error, "request_id": request_id, "type": "error"}
         # The live service says so of its refusals; of its own faults it was not seen to.
-        word = (("x-should-retry", "false"),) if refused.status < _SERVER_ERRORS else ()
-        return self._json(refused.status, body, now, word)
+        is_final = refused.status < _SERVER_ERRORS and refused.status not in _PASSING
+        if is_final and "x-should-retry" not in dict(more):
+            more = (*more, ("x-should-retry", "false"))
+        return self._json(refused.status, _change(body, rule), now, more)
+
+
+def _read_route(request: Request) -> tuple[str, str]:
+    """Tell which endpoint a request is for, and which batch, if it is about one."""
+    try:
+        url = urlsplit(request.url)
+    except ValueError as error:
+        raise _bad_request(f"The URL cannot be read: {error}") from None
+    id_ = ""
+    match [unquote(part) for part in url.path.split("/")]:
+        case ["", "v1", "messages", "batches"]:
+            routes = {"POST": "create", "GET": "list"}
+        case ["", "v1", "messages", "batches", id_]:
+            routes = {"GET": "get", "DELETE": "delete"}
+        case ["", "v1", "messages", "batches", id_, "cancel"]:
+            routes = {"POST": "cancel"}
+        case ["", "v1", "messages", "batches", id_, "results"]:
+            routes = {"GET": "results"}
+        case _:
+            raise _not_found("Not found")
+    if request.method not in routes:
+        raise _Refused(405, "invalid_request_error", "Method Not Allowed")
+    return routes[request.method], id_
+
+
+def _origin(request: Request) -> str:
+    parts = urlsplit(request.url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _date(now: float) -> tuple[str, str]:
+    return "date", format_datetime(datetime.fromtimestamp(now, UTC), usegmt=True)
+
+
+def _error_type(status: int) -> str:
+    usual = "api_error" if status >= _SERVER_ERRORS else "invalid_request_error"
+    return _ERROR_TYPES.get(status, usual)
+
+
+def _proxy_page(status: int, now: float, more: _Headers) -> Response:
+    # No request-id, for the request did not come as far as the service.
+    headers = (_date(now), ("server", "proxy"), ("content-type", "text/html"), *more)
+    page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\n"
+    return Response(status=status, headers=headers, chunks=(page.encode(),))
+
+
+def _change(body: Any, rule: FaultRule | None) -> Any:
+    return with_unknown_fields(body) if rule is not None and rule.unknown_fields else body
 
 
 def _base62(number: int, length: int) -> str:
@@ -289,7 +400,7 @@ def _base62(number: int, length: int) -> str:
     return "".join(letters)
 
 
-def _pieces(lines: list[bytes]) -> Iterator[bytes]:
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
     held = bytearray()
     for line in lines:
         held += line

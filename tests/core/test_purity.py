@@ -33,7 +33,8 @@ LAYERS = [
     ["creation", "results"],
     ["api"],
     ["emulator/answers"],
-    ["emulator/job"],
+    ["emulator/faults"],
+    ["emulator/job", "emulator/spoiling"],
     ["emulator/service"],
     ["emulator/__init__", "__init__"],
 ]

@@ -16,7 +16,7 @@ from batches_core.http import BytesBody
 T = TypeVar("T")
 Headers = tuple[tuple[str, str], ...]
 
-ORIGIN = "http://emulator.test"
+ORIGIN = "https://emulator.test"
 BATCHES = "/v1/messages/batches"
 CREATED_AT = datetime(2026, 5, 1, 20, 29, 5, 358585, UTC)
 HOUR = 3600.0
