@@ -2,14 +2,15 @@
 
     python -m transports.emulator --port 8000 --speed 10
 
-prints its base URL as its first line and serves until it is interrupted. In Python::
+prints its base URL as its first line and serves until it is interrupted. ``--fault`` lets
+something go wrong on purpose. In Python::
 
     with running_emulator() as base_url:
         ...
 
-Knows sockets, HTTP/1.1 (by h11) and the wall clock; what is answered is the emulator's. One
-thread serves any number of connections with a selector. It is a test double: it does no TLS and
-listens on the loopback address unless told otherwise.
+Knows sockets, HTTP/1.1 (by h11) and the wall clock; what is answered, and what goes wrong on
+purpose, is the emulator's. One thread serves any number of connections with a selector. It is a
+test double: it does no TLS and listens on the loopback address unless told otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import contextlib
 import errno
 import selectors
 import socket
+import struct
 import sys
 import threading
 import time
@@ -28,7 +30,7 @@ from collections.abc import Callable, Iterator
 import h11
 
 from batches_core import Request
-from batches_core.emulator import Emulator, Response
+from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
 from batches_core.http import BytesBody
 
 #: How much is read from a socket at once, in bytes.
@@ -40,6 +42,10 @@ _LINGER = 5.0
 _HOUSEKEEPING = 0.25
 #: A head larger than this is refused (h11's own limit, said here because it is a promise).
 _MAX_HEAD = 64 * 1024
+#: The share of the requests that a seed lets go wrong, where none is given.
+_FAULT_RATE = 0.1
+#: `SO_LINGER` on, for no time: closing resets the connection.
+_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -61,17 +67,38 @@ class _Connection:
         #: only as fast as the client takes it.
         self._chunks: Iterator[bytes] | None = None
         self._out = b""
+        #: How the response ends, after the last of its chunks.
+        self._end = "clean"
+        #: A response that is sent only later, and when: nothing is read meanwhile.
+        self._delayed: Response | None = None
+        self.delayed_until: float | None = None
         self.closed = False
+        #: The events that the selector is asked for.
+        self.watched = selectors.EVENT_READ
 
     def wanted_events(self) -> int:
-        """Tell what the connection waits for: to write while there is something, else to read."""
+        """Tell what the connection waits for: to write while there is something, else to read.
+
+        During a delay, and once it is closed, that is nothing.
+        """
+        if self.delayed_until is not None or self.closed:
+            return 0
         return selectors.EVENT_WRITE if self._out or self._chunks else selectors.EVENT_READ
 
     def close(self) -> None:
         self.closed = True
         self.sock.close()
 
-    def on_readable(self) -> None:
+    def on_ready(self) -> None:
+        """Go on, where something came that was waited for, or a delay is over."""
+        if self.delayed_until is not None:
+            self._end_delay()
+        elif self.watched == selectors.EVENT_READ:
+            self._on_readable()
+        if self.wanted_events() == selectors.EVENT_WRITE:
+            self._on_writable()
+
+    def _on_readable(self) -> None:
         try:
             data = self.sock.recv(_READ)
         except BlockingIOError:
@@ -89,11 +116,19 @@ class _Connection:
         except h11.RemoteProtocolError as error:
             self._refuse(error.error_status_hint)
 
-    def on_writable(self) -> None:
+    def _end_delay(self) -> None:
+        response, self._delayed, self.delayed_until = self._delayed, None, None
+        assert response is not None, "a delay is one of a response"  # noqa: S101
+        self._begin(response)
+
+    def _on_writable(self) -> None:
         while not self._out and self._chunks is not None:
             chunk = next(self._chunks, None)
             if chunk is None:
                 self._chunks = None
+                if self._end != "clean":
+                    self._break_off()
+                    return
                 self._out = self._http.send(h11.EndOfMessage()) or b""
             else:
                 self._out = self._http.send(h11.Data(data=chunk)) or b""
@@ -122,6 +157,14 @@ class _Connection:
             except h11.RemoteProtocolError as error:
                 self._refuse(error.error_status_hint)
 
+    def _break_off(self) -> None:
+        if self._end == "close":
+            self._close_gently()
+            return
+        with contextlib.suppress(OSError):  # the client may have gone before
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.close()
+
     def _close_gently(self) -> None:
         # A close with unread bytes resets the connection, and a reset can overtake the response.
         # So only this side is closed, and what the client still sends is read and dropped.
@@ -130,7 +173,7 @@ class _Connection:
         self.lingers_until = time.monotonic() + _LINGER
 
     def _advance(self) -> None:
-        while self._chunks is None and not self._out:
+        while self._is_idle():
             event = self._http.next_event()
             if event is h11.NEED_DATA or event is h11.PAUSED:
                 if self._http.they_are_waiting_for_100_continue:
@@ -152,6 +195,11 @@ class _Connection:
             else:
                 self.close()
                 return
+
+    def _is_idle(self) -> bool:
+        # Nothing is read on while a response is under way, or once it was broken off.
+        answers = self._chunks is not None or self._out or self._delayed is not None
+        return not (answers or self.closed or self.lingers_until is not None)
 
     def _handle(self) -> Response:
         try:
@@ -176,6 +224,16 @@ class _Connection:
         )
 
     def _respond(self, response: Response) -> None:
+        if response.delay:
+            self._delayed, self.delayed_until = response, time.monotonic() + response.delay
+        else:
+            self._begin(response)
+
+    def _begin(self, response: Response) -> None:
+        self._end = response.end
+        if not response.status:
+            self._break_off()
+            return
         headers = list(response.headers)
         if self._refused:
             headers.append(("connection", "close"))
@@ -232,13 +290,13 @@ class EmulatorServer:
             selector.register(self._woken, selectors.EVENT_READ)
             try:
                 while True:
-                    for key, events in selector.select(_HOUSEKEEPING):
+                    for key, _ in selector.select(_patience(connections)):
                         if key.fileobj is self._woken:
                             return
                         if key.fileobj is self._listener:
                             self._accept(selector, connections)
                         else:
-                            self._step(selector, connections, key.data, events)
+                            self._step(selector, connections, key.data)
                     self._keep_house(selector, connections)
             finally:
                 for connection in connections:
@@ -246,6 +304,8 @@ class EmulatorServer:
 
     def _keep_house(self, selector: selectors.BaseSelector, connections: set[_Connection]) -> None:
         now = time.monotonic()
+        for connection in [c for c in connections if c.delayed_until and c.delayed_until <= now]:
+            self._step(selector, connections, connection)
         for connection in [c for c in connections if c.lingers_until and c.lingers_until < now]:
             self._drop(selector, connections, connection)
         if self._accepts_again_at is not None and self._accepts_again_at < now:
@@ -286,23 +346,30 @@ class EmulatorServer:
         selector: selectors.BaseSelector,
         connections: set[_Connection],
         connection: _Connection,
-        events: int,
     ) -> None:
-        sock = connection.sock
-        selector_key = selector.get_key(sock)
+        # By its number the selector knows a socket also once it is closed.
+        sock, number = connection.sock, connection.sock.fileno()
         try:
-            if events & selectors.EVENT_READ:
-                connection.on_readable()
-            if not connection.closed and connection.wanted_events() & selectors.EVENT_WRITE:
-                connection.on_writable()
+            connection.on_ready()
         except Exception:  # noqa: BLE001 - one connection's fault must not end the others'
             traceback.print_exc()
             connection.close()
         if connection.closed:
-            selector.unregister(selector_key.fd)
             connections.discard(connection)
-        elif connection.wanted_events() != selector_key.events:
-            selector.modify(sock, connection.wanted_events(), connection)
+        watched, connection.watched = connection.watched, connection.wanted_events()
+        if watched and not connection.watched:
+            selector.unregister(number)
+        elif connection.watched and not watched:
+            selector.register(sock, connection.watched, connection)
+        elif watched != connection.watched:
+            selector.modify(sock, connection.watched, connection)
+
+
+def _patience(connections: set[_Connection]) -> float:
+    """For how long nothing is due, in seconds."""
+    now = time.monotonic()
+    delays = (c.delayed_until - now for c in connections if c.delayed_until is not None)
+    return max(0.0, min([_HOUSEKEEPING, *delays]))
 
 
 @contextlib.contextmanager
@@ -324,6 +391,14 @@ def running_emulator(
         thread.join()
 
 
+def _fault(text: str) -> FaultRule:
+    try:
+        return FaultRule.parse(text)
+    except ValueError as error:
+        # An error of another kind argparse would show without its text.
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve an emulator until interrupted."""
     parser = argparse.ArgumentParser(
@@ -335,11 +410,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--speed", type=float, default=1.0, help="how many times faster it works (%(default)s)"
     )
+    parser.add_argument(
+        "--fault",
+        metavar="RULE",
+        dest="faults",
+        action="append",
+        default=[],
+        type=_fault,
+        help="let something go wrong, as in create:status=503,retry_after=1,times=2 or "
+        "results:cut=1000,end=reset; can be given more than once",
+    )
+    parser.add_argument(
+        "--fault-seed", type=int, metavar="N", help="let requests go wrong that this number chooses"
+    )
+    parser.add_argument(
+        "--fault-rate",
+        type=float,
+        metavar="R",
+        help=f"the share of the requests that --fault-seed chooses ({_FAULT_RATE})",
+    )
     options = parser.parse_args(arguments)
     if not options.speed > 0:
         parser.error("--speed is more than 0")
+    if options.fault_rate is not None and options.fault_seed is None:
+        parser.error("--fault-rate goes with --fault-seed")
+    rate = _FAULT_RATE if options.fault_rate is None else options.fault_rate
+    if not 0 <= rate <= 1:
+        parser.error("--fault-rate is a share from 0 to 1")
+    faults = FaultPlan(*options.faults, seed=options.fault_seed, rate=rate)
+    emulator = Emulator(speed=options.speed, faults=faults)
     try:
-        server = EmulatorServer(Emulator(speed=options.speed), host=options.host, port=options.port)
+        server = EmulatorServer(emulator, host=options.host, port=options.port)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         print(f"cannot listen on {options.host}:{options.port}: {why}", file=sys.stderr)  # noqa: T201 - a command
