@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
 
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 #: How many times faster than by default the emulator works.
 _SPEED = 1e6
 _KEY = "sk-of-the-emulator"
+
+
+class ClientArguments(TypedDict):
+    """What a client takes to talk to the emulator, as ``**arguments``."""
+
+    api_key: str
+    base_url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +60,7 @@ class BatchesEmulator:
         self.faults.add(*rules)
 
     @property
-    def client_arguments(self) -> dict[str, str]:
+    def client_arguments(self) -> ClientArguments:
         """What a client takes to talk to it."""
         return {"api_key": _KEY, "base_url": self.base_url}
 

@@ -232,8 +232,7 @@ class FaultRule:
         if not colon or "=" in route:
             route, rest = "any", text
         try:
-            values = dict(map(_read_field, _NEXT_FIELD.split(rest)))
-            return cls(route=route.strip(), **values)  # type: ignore[arg-type]  # checked there
+            return cls(route=route.strip(), **_read_fields(rest))  # type: ignore[arg-type]  # checked there
         except ValueError as error:
             raise ValueError(f"fault {text!r}: {error}") from None
 
@@ -255,6 +254,13 @@ class FaultRule:
         )
 
 
+def _read_fields(text: str) -> dict[str, Any]:
+    read = [_read_field(part) for part in _NEXT_FIELD.split(text)]
+    if len(dict(read)) < len(read):
+        raise ValueError("a field is said twice")
+    return dict(read)
+
+
 def _read_field(text: str) -> tuple[str, Any]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if name in _ROUTES:
@@ -264,7 +270,10 @@ def _read_field(text: str) -> tuple[str, Any]:
     reader = _READERS.get(name, str)
     if not equals and reader is not _truth:
         raise ValueError(f"{name} needs a value, as in {name}=…")
-    return name, reader(value if equals else "true")
+    try:
+        return name, reader(value if equals else "true")
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _is_header(text: str) -> bool:

@@ -202,19 +202,21 @@ class Emulator:
             raise _bad_request("anthropic-version: header is required")
         if version not in _VERSIONS:
             raise _bad_request(f'anthropic-version: "{version}" is not a valid version')
-        match _read_route(request):
-            case "create", _:
+        route, id_ = _read_route(request)
+        match route:
+            case "create":
                 return self._create(request, version, now)
-            case "list", _:
+            case "list":
                 return self._list(request, now)
-            case "get", id_:
-                return self._describe(self._job(id_, now), request, now)
-            case "delete", id_:
-                return self._delete(self._job(id_, now), now)
-            case "cancel", id_:
-                return self._cancel(self._job(id_, now), request, now)
-            case _, id_:
-                return self._results(self._job(id_, now), now)
+        job = self._job(id_, now)
+        match route:
+            case "get":
+                return self._describe(job, request, now)
+            case "delete":
+                return self._delete(job, now)
+            case "cancel":
+                return self._cancel(job, request, now)
+        return self._results(job, now)
 
     def _authenticate(self, headers: dict[str, str]) -> None:
         key = headers.get("x-api-key")

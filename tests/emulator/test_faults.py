@@ -1,0 +1,627 @@
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+
+from batches_core import Request
+from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
+
+from .client import (
+    BATCHES,
+    CREATED_AT,
+    DAY,
+    KEY,
+    ORIGIN,
+    VERSION,
+    Answer,
+    Client,
+    request,
+    requests,
+)
+
+ENDED = 100.0
+
+
+def faulty(*rules: FaultRule | str, **options: Any) -> Client:
+    """A client of an emulator with these faults, on which batches end within 20 s."""
+    return Client(Emulator(seconds_per_request=20, faults=FaultPlan(*rules, **options)))
+
+
+def applied(client: Client) -> list[str]:
+    return client.emulator.faults.applied
+
+
+def respond(client: Client, method: str = "GET", path: str = "") -> Response:
+    sent = Request(method=method, url=ORIGIN + BATCHES + path, headers=KEY + VERSION)
+    return client.emulator.handle(sent, client.now)
+
+
+def ended(client: Client, count: int = 20) -> str:
+    id_ = client.create(requests(count))
+    client.now += ENDED
+    return id_
+
+
+# --- when a fault is met -----------------------------------------------------------------
+
+
+def statuses(client: Client, count: int, path: str = "") -> list[int]:
+    return [client.call("GET", path).status for _ in range(count)]
+
+
+def test_a_rule_lets_some_pass_and_is_met_so_often() -> None:
+    assert statuses(faulty("list:status=500"), 3) == [500, 200, 200]
+    assert statuses(faulty("list:status=500,after=1,times=2"), 4) == [200, 500, 500, 200]
+    assert statuses(faulty("list:status=500,after=1,times=always"), 3) == [200, 500, 500]
+
+
+def test_the_first_rule_that_is_due_is_met_and_the_others_are_left() -> None:
+    client = faulty("list:status=500,after=1", "list:status=503", "any:status=529,after=1")
+    assert statuses(client, 5) == [503, 500, 529, 200, 200]
+    assert applied(client) == ["list:status=503", "list:status=500", "list:status=529"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("POST", "", "create"),
+        ("GET", "", "list"),
+        ("GET", "/ID", "get"),
+        ("DELETE", "/ID", "delete"),
+        ("POST", "/ID/cancel", "cancel"),
+        ("GET", "/ID/results", "results"),
+        ("GET", "/v1/models", "other"),
+        ("PUT", "/ID", "other"),
+    ],
+)
+def test_a_rule_is_about_a_route_or_any(method: str, path: str, route: str) -> None:
+    client = faulty("any:status=529,after=1,times=always")
+    for name in ("create", "get", "list", "cancel", "delete", "results"):
+        client.emulator.faults.add(f"{name}:status=418,times=always")
+    first = client.call(method, path)
+    assert (first.status == 418) == (route != "other")
+    # Refused by the emulator itself, or met by the rule that comes first.
+    assert client.call(method, path).status == 529
+    assert applied(client)[-1] == f"{route}:status=529"
+
+
+def test_rules_can_be_added_and_count_from_then_on() -> None:
+    client = faulty()
+    assert statuses(client, 2) == [200, 200]
+    client.emulator.faults.add("list:status=500,after=1", FaultRule(route="list", status=503))
+    assert statuses(client, 3) == [503, 500, 200]
+    with pytest.raises(ValueError, match="no field"):
+        client.emulator.faults.add("list:status=500", "list:nonsense=1")
+    assert statuses(client, 1) == [200]
+
+
+def test_unmet_tells_which_rules_are_left() -> None:
+    client = faulty("list:status=500,times=2", "get:status=500,times=always", "archived")
+    unmet = client.emulator.faults.unmet
+    assert list(map(str, unmet)) == [
+        "list:status=500,times=2", "get:status=500,times=always", "any:archived",
+    ]  # fmt: skip
+    statuses(client, 2)
+    statuses(client, 1, "/x")
+    client.create([request()])
+    assert client.emulator.faults.unmet == []
+
+
+def test_rules_can_be_added_while_another_thread_serves() -> None:
+    client = faulty()
+    plan, failed = client.emulator.faults, []
+
+    def serve() -> None:
+        while len(plan.applied) < 500:
+            failed.append(client.call("GET").status)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    for _ in range(250):
+        plan.add("list:status=500", "list:status=503")
+    thread.join(30)
+    assert Counter(failed)[500] == Counter(failed)[503] == 250
+
+
+# --- a seed ------------------------------------------------------------------------------
+
+
+def chosen(count: int = 2000, route: str = "get", **options: Any) -> list[FaultRule | None]:
+    plan = FaultPlan(**options)
+    return [plan.for_request(route) for _ in range(count)]
+
+
+def test_a_seed_repeats_itself_and_another_differs() -> None:
+    assert chosen(seed=1) == chosen(seed=1)
+    assert chosen(seed=1) != chosen(seed=2)
+    assert chosen() == [None] * 2000
+
+
+def test_a_seed_is_met_at_its_rate_by_faults_of_every_kind_that_pass() -> None:
+    assert 150 < sum(rule is not None for rule in chosen(seed=1)) < 250
+    assert chosen(seed=1, rate=0) == [None] * 2000
+    always = chosen(seed=1, rate=1)
+    kinds: Counter[Any] = Counter()
+    for rule in always:
+        assert rule is not None
+        assert not rule.is_of_batch
+        kinds[
+            rule.status, rule.drop, rule.end, rule.cut is not None, bool(rule.delay), rule.drip
+        ] += 1
+    assert len(kinds) == 10
+    assert min(kinds.values()) > 120
+    cuts = sorted(rule.cut for rule in always if rule is not None and rule.cut is not None)
+    assert cuts[0] == 0
+    assert 10 < cuts[len(cuts) // 2] < 1000
+    assert 10_000 < cuts[-1] < 2**16
+    assert not any(
+        rule is not None and rule.drip for rule in chosen(seed=1, rate=1, route="results")
+    )
+
+
+def test_rules_come_before_the_seed() -> None:
+    client = faulty("list:status=418,times=3", seed=7, rate=1)
+    assert statuses(client, 3) == [418] * 3
+    client.emulator.faults.for_request("list")
+    assert len(applied(client)) == 4
+
+
+# --- in the place of an answer -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "type_", "word"),
+    [
+        (400, "invalid_request_error", "false"),
+        (401, "authentication_error", "false"),
+        (402, "billing_error", "false"),
+        (403, "permission_error", "false"),
+        (404, "not_found_error", "false"),
+        (408, "invalid_request_error", None),
+        (409, "conflict_error", None),
+        (413, "request_too_large", "false"),
+        (429, "rate_limit_error", None),
+        (500, "api_error", None),
+        (503, "api_error", None),
+        (504, "timeout_error", None),
+        (529, "overloaded_error", None),
+        (599, "api_error", None),
+    ],
+)
+def test_a_status_comes_as_the_service_would_say_it(
+    status: int, type_: str, word: str | None
+) -> None:
+    client = faulty(FaultRule(status=status))
+    answer = client.call("POST", "", {"requests": requests(1)})
+    assert answer.error[:2] == (status, type_)
+    assert answer.json["request_id"] == answer.headers["request-id"]
+    assert answer.headers.get("x-should-retry") == word
+    assert "retry-after" not in answer.headers
+    assert client.ok("GET")["data"] == []
+
+
+def test_what_goes_with_a_status() -> None:
+    date = "Wed, 21 Oct 2026 07:28:00 GMT"
+    client = faulty(
+        "status=429,retry_after=1.5",
+        f"status=429,retry_after={date}",
+        "status=500,retry_after=0,should_retry=false",
+        "status=400,should_retry",
+        "status=429,error_code=enforced_spend_limit_reached",
+    )
+    answers = [client.call("GET") for _ in range(5)]
+    assert [answer.headers.get("retry-after") for answer in answers[:3]] == ["1.5", date, "0"]
+    words = [answer.headers.get("x-should-retry") for answer in answers]
+    assert words == [None, None, "false", "true", None]
+    assert answers[4].json["error"]["details"] == {"error_code": "enforced_spend_limit_reached"}
+
+
+def test_a_status_can_hide_that_the_request_was_taken() -> None:
+    client = faulty("create:status=504,taken", "delete:proxy_page,taken")
+    assert client.call("POST", "", {"requests": requests(1)}).status == 504
+    [batch] = client.ok("GET")["data"]
+    client.now += ENDED
+    assert client.call("DELETE", f"/{batch['id']}").status == 502
+    assert client.ok("GET")["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "status"), [("", 502), ("status=503,", 503), ("status=200,", 200)]
+)
+def test_a_proxy_answers_with_a_page_of_its_own(rule: str, status: int) -> None:
+    answer = faulty(f"{rule}proxy_page,retry_after=3").call("GET")
+    assert answer.status == status
+    assert answer.headers["content-type"] == "text/html"
+    assert answer.headers["retry-after"] == "3"
+    assert "request-id" not in answer.headers
+    assert answer.body.startswith(b"<html>")
+
+
+def test_a_redirect() -> None:
+    client = faulty("location=https://b.test/x", "status=302,location={origin}/there{target}")
+    first, second = client.call("GET"), client.call("GET", "?limit=2")
+    assert (first.status, first.headers["location"], first.body) == (307, "https://b.test/x", b"")
+    assert (second.status, second.headers["location"]) == (
+        302,
+        f"{ORIGIN}/there{BATCHES}?limit=2",
+    )
+
+
+def test_a_drop_is_no_answer_before_or_after_the_effect() -> None:
+    for when, created in (("before", 0), ("after", 1)):
+        client = faulty(f"create:drop={when}")
+        assert client.call("POST", "", {"requests": requests(1)}).status == 0
+        assert len(client.ok("GET")["data"]) == created
+
+
+def test_a_drop_says_how_it_ends() -> None:
+    client = faulty("drop=before", "drop=after,end=close,delay=2")
+    assert respond(client) == Response(status=0, headers=(), chunks=(), end="reset")
+    closed = Response(status=0, headers=(), chunks=(), end="close", delay=2.0)
+    assert respond(client) == closed
+
+
+# --- of an answer ------------------------------------------------------------------------
+
+
+def test_a_delay_comes_with_any_answer() -> None:
+    client = faulty("delay=1.5", "delay=2,status=500", "delay=3,location=https://b.test")
+    assert [respond(client).delay for _ in range(4)] == [1.5, 2.0, 3.0, 0.0]
+
+
+def test_what_is_delayed_is_done_at_once() -> None:
+    client = faulty("create:delay=9")
+    client.create([request()])
+    assert len(client.ok("GET")["data"]) == 1
+
+
+@pytest.mark.parametrize("end", ["clean", "close", "reset", None])
+def test_a_body_is_cut_at_a_byte(end: Any) -> None:
+    client = faulty()
+    id_ = ended(client, 100)
+    whole = client.call("GET", f"/{id_}/results").body
+    assert len(whole) > 40_000
+    for cut in (0, 1, 16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1, len(whole), len(whole) + 1):
+        client.emulator.faults.add(FaultRule(route="results", cut=cut, end=end))
+        response = respond(client, path=f"/{id_}/results")
+        chunks = list(response.chunks)
+        assert b"".join(chunks) == whole[:cut]
+        assert all(chunks)
+        assert response.end == (end or "close")
+    assert respond(client, path=f"/{id_}/results").end == "clean"
+
+
+def test_a_body_drips_and_is_cut() -> None:
+    client = faulty("drip", "drip,cut=3,end=reset", "status=500,drip,cut=4")
+    assert [len(chunk) for chunk in respond(client).chunks] == [1] * 59
+    second, third = respond(client), respond(client)
+    assert (list(second.chunks), second.end) == ([b"{", b'"', b"d"], "reset")
+    assert (third.status, len(list(third.chunks)), third.end) == (500, 4, "close")
+
+
+# --- lines and fields --------------------------------------------------------------------
+
+
+def lines(client: Client, rule: str, count: int = 20) -> list[bytes]:
+    client.emulator.faults.add(f"results:{rule}")
+    answer = client.call("GET", f"/{ended(client, count)}/results")
+    assert answer.body.endswith(b"\n")
+    return answer.body.splitlines()
+
+
+def decoded(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except ValueError:
+        return None
+
+
+def test_bad_lines_are_bad_in_several_ways() -> None:
+    found = lines(faulty(), "bad_lines=4")
+    assert len(found) == 20
+    broken = [line for line in found if decoded(line) is None]
+    assert len(broken) == 3
+    assert sum(line.startswith(b"{") and not line.endswith(b"}") for line in broken) == 1
+    assert sum(line.startswith(b"<html>") for line in broken) == 1
+    assert sum(b"\xff" in line for line in broken) == 1
+    whole = [decoded(line) for line in found if line not in broken]
+    assert sum(set(line) == {"result"} for line in whole) == 1
+    assert len({line["custom_id"] for line in whole if "custom_id" in line}) == 16
+
+
+def test_duplicate_lines_come_again_at_once_or_at_the_end() -> None:
+    found = lines(faulty(), "duplicate_lines=4")
+    assert len(found) == 24
+    assert sorted(Counter(found).values()) == [1] * 16 + [2] * 4
+    assert sum(a == b for a, b in pairwise(found)) == 2
+    assert all(found.index(line) < 20 for line in found[-2:])
+
+
+def test_unknown_variants() -> None:
+    found = [decoded(line) for line in lines(faulty(), "unknown_variants=3")]
+    types = Counter(line["result"]["type"] for line in found)
+    assert types == {"succeeded": 17, "postponed": 3}
+    assert len({line["custom_id"] for line in found}) == 20
+
+
+def test_each_line_is_changed_in_one_way_as_far_as_there_are_enough() -> None:
+    found = lines(faulty(), "bad_lines=1,unknown_variants=1,duplicate_lines=1", 2)
+    assert len(found) == 2
+    assert decoded(found[0]) is None or decoded(found[1]) is None
+    assert b"postponed" in b"".join(found)
+    assert len(lines(faulty(), "duplicate_lines=5", 2)) == 4
+
+
+def test_a_file_is_good_again_once_the_rule_was_met() -> None:
+    client = faulty("results:bad_lines=20")
+    id_ = ended(client)
+    client.call("GET", f"/{id_}/results")
+    assert len(client.results(id_)) == 20
+
+
+def strange(value: Any) -> int:
+    """How many objects have a field that nobody knows."""
+    if isinstance(value, list):
+        return sum(map(strange, value))
+    if not isinstance(value, dict):
+        return 0
+    return ("a_field_of_tomorrow" in value) + sum(
+        strange(item) for name, item in value.items() if name != "a_field_of_tomorrow"
+    )
+
+
+def test_unknown_fields_are_everywhere() -> None:
+    client = faulty("unknown_fields,times=always")
+    calls = {"tool_choice": {"type": "any"}, "tools": [{"name": "find"}]}
+    id_ = client.create([request(**calls), request("bad", max_tokens=0)])
+    client.now += ENDED
+    assert strange(client.get(id_)) == 2  # the batch and its counts
+    assert strange(client.ok("GET")) == 3  # and the page
+    assert strange(client.call("GET", "/none").json) == 2  # the answer and the error in it
+    by_id = {
+        line["custom_id"]: line
+        for line in map(decoded, client.call("GET", f"/{id_}/results").body.splitlines())
+    }
+    # Line, result, and the error with the error in it.
+    assert strange(by_id["bad"]) == 4
+    # Line, result, message, usage, the cache's part of it, and a block; not a tool's input.
+    assert strange(by_id["a"]) == 6
+    assert by_id["a"]["result"]["message"]["content"][0]["input"] == {"query": "a"}
+
+
+def test_unknown_fields_go_with_changed_lines() -> None:
+    found = lines(faulty(), "unknown_fields,unknown_variants=1,duplicate_lines=2", 4)
+    assert len(found) == 6
+    assert all(strange(decoded(line)) for line in found)
+
+
+# --- of a batch --------------------------------------------------------------------------
+
+
+def test_a_batch_is_missing_for_a_while() -> None:
+    client = faulty("missing_for=30")
+    id_ = ended(client)
+    client.now = CREATED_AT.timestamp() + 29.9
+    for method, path in (("GET", ""), ("GET", "/results"), ("POST", "/cancel"), ("DELETE", "")):
+        error = client.call(method, f"/{id_}{path}").error
+        assert error == (404, "not_found_error", f"Batch `{id_}` was not found.")
+    assert [batch["id"] for batch in client.ok("GET")["data"]] == [id_]
+    client.now += 0.2
+    assert client.get(id_)["id"] == id_
+
+
+def test_a_batch_is_unlisted_for_a_while() -> None:
+    client = faulty("create:unlisted_for=30,after=1")
+    listed, unlisted = client.create([request()]), client.create([request()])
+    client.now += 29.9
+    assert [batch["id"] for batch in client.ok("GET")["data"]] == [listed]
+    assert client.get(unlisted)["id"] == unlisted
+    assert client.call("GET", f"?after_id={unlisted}").status == 400
+    client.now += 0.2
+    assert [batch["id"] for batch in client.ok("GET")["data"]] == [unlisted, listed]
+
+
+@pytest.mark.parametrize(("share", "count"), [(1, 20), (0.5, 10), (0.01, 1)])
+def test_requests_of_a_batch_expire(share: float, count: int) -> None:
+    client = faulty(FaultRule(expired=share))
+    id_ = client.create(requests(20))
+    expires_at = client.get(id_)["expires_at"]
+    client.now += ENDED
+    batch = client.get(id_)
+    assert batch["processing_status"] == "ended"
+    assert batch["expires_at"] == batch["ended_at"] == expires_at
+    assert batch["request_counts"]["expired"] == count
+    assert batch["request_counts"]["succeeded"] == 20 - count
+    outcomes = Counter(result["type"] for result in client.results(id_).values())
+    assert outcomes["expired"] == count
+    # The next one has no fault.
+    other = client.get(ended(client))
+    assert other["request_counts"]["expired"] == 0
+    assert other["expires_at"] > other["ended_at"]
+
+
+def test_a_batch_is_archived_when_it_ends() -> None:
+    client = faulty("archived")
+    id_ = client.create(requests(2))
+    assert client.get(id_)["archived_at"] is None
+    client.now += ENDED
+    batch = client.get(id_)
+    assert batch["archived_at"] == batch["ended_at"] is not None
+    assert batch["results_url"] is None
+    assert client.call("GET", f"/{id_}/results").status == 404
+    client.now += 40 * DAY
+    assert client.get(id_) == batch
+
+
+def test_a_results_url_can_lead_anywhere() -> None:
+    client = faulty("results_url=https://b.test/{id}?a=1", "results_url={origin}/x/{id}")
+    first, second = client.create([request()]), client.create([request()])
+    assert client.get(first)["results_url"] is None
+    client.now += ENDED
+    assert client.get(first)["results_url"] == f"https://b.test/{first}?a=1"
+    assert client.get(second)["results_url"] == f"{ORIGIN}/x/{second}"
+
+
+def test_rules_about_batches_count_batches_and_go_with_those_about_answers() -> None:
+    client = faulty("create:drop=before", "create:drop=after", "create:archived")
+    body = {"requests": requests(1)}
+    answers: list[Answer] = [client.call("POST", "", body) for _ in range(3)]
+    assert [answer.status for answer in answers] == [0, 0, 200]
+    client.now += ENDED
+    archived = [batch["archived_at"] is not None for batch in client.ok("GET")["data"]]
+    assert archived == [False, True]
+    assert applied(client) == ["create:drop=before", "create:drop=after", "create:archived"]
+
+
+# --- rules as text, and mistakes ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (
+            "create:status=503,retry_after=1,times=2",
+            FaultRule(route="create", status=503, retry_after=1, times=2),
+        ),
+        ("results:cut=1000,end=reset", FaultRule(route="results", cut=1000, end="reset")),
+        ("any:drip", FaultRule(drip=True)),
+        ("any:delay=0.25,times=always", FaultRule(delay=0.25, times=None)),
+        ("any:status=400,should_retry=false", FaultRule(status=400, should_retry=False)),
+        ("any:status=429,retry_after=0", FaultRule(status=429, retry_after=0.0)),
+        (
+            "get:status=429,retry_after=Wed, 21 Oct 2026 07:28:00 GMT,after=2",
+            FaultRule(
+                route="get", status=429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT", after=2
+            ),
+        ),
+        (
+            "create:results_url=https://B.test/{id}?a=1&b=2",
+            FaultRule(route="create", results_url="https://B.test/{id}?a=1&b=2"),
+        ),
+        ("any:location=https://b.test:8000/", FaultRule(location="https://b.test:8000/")),
+        (
+            "results:unknown_fields,bad_lines=1,duplicate_lines=2,unknown_variants=3",
+            FaultRule(
+                route="results",
+                bad_lines=1,
+                duplicate_lines=2,
+                unknown_variants=3,
+                unknown_fields=True,
+            ),
+        ),
+        (
+            "create:missing_for=2,unlisted_for=3,expired=0.5,archived",
+            FaultRule(route="create", missing_for=2, unlisted_for=3, expired=0.5, archived=True),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_rule_is_read_from_text_and_written_back(text: str, rule: FaultRule) -> None:
+    assert FaultRule.parse(text) == rule
+    assert str(rule) == text
+
+
+def test_a_route_may_be_left_out_and_spaces_be_between() -> None:
+    assert FaultRule.parse("location=http://b.test/") == FaultRule(location="http://b.test/")
+    assert FaultRule.parse("drip") == FaultRule(drip=True)
+    assert FaultRule.parse("drip=true, delay = 1") == FaultRule(drip=True, delay=1)
+    assert FaultRule.parse("get : status=500, times=2") == FaultRule(
+        route="get", status=500, times=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no field is called ''; there are after, times, status"),
+        ("create", "what is to go wrong is missing, as in create:status=503"),
+        ("create:", "no field is called ''"),
+        ("creates:drip", "route is one of create, get, list, cancel, delete, results, any"),
+        ("create:statsu=503", "no field is called 'statsu'; there are"),
+        ("create:times=2,statsu=503", "no field is called 'statsu'; there are"),
+        ("create:status", "status needs a value, as in status="),
+        ("create:status=many", "status: 'many' is no whole number"),
+        ("create:times=1.5", "times: '1.5' is no whole number"),
+        ("create:delay=long", "delay: 'long' is no number"),
+        ("create:drip=yes", "drip: 'yes' is neither true nor false"),
+        ("create:status=500,status=503", "a field is said twice"),
+        ("create:route=get", "no field is called 'route'"),
+        ("create:times=2", "it says no fault; status=503 would be one"),
+        ("drop=during", "drop is before or after"),
+        ("cut=1,end=dirty", "end is clean, close or reset"),
+    ],
+)
+def test_a_text_that_is_no_rule_says_what_would_be(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=r"^fault ") as raised:
+        FaultRule.parse(text)
+    assert str(raised.value).startswith(f"fault {text!r}: {told}")
+
+
+WHAT = {"drip": True}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "it says no fault"),
+        ({"route": "create", "after": 1}, "it says no fault"),
+        ({**WHAT, "route": "other"}, "route is one of"),
+        ({**WHAT, "after": -1}, "after is a number of 0 or more"),
+        ({**WHAT, "times": 0}, "times is a number of 1 or more"),
+        ({"bad_lines": -1}, "bad_lines is a number"),
+        ({"duplicate_lines": -1}, "duplicate_lines is a number"),
+        ({"unknown_variants": -1}, "unknown_variants is a number"),
+        ({"delay": -1}, "delay is in seconds"),
+        ({"delay": float("inf")}, "delay is in seconds"),
+        ({"missing_for": float("nan")}, "missing_for is in seconds"),
+        ({"unlisted_for": -1}, "unlisted_for is in seconds"),
+        ({"cut": -1}, "cut is a number of bytes"),
+        ({"expired": 1.5}, "expired is a share"),
+        ({"status": 503, "retry_after": -1}, "retry_after is in seconds"),
+        ({"status": 503, "retry_after": ""}, "retry_after is in seconds"),
+        ({"status": 503, "retry_after": "a\r\nb"}, "retry_after is in seconds"),
+        ({"location": "a\nb"}, "location is printable"),
+        ({"results_url": ""}, "results_url is not empty"),
+        ({"status": 200}, "status is from 400"),
+        ({"status": 304}, "status is from 400"),
+        ({"status": 307}, "status is from 400"),
+        ({"status": 600}, "status is from 400"),
+        ({"status": 500, "location": "/x"}, "status is from 400"),
+        ({"status": 201, "proxy_page": True}, "status is from 400"),
+        ({**WHAT, "retry_after": 1}, "retry_after goes with a status"),
+        ({**WHAT, "retry_after": 0}, "retry_after goes with a status"),
+        ({**WHAT, "should_retry": False}, "should_retry goes with a status"),
+        ({**WHAT, "taken": True}, "taken goes with a status"),
+        ({**WHAT, "error_code": "x"}, "error_code goes with a status"),
+        ({"location": "/x", "taken": True}, "taken goes with a status"),
+        ({"location": "/x", "proxy_page": True}, "a location goes with neither"),
+        ({"location": "/x", "status": 302, "error_code": "x"}, "a location goes with neither"),
+        ({"proxy_page": True, "error_code": "x"}, "a proxy_page has no error_code"),
+        ({"status": 500, "unknown_fields": True}, "a status or location leaves no answer"),
+        ({"location": "/x", "bad_lines": 1}, "a status or location leaves no answer"),
+        ({"drop": "before", "status": 500}, "drop leaves no answer"),
+        ({"drop": "before", "cut": 0}, "drop leaves no answer"),
+        ({"drop": "before", "drip": True}, "drop leaves no answer"),
+        ({"drop": "after", "unknown_fields": True}, "drop leaves no answer"),
+        ({"drop": "after", "end": "clean"}, "a drop ends with close or reset"),
+        ({**WHAT, "end": "reset"}, "end goes with cut or drop"),
+        ({"archived": True, "drip": True}, "one rule is about answers or about batches"),
+        ({"archived": True, "route": "get"}, "what is decided when a batch is created"),
+        ({"bad_lines": 1, "route": "get"}, "lines are in results alone"),
+    ],
+    ids=repr,
+)
+def test_what_does_not_go_together_is_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{told}"):
+        FaultRule(**fields)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_a_rate_is_a_share(rate: float) -> None:
+    with pytest.raises(ValueError, match="rate is a share"):
+        FaultPlan(seed=1, rate=rate)

@@ -1,0 +1,192 @@
+"""The fixture `batches_emulator`: as it is used here, and in test suites run in a test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from batches_core import APIStatusError, AuthenticationError, RetryPolicy
+from batches_core.emulator import FaultRule, errored
+from tests.playbook import REQUEST
+from transports.h11 import BatchesClient
+from transports.pytest_plugin import BatchesEmulator
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+
+def refuse(custom_id: str, params: dict[str, Any]) -> dict[str, Any]:
+    del params
+    return errored("overloaded_error", f"not {custom_id}")
+
+
+def statuses(client: BatchesClient, count: int) -> list[int]:
+    found = []
+    for _ in range(count):
+        try:
+            client.list()
+            found.append(200)
+        except APIStatusError as error:
+            found.append(error.status)
+    return found
+
+
+def test_a_batch_has_ended_when_it_is_first_asked_for(batches_emulator: BatchesEmulator) -> None:
+    with BatchesClient(**batches_emulator.client_arguments) as client:
+        batch = client.create([{**REQUEST, "custom_id": f"r{number}"} for number in range(200)])
+        assert not batch.ended
+        assert client.get(batch.id).ended
+        assert len(client.results(batch.id)) == 200
+    assert batches_emulator.faults.applied == []
+
+
+def test_faults_are_added_while_it_serves(batches_emulator: BatchesEmulator) -> None:
+    once = RetryPolicy(attempts=1)
+    with BatchesClient(**batches_emulator.client_arguments, retry=once) as client:
+        assert statuses(client, 1) == [200]
+        batches_emulator.add_faults("list:status=529", FaultRule(route="list", status=500))
+        assert statuses(client, 3) == [529, 500, 200]
+    assert batches_emulator.faults.applied == ["list:status=529", "list:status=500"]
+    assert batches_emulator.faults.unmet == []
+
+
+def test_the_environment_is_that_of_from_env(
+    batches_emulator: BatchesEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in batches_emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    with BatchesClient.from_env() as client:
+        assert client.list().data == []
+
+
+@pytest.mark.batches_emulator(responder=refuse, api_keys=["one"], faults=["list:status=404"])
+def test_a_marker_tells_it_how_to_behave(batches_emulator: BatchesEmulator) -> None:
+    with BatchesClient(api_key="other", base_url=batches_emulator.base_url) as client:
+        assert statuses(client, 2) == [404, 401]
+        with pytest.raises(AuthenticationError):
+            client.list()
+    with BatchesClient(api_key="one", base_url=batches_emulator.base_url) as client:
+        batch = client.create([REQUEST])
+        assert client.get(batch.id).request_counts.errored == 1
+
+
+@pytest.mark.batches_emulator(speed=1)
+def test_a_marker_slows_it_down(batches_emulator: BatchesEmulator) -> None:
+    with BatchesClient(**batches_emulator.client_arguments) as client:
+        assert not client.get(client.create([REQUEST]).id).ended
+
+
+@pytest.mark.batches_emulator(faults="list:status=529", fault_seed=1, fault_rate=1)
+def test_a_marker_sows_faults(batches_emulator: BatchesEmulator) -> None:
+    policy = RetryPolicy(attempts=1)
+    with BatchesClient(**batches_emulator.client_arguments, retry=policy) as client:
+        assert statuses(client, 1) == [529]
+    faults = batches_emulator.faults
+    assert faults.applied == ["list:status=529"]
+    assert all(faults.for_request("list") for _ in range(10))
+
+
+# --- in a suite of somebody else's -------------------------------------------------------
+
+
+def test_each_test_has_an_emulator_of_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from transports.h11 import BatchesClient
+
+        REQUEST = {"custom_id": "a", "params": {"model": "claude-x", "max_tokens": 5,
+                   "messages": [{"role": "user", "content": "?"}]}}
+
+        @pytest.mark.parametrize("turn", [1, 2])
+        def test_one(batches_emulator, turn):
+            with BatchesClient(**batches_emulator.client_arguments) as client:
+                assert client.list().data == []
+                client.create([REQUEST])
+
+        @pytest.mark.parametrize("fault", [
+            pytest.param(rule, marks=pytest.mark.batches_emulator(faults=[rule]))
+            for rule in ("create:status=529", "create:drop=before")
+        ])
+        def test_marked(batches_emulator, fault):
+            assert str(batches_emulator.faults.unmet[0]) == fault
+        """
+    )
+    pytester.runpytest_inprocess("--strict-markers", "-p", "no:cacheprovider").assert_outcomes(
+        passed=4
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "told"),
+    [
+        ("'create:status=529'", "the marker batches_emulator takes named parameters"),
+        ("faults=['create:statsu=529']", "no field is called 'statsu'"),
+        ("fault_rate=3", "rate is a share from 0 to 1"),
+        ("spede=3", "unexpected keyword argument 'spede'"),
+        ("speed=0", "are more than 0"),
+    ],
+)
+def test_a_mistake_in_a_marker_is_told(pytester: pytest.Pytester, marker: str, told: str) -> None:
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.batches_emulator({marker})
+        def test_it(batches_emulator):
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{told}*"])
+
+
+def test_the_plugin_costs_nothing_where_it_is_not_used(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_it(request):
+            assert request.config.pluginmanager.has_plugin("batches_core")
+            assert not {"batches_core", "h11", "msgspec"} & set(sys.modules)
+        """
+    )
+    done = pytester.run(
+        sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "-p", "no:trio"
+    )
+    assert done.ret == 0, done.outlines
+
+
+def test_without_h11_the_fixture_says_what_to_install(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        h11="raise ModuleNotFoundError('No module named h11', name='h11')",
+        test_it="def test_it(batches_emulator):\n    pass",
+    )
+    done = pytester.run(sys.executable, "-m", "pytest")
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(["*batches_emulator needs h11: pip install 'batches-core?h11?'*"])
+
+
+def test_another_module_that_is_missing_is_not_blamed_on_h11(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        h11="import something_that_is_missing",
+        test_it="def test_it(batches_emulator):\n    pass",
+    )
+    done = pytester.run(sys.executable, "-m", "pytest")
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(["*No module named 'something_that_is_missing'*"])
+
+
+def test_the_marker_is_documented() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--markers"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "@pytest.mark.batches_emulator(speed, parallel," in done.stdout
