@@ -342,6 +342,16 @@ def test_duplicate_lines_come_again_at_once_or_at_the_end() -> None:
     assert all(found.index(line) < 20 for line in found[-2:])
 
 
+def test_a_rule_about_lines_waits_for_results() -> None:
+    client = faulty("bad_lines=20")
+    id_ = ended(client)
+    assert client.get(id_)["id"] == id_
+    assert applied(client) == []
+    found = client.call("GET", f"/{id_}/results").body.splitlines()
+    assert sum(decoded(line) is None for line in found) == 15
+    assert applied(client) == ["results:bad_lines=20"]
+
+
 def test_unknown_variants() -> None:
     found = [decoded(line) for line in lines(faulty(), "unknown_variants=3")]
     types = Counter(line["result"]["type"] for line in found)
