@@ -173,7 +173,7 @@ class _Connection:
         self.lingers_until = time.monotonic() + _LINGER
 
     def _advance(self) -> None:
-        while self._is_idle():
+        while self._chunks is None and not self._out:
             event = self._http.next_event()
             if event is h11.NEED_DATA or event is h11.PAUSED:
                 if self._http.they_are_waiting_for_100_continue:
@@ -195,11 +195,6 @@ class _Connection:
             else:
                 self.close()
                 return
-
-    def _is_idle(self) -> bool:
-        # Nothing is read on while a response is under way, or once it was broken off.
-        answers = self._chunks is not None or self._out or self._delayed is not None
-        return not (answers or self.closed or self.lingers_until is not None)
 
     def _handle(self) -> Response:
         try:

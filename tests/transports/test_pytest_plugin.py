@@ -179,6 +179,7 @@ def test_another_module_that_is_missing_is_not_blamed_on_h11(pytester: pytest.Py
     done = pytester.run(sys.executable, "-m", "pytest")
     done.assert_outcomes(errors=1)
     done.stdout.fnmatch_lines(["*No module named 'something_that_is_missing'*"])
+    done.stdout.no_fnmatch_line("*needs h11*")
 
 
 def test_the_marker_is_documented() -> None:
