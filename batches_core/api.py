@@ -8,26 +8,30 @@ is refused here, before there is one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from . import creation, operations, results
 from .decoding import ResultDecoder
-from .errors import InvalidRequest
+from .errors import InvalidRequest, OutcomeUnknown, UntrustedHost
 from .http import (
     Body,
     Request,
+    authority,
     check_base_url,
     check_header_value,
+    is_host,
+    is_in_the_clear,
     origin,
     path_segment,
+    redirected,
     resolve,
     with_query,
 )
 from .jsonl import MAX_LINE
-from .models import DeletedMessageBatch, Message, MessageBatch, Page
-from .operation import Operation, Script
+from .models import CreateMarker, DeletedMessageBatch, Message, MessageBatch, Page
+from .operation import Channel, Operation, Script
 from .requests import RequestLike, prepare
 from .retry import Jitter, RetryPolicy, no_jitter
 
@@ -37,12 +41,18 @@ BASE_URL = "https://api.anthropic.com"
 #: ``2026-10-21`` a request with ``temperature``, ``top_p`` or ``top_k`` is refused.
 VERSION = "2023-06-01"
 
+#: For how long an outcome is looked for, in seconds, before it counts as not created. How soon
+#: the list shows a new batch is not documented.
+SETTLE_TIME = 60.0
+
 T = TypeVar("T")
 
 _PATH = "/v1/messages/batches"
 _USER_AGENT = ("user-agent", "batches-core/0.1")
 #: The service's bounds of a page.
 _MAX_LIMIT = 1000
+#: The size of a page while an outcome is settled: most often all that is newer than the marker.
+_SETTLING_LIMIT = 100
 
 
 class BatchesAPI:
@@ -53,6 +63,10 @@ class BatchesAPI:
     `user_profile_id` is sent with a create alone. `jitter` gives a number from 0 to 1, the share
     of each retry's delay that is really waited; by default all of it, for the core has no
     randomness: hand in ``random.random``. `max_line` bounds one line of results, in bytes.
+
+    The credential goes to the API's own origin alone. Results elsewhere are fetched without it,
+    and only from `trusted_hosts` (names, with a port where it is an odd one). Plain http is
+    refused but to this machine, or with `allow_http`.
 
     Raises:
         InvalidRequest: no credential or two, or a value that cannot be sent.
@@ -71,8 +85,17 @@ class BatchesAPI:
         retry: RetryPolicy | None = None,
         jitter: Jitter = no_jitter,
         max_line: int = MAX_LINE,
+        trusted_hosts: Iterable[str] = (),
+        allow_http: bool = False,
     ) -> None:
         self.base_url = check_base_url(base_url)
+        self._allow_http = allow_http
+        if is_in_the_clear(self.base_url) and not allow_http:
+            raise InvalidRequest(
+                "base_url is plain http to another machine, which shows the credential to whoever "
+                "is in between: use https, or hand in allow_http=True if that is right"
+            )
+        self._trusted_hosts = _check_trusted(trusted_hosts)
         self._retry = RetryPolicy() if retry is None else retry
         if not isinstance(self._retry, RetryPolicy):
             raise InvalidRequest("retry is a RetryPolicy, as in retry=RetryPolicy(attempts=5)")
@@ -115,21 +138,90 @@ class BatchesAPI:
 
     # --- operations ----------------------------------------------------------------------
 
-    def create(self, requests: Iterable[RequestLike]) -> Operation[MessageBatch]:
+    def create(
+        self,
+        requests: Iterable[RequestLike],
+        *,
+        if_unknown: Literal["raise", "settle"] = "raise",
+        settle_time: float = SETTLE_TIME,
+        known_ids: Collection[str] = (),
+    ) -> Operation[MessageBatch]:
         """Create a batch of 1 to 100,000 requests, at most 256,000,000 bytes as JSON.
 
         Each request is a mapping, a `BatchRequest`, or one request as JSON (bytes or str), so an
         open requests file will do. `params` are passed on untouched.
 
-        The operation is sent again only where the try before surely had no effect. It ends with
-        the `MessageBatch`, or `OutcomeUnknown` where nobody can say whether there is one.
+        The operation reads the newest batch first, as a marker (`CreateMarked`). The create is
+        sent again only where the try before surely had no effect. It ends with the `MessageBatch`
+        (and a `BatchCreated` before it). Where its answer is lost, ``if_unknown="raise"`` ends in
+        `OutcomeUnknown`, which `settle` takes. ``"settle"`` looks at once what became of it:
+
+        - what the list shows to be newer than the marker and of the same number of requests is
+          the batch if there is one: it is adopted (``BatchCreated(adopted=True)``);
+        - where there is none, it is looked for again and again for `settle_time` seconds, since
+          the list was not promised to be up to date, and then the create is sent again, within
+          the retry policy's attempts;
+        - several end in `OutcomeUnknown` with `candidates`.
+
+        What this cannot tell apart: two jobs that create batches with equal numbers of requests
+        in one workspace at the same time. `known_ids` are batches that are known to be others,
+        and may grow meanwhile; a client hands in those that it created itself. And a create that
+        the network holds up for longer than `settle_time` is not seen.
 
         Raises:
             InvalidRequest: at once, with every fault of the requests and its index.
         """
+        if if_unknown not in {"raise", "settle"}:
+            raise InvalidRequest(f"if_unknown is 'raise' or 'settle', not {if_unknown!r}")
+        check_seconds("settle_time", settle_time)
         body, count = prepare(requests)
         request = self._request("POST", "", body=body, headers=self._create_headers)
-        return self._operation(partial(creation.create, request=request, count=count))
+        return self._operation(
+            partial(
+                creation.create,
+                request=request,
+                requests=count,
+                newest_request=self._page_request(1),
+                page_request=self._settling_page,
+                settle_time=settle_time if if_unknown == "settle" else None,
+                known_ids=known_ids,
+            )
+        )
+
+    def settle(
+        self,
+        outcome: OutcomeUnknown | CreateMarker,
+        *,
+        settle_time: float = SETTLE_TIME,
+        known_ids: Collection[str] = (),
+    ) -> Operation[MessageBatch | None]:
+        """Find out what became of a create whose answer was lost; later, or in another process.
+
+        It ends with the batch (and a `BatchCreated`), or with None where `settle_time` seconds
+        showed none, and then the create can be sent again; with several that fit it ends in
+        `OutcomeUnknown`, which names them. `create` says what it goes by, and where that fails.
+
+        Raises:
+            InvalidRequest: at once, if the outcome has no marker to go by.
+        """
+        marker = outcome.marker if isinstance(outcome, OutcomeUnknown) else outcome
+        if not isinstance(marker, CreateMarker):
+            raise InvalidRequest(
+                "this outcome cannot be settled, since the list could not be read before the "
+                "create: look for the batch with list_all()"
+                if isinstance(outcome, OutcomeUnknown)
+                else "settle() takes the OutcomeUnknown of a create, or its marker"
+            )
+        check_seconds("settle_time", settle_time)
+        return self._operation(
+            partial(
+                creation.settle,
+                marker=marker,
+                page_request=self._settling_page,
+                settle_time=settle_time,
+                known_ids=known_ids,
+            )
+        )
 
     def get(self, batch_id: str) -> Operation[MessageBatch]:
         """Read a batch."""
@@ -182,14 +274,14 @@ class BatchesAPI:
             before, after = (cursor, None) if backwards else (None, cursor)
             return self._page_request(limit, before, after)
 
-        return self._operation(
-            partial(
-                operations.list_all,
-                page_request=page_request,
-                start=before_id or after_id,
-                backwards=backwards,
+        def script(channel: Channel, policy: RetryPolicy) -> Script[None]:
+            start = before_id or after_id
+            pages = operations.Pages(
+                channel, policy, page_request, start=start, backwards=backwards
             )
-        )
+            return operations.list_all(pages)
+
+        return self._operation(script)
 
     def wait_for(
         self,
@@ -229,6 +321,7 @@ class BatchesAPI:
         *,
         message_type: type[Any] = Message,
         resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> Operation[None]:
         """Read the results as `ResultsReceived`, in the order of the file, each id once.
 
@@ -236,14 +329,19 @@ class BatchesAPI:
         A line that cannot be read is one `MalformedResult` among the items. A stream that breaks
         off is read again, without what was delivered (`ResultsInterrupted` tells of it);
         ``resume=False`` raises the break instead. Fewer results than the batch counts end in
-        `IncompleteResults`, no results yet or any more in `ResultsUnavailable`.
+        `IncompleteResults`, no results yet or any more in `ResultsUnavailable`. `expected` are
+        the custom_ids that were requested: with them, `IncompleteResults` names those that are
+        missing, and those that were not asked for. A `results_url` or redirect to a host that is
+        neither the API's own nor trusted is `UntrustedHost`.
 
         `message_type` is what a success's message becomes: any type that msgspec decodes, of
         which only the declared fields are read, or `msgspec.Raw`, which keeps the bytes.
 
         Raises:
             TypeError: at once, if `message_type` is no type that msgspec can decode.
+            InvalidRequest: at once, if `expected` holds what is no id.
         """
+        ids = None if expected is None else _check_expected(expected)
         source: MessageBatch | Request
         if isinstance(batch, MessageBatch) and batch.results_url is not None:
             source = batch
@@ -256,7 +354,9 @@ class BatchesAPI:
                 batch=source,
                 results_request=self._results_request,
                 decoder=ResultDecoder(message_type),
-                options=results.ResultsOptions(max_line=self._max_line, resume=resume),
+                options=results.ResultsOptions(
+                    max_line=self._max_line, resume=resume, expected=ids
+                ),
             )
         )
 
@@ -298,19 +398,48 @@ class BatchesAPI:
         return "/" + path_segment("batch_id", batch_id)
 
     def _page_request(
-        self, limit: int | None, before_id: str | None, after_id: str | None
+        self, limit: int | None, before_id: str | None = None, after_id: str | None = None
     ) -> Request:
         fields = {"limit": limit, "before_id": before_id, "after_id": after_id}
         query = {name: str(value) for name, value in fields.items() if value is not None}
         return self._request("GET", with_query("", query))
 
-    def _results_request(self, results_url: str) -> Request:
-        url = resolve(self.base_url, results_url)
+    def _settling_page(self, cursor: str | None) -> Request:
+        return self._page_request(_SETTLING_LIMIT, after_id=cursor)
+
+    def _results_request(self, link: str, led_from: Request | None) -> Request:
+        url = redirected(led_from.url, link) if led_from else resolve(self.base_url, link)
         # Not dispatched on: the service was seen to send results without a content-type.
         accept = ("accept", "application/x-jsonl, application/json;q=0.9, */*;q=0.8")
-        own = origin(url) == origin(self.base_url)
-        headers = (*self._credentials, accept, *self._headers) if own else (accept, _USER_AGENT)
-        return Request(method="GET", url=url, headers=headers)
+        if origin(url) == origin(self.base_url):
+            return Request(
+                method="GET", url=url, headers=(*self._credentials, accept, *self._headers)
+            )
+        if not {origin(url)[1], authority(url)} & self._trusted_hosts:
+            raise UntrustedHost(authority(url), plain=False)
+        if is_in_the_clear(url) and not self._allow_http:
+            raise UntrustedHost(authority(url), plain=True)
+        return Request(method="GET", url=url, headers=(accept, _USER_AGENT))
+
+
+def _check_expected(expected: Iterable[str]) -> tuple[str, ...]:
+    ids = () if isinstance(expected, str) else tuple(expected)
+    if isinstance(expected, str) or not all(isinstance(id_, str) for id_ in ids):
+        raise InvalidRequest("expected is a list of the custom_ids that were requested, each a str")
+    return tuple(dict.fromkeys(ids))
+
+
+def _check_trusted(hosts: Iterable[str]) -> frozenset[str]:
+    trusted = () if isinstance(hosts, str) else tuple(hosts)
+    for host in trusted:
+        if not is_host(host):
+            raise InvalidRequest(
+                "trusted_hosts holds host names, with a port where it is an odd one, as in "
+                f"'files.example.com'; not {host!r}"
+            )
+    if isinstance(hosts, str):
+        raise InvalidRequest("trusted_hosts is a list of host names, not one str")
+    return frozenset(host.lower() for host in trusted)
 
 
 def _check_page(limit: object, before_id: object, after_id: object) -> None:

@@ -7,6 +7,7 @@ operation does with it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from .decoding import decode_body, decode_error
@@ -30,16 +31,20 @@ MAX_ERROR = 64 * 1024
 FAILURES = (TransportError, APIStatusError, RemoteProtocolError)
 
 
-def head_of(channel: Channel, request: Request) -> Script[Head]:
-    """Send a request and wait for the head of a success; raise what else comes."""
+def opened(channel: Channel, request: Request) -> Script[Head]:
+    """Send a request and wait for the head of its answer, whatever it says."""
     yield from channel.send(request)
     head = yield from channel.receive()
     if isinstance(head, Lost):
         raise TransportError(head.reason, sent=head.sent)
     assert isinstance(head, Head), "an exchange begins with its head or its loss"  # noqa: S101
+    return head
+
+
+def check_success(channel: Channel, request: Request, head: Head) -> Script[None]:
+    """Raise what an answer says that is no success."""
     if not 200 <= head.status < 300:  # noqa: PLR2004 - HTTP's successes
         raise (yield from _status_error(channel, request, head))
-    return head
 
 
 def _status_error(channel: Channel, request: Request, head: Head) -> Script[APIStatusError]:
@@ -68,7 +73,8 @@ def _status_error(channel: Channel, request: Request, head: Head) -> Script[APIS
 
 def answer(channel: Channel, request: Request, type_: type[T], what: str) -> Script[T]:
     """Send a request and decode the JSON body of its success."""
-    yield from head_of(channel, request)
+    head = yield from opened(channel, request)
+    yield from check_success(channel, request, head)
     pieces: list[bytes] = []
     size = 0
     while not isinstance(arrival := (yield from channel.receive()), Eof):
@@ -83,7 +89,7 @@ def answer(channel: Channel, request: Request, type_: type[T], what: str) -> Scr
                 f"the answer is not {what}: it is longer than {MAX_ANSWER:,} bytes; check that "
                 "base_url is the API's"
             )
-    return decode_body(without_credentials(request, b"".join(pieces)), type_, what)
+    return decode_body(b"".join(pieces), type_, what, partial(without_credentials, request))
 
 
 def not_found(error: BatchesError) -> bool:
@@ -115,16 +121,18 @@ def retried(
     channel: Channel,
     policy: RetryPolicy,
     attempt: Callable[[], Script[T]],
-    may_be_sent_again: Callable[[BatchesError], bool] = lambda _: True,
+    is_retried: Callable[[BatchesError], bool] | None = None,
 ) -> Script[T]:
-    """Run an attempt until it succeeds, fails for good, or was made often enough."""
+    """Run an attempt until it succeeds, fails for good, or was made often enough.
+
+    `is_retried` tells what does not fail for good; by default the policy does.
+    """
     retry = 1
     while True:
         try:
             return (yield from attempt())
         except FAILURES as error:
-            again = policy.retries(error) and may_be_sent_again(error)
-            if retry >= policy.attempts or not again:
+            if retry >= policy.attempts or not (is_retried or policy.retries)(error):
                 raise
             delay = policy.delay(retry, error, channel.jitter)
             scheduled = RetryScheduled(error=error, retry=retry, delay=delay)

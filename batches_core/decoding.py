@@ -34,8 +34,8 @@ T = TypeVar("T")
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def decode_body(body: bytes, type_: type[T], what: str) -> T:
-    """Decode a whole JSON body.
+def decode_body(body: bytes, type_: type[T], what: str, hide: Callable[[bytes], bytes]) -> T:
+    """Decode a whole JSON body; `hide` strikes out what an error must not show.
 
     Raises:
         RemoteProtocolError: it is no JSON of that shape.
@@ -43,8 +43,10 @@ def decode_body(body: bytes, type_: type[T], what: str) -> T:
     try:
         return msgspec.json.decode(body, type=type_)
     except UNDECODABLE as error:
+        why = hide(str(error).encode()).decode()
+        shown = quote(hide(body)[:200].decode(errors="replace"))
         raise RemoteProtocolError(
-            f"the answer is not {what} ({error}): {quote(body[:200].decode(errors='replace'))!r}; "
+            f"the answer is not {what} ({why}): {shown!r}; "
             "check that base_url is the API's and that no proxy answers in its place"
         ) from None
 

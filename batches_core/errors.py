@@ -6,6 +6,7 @@ The tree::
     ├── LocalProtocolError        the driver broke the contract of an operation
     ├── InvalidRequest            the user's input was refused before a byte was sent
     ├── ResultsUnavailable        the batch has no results to read: not ended yet, or archived
+    ├── UntrustedHost             the results are at a host that the user did not say to trust
     ├── RemoteProtocolError       the peer's bytes are not the protocol
     │   ├── MalformedResult       one line of a results file could not be read
     │   └── IncompleteResults     a results file ended with fewer results than the batch counts
@@ -38,10 +39,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import Self
 
-    from .models import MessageBatch
+    from .models import CreateMarker, MessageBatch
 
-#: How many faults a message of `InvalidRequest` spells out; `faults` holds all that were kept.
-_FAULTS_SPELLED_OUT = 10
+#: How many faults, or ids, a message spells out; the error itself holds all that were kept.
+_SPELLED_OUT = 10
 #: How much of a peer's text a message quotes, in characters.
 _QUOTED = 300
 
@@ -58,6 +59,11 @@ def quote(text: str) -> str:
     line = " ".join(text.split())
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
     return line if len(line) <= _QUOTED else line[:_QUOTED] + "…"
+
+
+def _some(ids: tuple[str, ...]) -> str:
+    shown = ", ".join(map(quote, ids[:_SPELLED_OUT]))
+    return shown if len(ids) <= _SPELLED_OUT else f"{shown}, …"
 
 
 class BatchesError(Exception):
@@ -104,7 +110,7 @@ class InvalidRequest(BatchesError, ValueError):  # noqa: N818 - named for what w
     def __init__(self, *faults: Fault | str, omitted: int = 0) -> None:
         self.faults = tuple(f if isinstance(f, Fault) else Fault(message=f) for f in faults)
         self.omitted = omitted
-        spelled = [str(fault) for fault in self.faults[:_FAULTS_SPELLED_OUT]]
+        spelled = [str(fault) for fault in self.faults[:_SPELLED_OUT]]
         total = len(self.faults) + omitted
         if total > len(spelled):
             spelled.append(f"… and {total - len(spelled)} more")
@@ -137,6 +143,26 @@ class ResultsUnavailable(BatchesError):  # noqa: N818 - named for the state that
                 f"{batch.processing_status!r}); use wait_for() first"
             )
         super().__init__(text)
+
+
+class UntrustedHost(BatchesError):  # noqa: N818 - named for what was refused
+    """The service pointed to another host for the results, which the user did not say to trust.
+
+    `host` is that host, with its port where that is an odd one. Nothing was sent to it.
+    """
+
+    host: str
+
+    def __init__(self, host: str, *, plain: bool) -> None:
+        self.host = host
+        where = f"the service pointed to {quote(host)} for the results"
+        super().__init__(
+            f"{where}, over plain http, which anybody in between can read; nothing was fetched: "
+            "hand in allow_http=True if that is right"
+            if plain
+            else f"{where}, which is not where the API is; nothing was fetched: if that is right, "
+            f"hand in trusted_hosts=[{quote(host)!r}], and it is asked without credentials"
+        )
 
 
 class RemoteProtocolError(BatchesError):
@@ -174,19 +200,41 @@ class IncompleteResults(RemoteProtocolError):  # noqa: N818 - named for the stat
     """A results file ended with fewer results than its batch counts.
 
     `received` counts the lines that came (each custom_id once, unreadable lines included),
-    `expected` is the total of the batch's `request_counts`.
+    `expected` is the total of the batch's `request_counts`. Where the requested ids were handed
+    in, `missing` holds those without a readable result, in the order in which they were handed
+    in, and `unexpected` those that came and were not among them; otherwise both are empty.
     """
 
     received: int
     expected: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
 
-    def __init__(self, *, batch_id: str, received: int, expected: int) -> None:
+    def __init__(
+        self,
+        *,
+        batch_id: str,
+        received: int,
+        expected: int,
+        missing: tuple[str, ...] = (),
+        unexpected: tuple[str, ...] = (),
+    ) -> None:
         self.received = received
         self.expected = expected
-        super().__init__(
-            f"the results of batch {quote(batch_id)} ended after {received} of {expected}; what "
-            "came is good: keep it, and read the results again later for the rest"
+        self.missing = missing
+        self.unexpected = unexpected
+        short = received < expected
+        parts = [f"the results of batch {quote(batch_id)} ended after {received} of {expected}"]
+        if missing:
+            parts.append(f"{len(missing)} of the expected ids are missing: {_some(missing)}")
+        if unexpected:
+            parts.append(f"{len(unexpected)} were not expected: {_some(unexpected)}")
+        parts.append(
+            "what came is good: keep it, and read the results again later for the rest"
+            if short or not unexpected
+            else "what came is good, but check that this batch is the one that was meant"
         )
+        super().__init__("; ".join(parts))
 
 
 class APIStatusError(BatchesError):
@@ -381,20 +429,41 @@ class TransportError(BatchesError):
 class OutcomeUnknown(TransportError):  # noqa: N818 - named for the state that it reports
     """A create was sent and its answer was lost: the batch may exist, or may not.
 
-    `requests` is the number of requests in it. The cause (``__cause__``) is what went wrong.
+    `requests` is the number of requests in it. `marker` is what ``settle()`` needs, now or in
+    another process (both this error and the marker can be pickled); None where the list could
+    not be read before the create. `candidates` are the batches that may be it, where there are
+    several. The cause (``__cause__``) is what went wrong.
     """
 
     requests: int
+    marker: CreateMarker | None
+    candidates: tuple[MessageBatch, ...]
 
-    def __init__(self, reason: str, *, requests: int) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        requests: int,
+        marker: CreateMarker | None = None,
+        candidates: tuple[MessageBatch, ...] = (),
+    ) -> None:
         self.requests = requests
+        self.marker = marker
+        self.candidates = candidates
         super().__init__(reason, sent=True)
 
     def _text(self) -> str:
+        if self.candidates:
+            ids = _some(tuple(batch.id for batch in self.candidates))
+            return (
+                f"it is not known which of {len(self.candidates)} batches of {self.requests} "
+                f"requests is the one that was sent ({self.reason}): {ids}; keep the one whose "
+                "results have your custom_ids, and do not create it again"
+            )
+        how = "look for it with list()" if self.marker is None else "call settle() with this error"
         return (
             f"it is not known whether the batch of {self.requests} requests was created "
-            f"({self.reason}); look for it with list() before creating it again, or it may be "
-            "paid for twice"
+            f"({self.reason}); {how} before you create it again, or it may be paid for twice"
         )
 
 

@@ -10,9 +10,9 @@ import enum
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from .errors import BatchesError, MalformedResult
+from .errors import BatchesError, MalformedResult, OutcomeUnknown
 from .http import Request
-from .models import MessageBatch, Page, ResultItem
+from .models import CreateMarker, MessageBatch, Page, ResultItem
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -84,6 +84,35 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreateMarked:
+    """A create is about to be sent.
+
+    Who keeps `marker` can settle the outcome even if the process dies before it is known.
+    """
+
+    marker: CreateMarker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlingStarted:
+    """The outcome of a create is unknown, and is looked for in the list.
+
+    `error` tells why, `settle_time` for how many seconds at most.
+    """
+
+    error: OutcomeUnknown
+    settle_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCreated:
+    """A batch was created; `adopted` where the list told so, and not the answer."""
+
+    batch: MessageBatch
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultsInterrupted:
     """The results broke off after `delivered` items and will be read again after `delay` seconds.
 
@@ -98,4 +127,13 @@ class ResultsInterrupted:
 #: What a driver carries out.
 Directive: TypeAlias = SendRequest | WaitUntil | Need
 #: What a driver passes on to its user.
-Event: TypeAlias = BatchState | PageReceived | ResultsReceived | RetryScheduled | ResultsInterrupted
+Event: TypeAlias = (
+    BatchState
+    | PageReceived
+    | ResultsReceived
+    | RetryScheduled
+    | ResultsInterrupted
+    | CreateMarked
+    | SettlingStarted
+    | BatchCreated
+)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import Protocol
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from .errors import InvalidRequest, LocalProtocolError, RemoteProtocolError
 
@@ -32,6 +32,8 @@ _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _AUTHORITY_END = re.compile(r"[/?#]")
 #: A host name or IPv4 address, or an IPv6 address in brackets, and a port.
 _AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+#: What is shorter than this many characters is no secret but a placeholder.
+_LEAST_SECRET = 8
 _SECRET_HEADERS = frozenset({"x-api-key", "authorization"})
 
 
@@ -89,9 +91,7 @@ class Request:
     @property
     def authority(self) -> str:
         """The value of the host header, which is the transport's to send: host, and port if odd."""
-        scheme, host, port = self.origin
-        shown = f"[{host}]" if ":" in host else host
-        return shown if port == _DEFAULT_PORTS[scheme] else f"{shown}:{port}"
+        return authority(self.url)
 
     @property
     def target(self) -> str:
@@ -129,10 +129,14 @@ def read_headers(headers: RawHeaders) -> dict[str, str]:
 
 
 def without_credentials(request: Request, data: bytes) -> bytes:
-    """Strike the credentials of a request out of what came back for it, which may repeat them."""
+    """Strike the credentials of a request out of what came back for it, which may repeat them.
+
+    Very short ones are left: they are nobody's secret, and parts of many a word.
+    """
     for name, value in request.headers:
-        if name in _SECRET_HEADERS:
-            data = data.replace(value.removeprefix("Bearer ").encode("latin-1"), b"[hidden]")
+        secret = value.removeprefix("Bearer ").encode("latin-1")
+        if name in _SECRET_HEADERS and len(secret) >= _LEAST_SECRET:
+            data = data.replace(secret, b"[hidden]")
     return data
 
 
@@ -156,6 +160,29 @@ def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of an absolute URL that was checked before."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+def authority(url: str) -> str:
+    """Host, and port where it is not the scheme's usual one, of a URL that was checked before."""
+    scheme, host, port = origin(url)
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port == _DEFAULT_PORTS[scheme] else f"{shown}:{port}"
+
+
+def is_in_the_clear(url: str) -> bool:
+    """Whether what goes to a URL can be read on the way: plain http, and to another machine."""
+    scheme, host, _ = origin(url)
+    if scheme == "https" or host == "localhost" or host.endswith(".localhost"):
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def is_host(text: object) -> bool:
+    """Whether this is a host name or address, and a port or none: what `authority` gives."""
+    return isinstance(text, str) and _fault_of_authority("https://" + text, text) is None
 
 
 def _fault_of_url(url: str) -> str | None:
@@ -220,7 +247,23 @@ def resolve(base_url: str, link: str) -> str:
     Raises:
         RemoteProtocolError: it is no URL that could be fetched.
     """
-    url = base_url + link if link.startswith("/") and not link.startswith("//") else link
+    is_path = link.startswith("/") and not link.startswith("//")
+    return _checked_link(base_url + link if is_path else link)
+
+
+def redirected(url: str, location: str) -> str:
+    """Make the target of a redirect absolute, which may be relative to where it came from.
+
+    Raises:
+        RemoteProtocolError: it is no URL that could be fetched.
+    """
+    try:
+        return _checked_link(urljoin(url, location))
+    except ValueError:
+        raise RemoteProtocolError("the service redirects to what is no URL") from None
+
+
+def _checked_link(url: str) -> str:
     fault = _fault_of_url(url)
     if fault is not None:
         raise RemoteProtocolError(f"the service sent a URL that cannot be fetched: {fault}")

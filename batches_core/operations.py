@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from .calls import FAILURES, answer, fetch, may_have_had_effect, not_found, retried
 from .errors import BatchesError, RemoteProtocolError, WaitTimeout
@@ -18,9 +19,14 @@ from .models import DeletedMessageBatch, MessageBatch, Page
 from .operation import Channel, Script
 from .retry import RetryPolicy
 
+#: Builds the request for the page behind a cursor, or for the first one.
+PageRequest: TypeAlias = Callable[[str | None], Request]
+
 #: For how long after its start a wait takes a 404 for one that passes: reads right after a
 #: create were reported to give them.
 PASSING_404 = 60.0
+#: By how much of its interval a poll can come early, which spreads the polls of many waits.
+POLL_SPREAD = 0.2
 #: The least that a wait adds to its delay with each failed poll, in seconds.
 _LEAST_DELAY = 0.5
 
@@ -59,33 +65,53 @@ def list_page(channel: Channel, policy: RetryPolicy, request: Request) -> Script
     return (yield from fetch(channel, policy, request, Page, "a page of batches"))
 
 
-def list_all(
-    channel: Channel,
-    policy: RetryPolicy,
-    *,
-    page_request: Callable[[str | None], Request],
-    start: str | None,
-    backwards: bool,
-) -> Script[None]:
-    """Read page after page, each when it is asked for.
+class Pages:
+    """Page after page of the list, each read when it is asked for.
 
     The walk ends with ``has_more: false``, an empty page or a null cursor. A cursor that comes
     again would lead round in a circle, and is an error instead.
     """
-    cursor = start
-    seen = {start}
-    while True:
-        page = yield from list_page(channel, policy, page_request(cursor))
-        yield PageReceived(page=page)
-        cursor = page.first_id if backwards else page.last_id
-        if not page.has_more or not page.data or not cursor:
-            return
-        if cursor in seen:
+
+    def __init__(
+        self,
+        channel: Channel,
+        policy: RetryPolicy,
+        page_request: PageRequest,
+        *,
+        start: str | None = None,
+        backwards: bool = False,
+    ) -> None:
+        self._channel = channel
+        self._policy = policy
+        self._page_request = page_request
+        self._backwards = backwards
+        self._cursor = start
+        self._seen = {start}
+        self._ended = False
+        self._is_circle = False
+
+    def next(self) -> Script[Page | None]:
+        """Read the next page; None where there is none."""
+        if self._ended:
+            return None
+        if self._is_circle:
             raise RemoteProtocolError(
-                f"the list of batches runs in a circle: its cursor {cursor!r} came a second time; "
-                "what was listed is good, try the rest again later"
+                f"the list of batches runs in a circle: its cursor {self._cursor!r} came a second "
+                "time; what was listed is good, try the rest again later"
             )
-        seen.add(cursor)
+        request = self._page_request(self._cursor)
+        page = yield from list_page(self._channel, self._policy, request)
+        self._cursor = page.first_id if self._backwards else page.last_id
+        self._ended = not page.has_more or not page.data or not self._cursor
+        self._is_circle = self._cursor in self._seen
+        self._seen.add(self._cursor)
+        return page
+
+
+def list_all(pages: Pages) -> Script[None]:
+    """Read page after page, each when it is asked for."""
+    while (page := (yield from pages.next())) is not None:
+        yield PageReceived(page=page)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +166,8 @@ def wait_for(
             raise WaitTimeout(
                 batch_id, timeout=options.timeout, batch=last, failure=failure
             ) from failure
-        delay = options.poll_interval
+        # Many waits that were started at once do not stay in step.
+        delay = options.poll_interval * (1 - POLL_SPREAD * (1 - channel.jitter()))
         if failure is not None:
             failures += 1
             outage_began = now if outage_began is None else outage_began

@@ -11,9 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .calls import FAILURES, head_of, not_found
+from .calls import FAILURES, check_success, not_found, opened
 from .decoding import ResultDecoder
-from .errors import IncompleteResults, MalformedResult, ResultsUnavailable, TransportError
+from .errors import (
+    IncompleteResults,
+    MalformedResult,
+    RemoteProtocolError,
+    ResultsUnavailable,
+    TransportError,
+)
 from .events import ResultsInterrupted, ResultsReceived
 from .exchange import Lost
 from .http import Request
@@ -25,13 +31,26 @@ from .retry import RetryPolicy
 
 _Block: TypeAlias = list[ResultItem[M] | MalformedResult]
 
+#: Builds the request for a ``results_url``, or for the place to which another request was led. It
+#: decides on the credentials, and raises `UntrustedHost` where nothing is to be fetched.
+ResultsRequest: TypeAlias = Callable[[str, Request | None], Request]
+
+#: How many redirects are followed, one after the other.
+MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultsOptions:
-    """How results are read: the longest line in bytes, and whether a broken stream is resumed."""
+    """How results are read.
+
+    The longest line in bytes, whether a broken stream is resumed, and the ids that were
+    requested, where the user said them.
+    """
 
     max_line: int
     resume: bool
+    expected: tuple[str, ...] | None
 
 
 class _Delivered:
@@ -58,6 +77,14 @@ class _Delivered:
     def accounted_for(self) -> int:
         """How many results are delivered or, in the present reading, were seen to be unreadable."""
         return len(self._ids) + len(self._named_now - self._ids) + self._nameless_now
+
+    def missing(self, expected: tuple[str, ...]) -> tuple[str, ...]:
+        """Give those ids of which nothing came that names them."""
+        return tuple(i for i in expected if i not in self._ids and i not in self._named_now)
+
+    def unexpected(self, expected: tuple[str, ...]) -> tuple[str, ...]:
+        """Give the ids that came and are not among these."""
+        return tuple(sorted((self._ids | self._named_now).difference(expected)))
 
     def read_again(self) -> None:
         """Begin a further reading of the file."""
@@ -95,7 +122,7 @@ def results(
     policy: RetryPolicy,
     *,
     batch: MessageBatch | Request,
-    results_request: Callable[[str], Request],
+    results_request: ResultsRequest,
     decoder: ResultDecoder[M],
     options: ResultsOptions,
 ) -> Script[None]:
@@ -104,20 +131,17 @@ def results(
         batch = yield from get(channel, policy, batch)
     if batch.results_url is None:
         raise ResultsUnavailable(batch)
-    request = results_request(batch.results_url)
-    expected = batch.request_counts.total
+    request = results_request(batch.results_url, None)
     delivered = _Delivered()
     fruitless = 0
     while True:
         had = delivered.items
         try:
-            yield from _results_once(
-                channel, request, JSONLines(decoder, options.max_line), delivered
-            )
-            received = delivered.accounted_for
-            if received >= expected:
-                return
-            raise IncompleteResults(batch_id=batch.id, received=received, expected=expected)
+            yield from _open(channel, request, results_request)
+            yield from _read(channel, JSONLines(decoder, options.max_line), delivered)
+            if delivered.accounted_for >= batch.request_counts.total:
+                break
+            raise _incomplete(batch, delivered, options.expected)
         except FAILURES as error:
             # A try that brought something new was worth it, however it ended.
             fruitless = 1 if delivered.items > had else fruitless + 1
@@ -131,13 +155,40 @@ def results(
         yield interrupted
         yield from channel.pause(delay)
         delivered.read_again()
+    # By the batch's own count it is all there, so to read it again would not help.
+    incomplete = _incomplete(batch, delivered, options.expected)
+    if incomplete.missing or incomplete.unexpected:
+        raise incomplete
 
 
-def _results_once(
-    channel: Channel, request: Request, lines: JSONLines[ResultItem[M]], delivered: _Delivered
-) -> Script[None]:
+def _incomplete(
+    batch: MessageBatch, delivered: _Delivered, expected: tuple[str, ...] | None
+) -> IncompleteResults:
+    return IncompleteResults(
+        batch_id=batch.id,
+        received=delivered.accounted_for,
+        expected=batch.request_counts.total,
+        missing=() if expected is None else delivered.missing(expected),
+        unexpected=() if expected is None else delivered.unexpected(expected),
+    )
+
+
+def _open(channel: Channel, request: Request, results_request: ResultsRequest) -> Script[None]:
+    """Ask for the file, and follow where its place has changed."""
+    for _ in range(MAX_REDIRECTS + 1):
+        head = yield from opened(channel, request)
+        location = head.headers.get("location")
+        if head.status not in _REDIRECTS or location is None:
+            yield from check_success(channel, request, head)
+            return
+        request = results_request(location, request)
+    raise RemoteProtocolError(
+        f"the results are behind more than {MAX_REDIRECTS} redirects; try again later"
+    )
+
+
+def _read(channel: Channel, lines: JSONLines[ResultItem[M]], delivered: _Delivered) -> Script[None]:
     """Read the file from its start to its end, or until it breaks off."""
-    yield from head_of(channel, request)
     while True:
         arrival = yield from channel.receive()
         if isinstance(arrival, bytes):

@@ -9,6 +9,8 @@ import msgspec
 
 from batches_core import (
     BatchesAPI,
+    CreateMarked,
+    CreateMarker,
     Done,
     Event,
     Need,
@@ -116,6 +118,12 @@ class Playbook:
 
     def expect_done(self) -> Any:
         return self.expect(Done).value
+
+    def mark(self, *newest: dict[str, Any], prefix: str = "") -> CreateMarker:
+        """The beginning of each create: the newest batch is read, if there is one."""
+        self.expect_request("GET", f"{prefix}/v1/messages/batches?limit=1")
+        self.answer({"data": [*newest], "has_more": False})
+        return self.expect(CreateMarked).marker
 
     def head(self, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> None:
         self.operation.receive_head(self.exchange, status, headers, self.now)

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
-from batches_core import BASE_URL, BatchesAPI, Event, InvalidRequest, Jitter, RetryPolicy
+from batches_core import (
+    BASE_URL,
+    BatchCreated,
+    BatchesAPI,
+    CreateMarker,
+    Event,
+    InvalidRequest,
+    Jitter,
+    OutcomeUnknown,
+    RetryPolicy,
+)
 from batches_core.http import check_base_url, check_header_value
 
 #: Called with each event that is not the value of the call: polls, pages, retries.
@@ -23,6 +33,9 @@ OnEvent = Callable[[Event], None]
 TIMEOUT = 120.0
 #: Seconds to establish a connection, TLS and proxy included.
 CONNECT_TIMEOUT = 15.0
+
+#: How many of the batches that it created a client remembers.
+_REMEMBERED = 1000
 
 #: What a client that was closed says.
 CLOSED = "this client was closed: make a new one, or close it later"
@@ -41,8 +54,44 @@ def check_on_event(on_event: OnEvent | None) -> OnEvent:
     return on_event or ignore
 
 
-def ignore(event: Event) -> None:
-    """Take an event that nobody asked for."""
+def ignore(event: object) -> None:
+    """Take what nobody asked for."""
+
+
+class CreatedBatches(Collection[str]):
+    """The ids of the batches that a client created last: none of them answers another create."""
+
+    def __init__(self) -> None:
+        #: Whether it was adopted, and by which marker if by one of `settle`.
+        self._ids: dict[str, tuple[bool, CreateMarker | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __contains__(self, id_: object) -> bool:
+        return id_ in self._ids
+
+    def add(self, created: BatchCreated, marker: CreateMarker | None = None) -> None:
+        """Remember a batch that was created or adopted; to settle by one marker again is harmless.
+
+        Raises:
+            OutcomeUnknown: two creates of this client have taken the batch for their own.
+        """
+        batch = created.batch
+        if batch.id in self._ids:
+            was_adopted, by = self._ids[batch.id]
+            if (was_adopted or created.adopted) and (marker is None or marker != by):
+                raise OutcomeUnknown(
+                    f"batch {batch.id} was taken for that of another create of this client",
+                    requests=batch.request_counts.total,
+                    marker=marker,
+                )
+        self._ids[batch.id] = (created.adopted, marker)
+        if len(self._ids) > _REMEMBERED:
+            del self._ids[next(iter(self._ids))]
 
 
 class Settings(TypedDict, total=False):
@@ -58,6 +107,15 @@ class Settings(TypedDict, total=False):
     retry: RetryPolicy | None
     jitter: Jitter
     max_line: int
+    trusted_hosts: Iterable[str]
+    allow_http: bool
+
+
+class ReadOptions(TypedDict, total=False):
+    """How results are read, by every client; `BatchesAPI.results_stream` documents it."""
+
+    resume: bool
+    expected: Iterable[str] | None
 
 
 def make_api(settings: Settings) -> BatchesAPI:

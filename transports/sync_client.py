@@ -9,11 +9,14 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, overload
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, Unpack, overload
 
 from batches_core import (
+    BatchCreated,
     BatchesAPI,
+    CreateMarker,
     DeletedMessageBatch,
     Done,
     Event,
@@ -23,6 +26,7 @@ from batches_core import (
     MessageBatch,
     Need,
     Operation,
+    OutcomeUnknown,
     Page,
     PageReceived,
     RawHeaders,
@@ -34,8 +38,16 @@ from batches_core import (
     TransportError,
     WaitUntil,
 )
+from batches_core.api import SETTLE_TIME
 
-from .settings import OnEvent, check_on_event, settings_from_env
+from .settings import (
+    CreatedBatches,
+    OnEvent,
+    ReadOptions,
+    check_on_event,
+    ignore,
+    settings_from_env,
+)
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -256,6 +268,7 @@ class BlockingBatchesClient:
         self._api = api
         self._transport = transport
         self._on_event: OnEvent = check_on_event(on_event)
+        self._created = CreatedBatches()
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} of {self._api.base_url}>"
@@ -275,9 +288,27 @@ class BlockingBatchesClient:
         """Close every connection."""
         self._transport.close()
 
-    def create(self, requests: Iterable[RequestLike]) -> MessageBatch:
+    def create(
+        self,
+        requests: Iterable[RequestLike],
+        *,
+        if_unknown: Literal["raise", "settle"] = "raise",
+        settle_time: float = SETTLE_TIME,
+    ) -> MessageBatch:
         """Create a batch; see `BatchesAPI.create`."""
-        return self._run(self._api.create(requests))
+        operation = self._api.create(
+            requests, if_unknown=if_unknown, settle_time=settle_time, known_ids=self._created
+        )
+        return self._run(operation, created=self._created.add)
+
+    def settle(
+        self, outcome: OutcomeUnknown | CreateMarker, *, settle_time: float = SETTLE_TIME
+    ) -> MessageBatch | None:
+        """Find out what became of a create whose answer was lost; see `BatchesAPI.settle`."""
+        marker = outcome.marker if isinstance(outcome, OutcomeUnknown) else outcome
+        created = partial(self._created.add, marker=marker)
+        operation = self._api.settle(outcome, settle_time=settle_time)
+        return self._run(operation, created=created)
 
     def get(self, batch_id: str) -> MessageBatch:
         """Read a batch."""
@@ -334,44 +365,44 @@ class BlockingBatchesClient:
 
     @overload
     def results_stream(
-        self, batch: MessageBatch | str, *, resume: bool = ...
+        self, batch: MessageBatch | str, **options: Unpack[ReadOptions]
     ) -> ResultsStream[Message]: ...
     @overload
     def results_stream(
-        self, batch: MessageBatch | str, *, message_type: type[M], resume: bool = ...
+        self, batch: MessageBatch | str, *, message_type: type[M], **options: Unpack[ReadOptions]
     ) -> ResultsStream[M]: ...
     def results_stream(
         self,
         batch: MessageBatch | str,
         *,
         message_type: type[Any] = Message,
-        resume: bool = True,
+        **options: Unpack[ReadOptions],
     ) -> ResultsStream[Any]:
         """Read the results as they arrive; see `BatchesAPI.results_stream`.
 
         ``with client.results_stream(id) as stream: for item in stream: …``. A line that cannot
         be read is a `MalformedResult` among the items.
         """
-        operation = self._api.results_stream(batch, message_type=message_type, resume=resume)
+        operation = self._api.results_stream(batch, message_type=message_type, **options)
         return ResultsStream(Drive(self._transport, operation), self._on_event)
 
     @overload
     def results(
-        self, batch: MessageBatch | str, *, resume: bool = ...
+        self, batch: MessageBatch | str, **options: Unpack[ReadOptions]
     ) -> builtins.list[ResultItem[Message] | MalformedResult]: ...
     @overload
     def results(
-        self, batch: MessageBatch | str, *, message_type: type[M], resume: bool = ...
+        self, batch: MessageBatch | str, *, message_type: type[M], **options: Unpack[ReadOptions]
     ) -> builtins.list[ResultItem[M] | MalformedResult]: ...
     def results(
         self,
         batch: MessageBatch | str,
         *,
         message_type: type[Any] = Message,
-        resume: bool = True,
+        **options: Unpack[ReadOptions],
     ) -> builtins.list[ResultItem[Any] | MalformedResult]:
         """Read all results into a list; `results_stream` holds one piece of them at a time."""
-        with self.results_stream(batch, message_type=message_type, resume=resume) as stream:
+        with self.results_stream(batch, message_type=message_type, **options) as stream:
             return [*stream]
 
     @classmethod
@@ -388,9 +419,11 @@ class BlockingBatchesClient:
         # A subclass takes the transport's own parameters and the settings, as keywords.
         return cls(**settings_from_env(arguments, with_proxy=cls._reads_proxy))
 
-    def _run(self, operation: Operation[T]) -> T:
+    def _run(self, operation: Operation[T], created: Callable[[BatchCreated], None] = ignore) -> T:
         with closing(Drive(self._transport, operation)) as drive:
             while not isinstance(event := drive.next_event(), Done):
+                if isinstance(event, BatchCreated):
+                    created(event)
                 self._on_event(event)
             return event.value
 

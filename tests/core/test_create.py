@@ -7,6 +7,7 @@ import pytest
 from batches_core import (
     APIStatusError,
     BadRequestError,
+    BatchCreated,
     ConflictError,
     InvalidRequest,
     OutcomeUnknown,
@@ -38,12 +39,14 @@ LIVE = (
 
 def start() -> Playbook:
     book = Playbook(api().create(REQUESTS))
+    book.mark()
     book.expect_request("POST", PATH)
     return book
 
 
 def test_it_posts_the_envelope_and_gives_the_batch() -> None:
     book = Playbook(api().create(REQUESTS))
+    book.mark()
     request = book.expect_request("POST", PATH)
     assert request.body is not None
     body = b"".join(request.body)
@@ -51,6 +54,7 @@ def test_it_posts_the_envelope_and_gives_the_batch() -> None:
     assert dict(request.headers)["content-length"] == str(len(body))
     assert dict(request.headers)["content-type"] == "application/json"
     book.answer(LIVE)
+    assert not book.expect(BatchCreated).adopted
     batch = book.expect_done()
     assert batch.id == "msgbatch_01QqYr4Qk28BBxwJ9N9L4PxX"
     assert batch.request_counts.total == 1
@@ -72,6 +76,7 @@ def test_it_is_sent_again_where_nothing_of_it_left() -> None:
     assert again.body is not None
     assert json.loads(b"".join(again.body)) == {"requests": REQUESTS}
     book.answer(batch_json())
+    book.expect(BatchCreated)
     assert book.expect_done().id == "msgbatch_1"
 
 
@@ -110,6 +115,7 @@ def test_it_is_sent_again_where_the_service_says_that_it_was_not_taken(
     book.expect_wait(0.5)
     book.expect_request("POST", PATH)
     book.answer(batch_json())
+    book.expect(BatchCreated)
     assert book.expect_done().id == "msgbatch_1"
 
 
@@ -204,6 +210,7 @@ def test_an_unknown_outcome_after_a_safe_retry_is_still_unknown() -> None:
 
 def test_one_attempt_means_no_retry() -> None:
     book = Playbook(api(retry=RetryPolicy(attempts=1)).create(REQUESTS))
+    book.mark()
     book.expect_request("POST", PATH)
     book.lose(sent=False)
     with pytest.raises(TransportError):

@@ -250,7 +250,7 @@ class TestMessageType:
 class TestDecodeBody:
     def test_gives_the_object(self) -> None:
         body = msgspec.json.encode(batch_json("msgbatch_1"))
-        assert decode_body(body, MessageBatch, "a batch").id == "msgbatch_1"
+        assert decode_body(body, MessageBatch, "a batch", bytes).id == "msgbatch_1"
 
     @pytest.mark.parametrize(
         "body",
@@ -268,7 +268,7 @@ class TestDecodeBody:
     )
     def test_of_something_else_is_an_error_that_quotes_it_on_one_line(self, body: bytes) -> None:
         with pytest.raises(RemoteProtocolError, match=r"^the answer is not a batch ") as caught:
-            decode_body(body, MessageBatch, "a batch")
+            decode_body(body, MessageBatch, "a batch", bytes)
         assert str(caught.value).endswith("no proxy answers in its place")
         assert len(str(caught.value).splitlines()) == 1
         assert len(str(caught.value)) < 1000
@@ -379,7 +379,7 @@ def test_any_bytes_decode_to_a_value_or_a_documented_error(data: bytes) -> None:
 def test_any_body_decodes_to_a_value_or_a_remote_protocol_error(data: bytes) -> None:
     for type_ in (MessageBatch, Page, dict):
         with contextlib.suppress(RemoteProtocolError):
-            assert isinstance(decode_body(data, type_, "it"), type_)
+            assert isinstance(decode_body(data, type_, "it", bytes), type_)
 
 
 @given(LINES)

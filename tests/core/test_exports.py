@@ -7,19 +7,19 @@ import batches_core
 
 PROMISED = """
     APIStatusError AuthenticationError BASE_URL BadRequestError BashCodeExecutionToolResultBlock
-    BatchRequest BatchState BatchesAPI BatchesError BillingError Body CacheCreation CanceledResult
-    CodeExecutionToolResultBlock ConflictError ContainerUploadBlock ContentBlock
-    DeletedMessageBatch Directive Done ErroredResult Event ExpiredResult Fault IncompleteResults
-    InternalServerError InvalidRequest Jitter LocalProtocolError MAX_BYTES MAX_REQUESTS
-    MalformedResult Message MessageBatch Need NotFoundError Operation OutcomeUnknown
-    OverloadedError Page PageReceived PermissionDeniedError RateLimitError RawHeaders
-    RedactedThinkingBlock RemoteProtocolError Request RequestCounts RequestLike
-    RequestTooLargeError Result ResultError ResultItem ResultsInterrupted ResultsReceived
-    ResultsUnavailable RetryPolicy RetryScheduled SendRequest ServerTimeoutError
-    ServerToolUseBlock SucceededResult TextBlock TextEditorCodeExecutionToolResultBlock
-    ThinkingBlock ToolSearchToolResultBlock ToolUseBlock TransportError UnknownBlock
-    UnknownResult Usage VERSION WaitTimeout WaitUntil WebFetchToolResultBlock
-    WebSearchToolResultBlock
+    BatchCreated BatchRequest BatchState BatchesAPI BatchesError BillingError Body CacheCreation
+    CanceledResult CodeExecutionToolResultBlock ConflictError ContainerUploadBlock ContentBlock
+    CreateMarked CreateMarker DeletedMessageBatch Directive Done ErroredResult Event
+    ExpiredResult Fault IncompleteResults InternalServerError InvalidRequest Jitter
+    LocalProtocolError MAX_BYTES MAX_REQUESTS MalformedResult Message MessageBatch Need
+    NotFoundError Operation OutcomeUnknown OverloadedError Page PageReceived
+    PermissionDeniedError RateLimitError RawHeaders RedactedThinkingBlock RemoteProtocolError
+    Request RequestCounts RequestLike RequestTooLargeError Result ResultError ResultItem
+    ResultsInterrupted ResultsReceived ResultsUnavailable RetryPolicy RetryScheduled SendRequest
+    ServerTimeoutError ServerToolUseBlock SettlingStarted SucceededResult TextBlock
+    TextEditorCodeExecutionToolResultBlock ThinkingBlock ToolSearchToolResultBlock ToolUseBlock
+    TransportError UnknownBlock UnknownResult UntrustedHost Usage VERSION WaitTimeout WaitUntil
+    WebFetchToolResultBlock WebSearchToolResultBlock
 """
 
 

@@ -13,6 +13,7 @@ from batches_core import (
     BatchesError,
     Done,
     IncompleteResults,
+    InvalidRequest,
     MalformedResult,
     MessageBatch,
     Need,
@@ -82,23 +83,6 @@ def test_a_relative_results_url_is_the_apis_own() -> None:
     book.answer(ended(results_url=RESULTS))
     request = book.expect_request("GET", "/gateway" + RESULTS)
     assert "x-api-key" in dict(request.headers)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://files.other.test/r.jsonl",
-        "http://api.example.test/r",
-        "https://api.example.test:8443/r",
-        "https://api.example.test.evil.test/r",
-    ],
-)
-def test_the_credential_goes_to_the_apis_own_origin_alone(url: str) -> None:
-    operation = api().results_stream(batch(results_url=url))
-    book = Playbook(operation)
-    request = book.expect_request("GET", url.partition("/r")[1] + url.partition("/r")[2])
-    assert request.url == url
-    assert not {"x-api-key", "authorization"} & set(dict(request.headers))
 
 
 def test_a_results_url_that_is_none_is_a_fault_of_the_server() -> None:
@@ -423,3 +407,84 @@ def test_results_that_stay_away_are_a_404() -> None:
     book.answer(error_json("not_found_error"), 404)
     with pytest.raises(NotFoundError):
         book.next()
+
+
+# --- held against the ids that were requested ----------------------------------------------
+
+
+def test_all_that_were_expected() -> None:
+    book = start(expected=iter(["b", "a", "b"]))
+    book.answer(A + B)
+    assert received(book) == ["a", "b"]
+    book.expect_done()
+
+
+def test_the_missing_and_the_unexpected_are_named() -> None:
+    book = start(total=3, settings={"retry": RetryPolicy(attempts=1)}, expected=["z", "a", "y"])
+    book.answer(A + B)
+    assert received(book) == ["a", "b"]
+    with pytest.raises(IncompleteResults, match=r"2 of 3; 2 .* missing: z, y; 1 .*: b") as caught:
+        book.next()
+    assert (caught.value.missing, caught.value.unexpected) == (("z", "y"), ("b",))
+    assert (caught.value.received, caught.value.expected) == (2, 3)
+
+
+def test_they_are_read_again_before_they_are_said_to_be_missing() -> None:
+    book = start(expected=["a", "b"])
+    book.answer(A)
+    assert received(book) == ["a"]
+    error = again(book, delivered=1)
+    assert isinstance(error, IncompleteResults)
+    assert error.missing == ("b",)
+    book.answer(A + B)
+    assert received(book) == ["b"]
+    book.expect_done()
+
+
+def test_what_the_batch_itself_does_not_count_is_not_read_again() -> None:
+    book = start(total=2, expected=["a", "b", "c"])
+    book.answer(A + B)
+    received(book)
+    with pytest.raises(IncompleteResults, match="missing: c; what came") as caught:
+        book.next()
+    assert (caught.value.missing, caught.value.unexpected) == (("c",), ())
+
+
+def test_a_result_that_nobody_asked_for_is_given_and_named() -> None:
+    book = start(total=2, expected=["a"])
+    book.answer(A + B)
+    assert received(book) == ["a", "b"]
+    with pytest.raises(IncompleteResults, match=r"1 were not expected: b; .*check") as caught:
+        book.next()
+    assert (caught.value.missing, caught.value.unexpected) == ((), ("b",))
+
+
+def test_an_unreadable_line_that_names_its_id_is_not_missing() -> None:
+    book = start(total=2, expected=["a", "b"])
+    book.answer(A + b'{"custom_id":"b","result":5}\n')
+    assert received(book) == ["a", "b"]
+    book.expect_done()
+
+
+def test_an_unreadable_line_without_an_id_leaves_one_missing() -> None:
+    book = start(total=2, expected=["a", "b"])
+    book.answer(A + b"{\n")
+    assert received(book) == ["a", None]
+    with pytest.raises(IncompleteResults) as caught:
+        book.next()
+    assert caught.value.missing == ("b",)
+
+
+def test_of_many_ids_some_are_spelled_out() -> None:
+    ids = [f"r{n}" for n in range(30)]
+    book = start(total=0, expected=ids)
+    book.answer(b"")
+    with pytest.raises(IncompleteResults, match=r"30 .* missing: r0, r1, .*r9, …; ") as caught:
+        book.next()
+    assert caught.value.missing == tuple(ids)
+
+
+@pytest.mark.parametrize("expected", ["abc", [b"a"], [None], [{"custom_id": "a"}]])
+def test_what_is_expected_are_ids(expected: Any) -> None:
+    with pytest.raises(InvalidRequest, match="expected is a list of the custom_ids"):
+        api().results_stream("msgbatch_1", expected=expected)

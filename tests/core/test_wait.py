@@ -73,6 +73,24 @@ def test_a_poll_takes_its_time_and_the_interval_counts_from_its_answer() -> None
     assert book.expect(WaitUntil).deadline == book.now + 10
 
 
+def test_many_waits_do_not_poll_in_step() -> None:
+    for jitter, seconds in ((0.0, 24.0), (0.5, 27.0), (1.0, 30.0)):
+        book = Playbook(api(jitter=lambda share=jitter: share).wait_for("msgbatch_1"))
+        book.expect_request("GET", PATH)
+        poll(book)
+        book.expect_wait(seconds)
+
+
+def test_it_goes_on_behind_the_time_at_which_the_batch_expires() -> None:
+    book = start(poll_interval=3600)
+    for _ in range(3 * 24):
+        poll(book, expires_at="2026-05-02T20:29:05Z")
+        book.expect_wait(3600)
+        book.expect_request("GET", PATH)
+    poll(book, "ended")
+    assert book.expect_done().ended
+
+
 # --- the deadline ------------------------------------------------------------------------
 
 

@@ -7,9 +7,11 @@ import pytest
 from batches_core import (
     AuthenticationError,
     BadRequestError,
+    BatchCreated,
     BatchesAPI,
     BatchState,
     CanceledResult,
+    CreateMarked,
     DeletedMessageBatch,
     ErroredResult,
     Event,
@@ -58,10 +60,11 @@ def pages(operation: Operation[None], client: Client) -> list[list[str]]:
 def test_a_batch_is_created_waited_for_and_read() -> None:
     client = Client()
     wanted = [*requests(10), request("bad", messages=[])]
-    batch, events = run(API.create(wanted), client)
+    batch, [marked, created] = run(API.create(wanted), client)
     assert (batch.processing_status, batch.request_counts.processing) == ("in_progress", 11)
     assert batch.created_at == CREATED_AT
-    assert events == []
+    assert isinstance(marked, CreateMarked)
+    assert created == BatchCreated(batch=batch)
     ended, events = run(API.wait_for(batch.id), client)
     assert statuses(events) == ["in_progress"] * 4 + ["ended"]
     assert ended.ended

@@ -83,7 +83,7 @@ class EmulatedTransport:
 
 
 def client(transport: EmulatedTransport, events: list[Event]) -> BlockingBatchesClient:
-    api = make_api({"api_key": KEY, "base_url": "http://emulated"})
+    api = make_api({"api_key": KEY, "base_url": "https://emulated.test"})
     return BlockingBatchesClient(api, transport, events.append)
 
 
@@ -93,7 +93,7 @@ def test_a_wait_sleeps_from_poll_to_poll_and_holds_nothing_open() -> None:
     ours = client(transport, events)
     batch = ours.wait_for(ours.create([REQUEST]).id)
     assert batch.ended
-    assert set(transport.slept) == {30.0}
+    assert all(24.0 <= seconds <= 30.0 for seconds in transport.slept)
     polls = [event for event in events if isinstance(event, BatchState)]
     assert len(polls) == len(transport.slept) + 1
     assert all(response.closed == 1 for response in transport.responses)
@@ -111,10 +111,11 @@ def test_an_outage_is_told_and_waited_out() -> None:
 
 def test_a_callback_that_fails_closes_what_is_open() -> None:
     transport = EmulatedTransport(Emulator())
-    api = make_api({"api_key": KEY, "base_url": "http://emulated"})
+    api = make_api({"api_key": KEY, "base_url": "https://emulated.test"})
 
     def on_event(event: Event) -> None:
-        raise ZeroDivisionError(event)
+        if isinstance(event, BatchState):
+            raise ZeroDivisionError(event)
 
     ours = BlockingBatchesClient(api, transport, on_event)
     batch = ours.create([REQUEST])
@@ -194,11 +195,11 @@ class GivesUp(httpx.BaseTransport):
     """Takes a whole request and then says that the protocol was broken, as over HTTP/2."""
 
     def __init__(self) -> None:
-        self.taken = 0
+        self.taken: list[str] = []
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
-        self.taken += 1
+        self.taken.append(request.method)
         raise httpx.LocalProtocolError("received a frame with non-compliant data")
 
 
@@ -208,7 +209,7 @@ def test_what_httpx_calls_local_does_not_prove_that_nothing_was_sent() -> None:
         ours = BatchesClient(api_key=KEY, client=inner, retry=RetryPolicy(initial_delay=0))
         with pytest.raises(OutcomeUnknown):
             ours.create([REQUEST])
-    assert transport.taken == 1
+    assert transport.taken == ["GET", "POST"]
 
 
 def test_a_handed_in_client_keeps_its_own_timeout_unless_one_is_given() -> None:
@@ -242,7 +243,9 @@ def test_a_callback_that_is_none_is_refused(client_type: Any) -> None:
 
 
 def test_a_host_that_the_library_cannot_write_is_a_transport_error() -> None:
-    with BatchesClient(api_key=KEY, base_url="http://xn--a", retry=RetryPolicy(attempts=1)) as ours:
+    with BatchesClient(
+        api_key=KEY, base_url="https://xn--a", retry=RetryPolicy(attempts=1)
+    ) as ours:
         with pytest.raises(TransportError, match="cannot be used") as caught:
             ours.get("msgbatch_1")
         assert not caught.value.sent
@@ -271,7 +274,9 @@ def test_a_cancelled_stream_is_closed_to_the_end(backend: str) -> None:
     async def job() -> None:
         transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=body))
         async with httpx.AsyncClient(transport=transport) as inner:
-            ours = AsyncBatchesClient(api_key=KEY, client=inner)
+            ours = AsyncBatchesClient(
+                api_key=KEY, base_url="https://api.example.test", client=inner
+            )
             with anyio.move_on_after(0.05):
                 async with ours.results_stream(batch) as stream:
                     async for _ in stream:

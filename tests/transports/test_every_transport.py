@@ -17,8 +17,10 @@ import trio
 
 from batches_core import (
     AuthenticationError,
+    BatchCreated,
     BatchesError,
     BatchState,
+    CreateMarked,
     Event,
     IncompleteResults,
     InternalServerError,
@@ -118,7 +120,12 @@ def test_the_main_job_end_to_end(carrier: Carrier) -> None:
 
     with running_emulator(Emulator(speed=40)) as base_url:
         carrier.run(job)
-    assert {type(event) for event in events} == {BatchState, PageReceived}
+    assert {type(event) for event in events} == {
+        CreateMarked,
+        BatchCreated,
+        BatchState,
+        PageReceived,
+    }
 
 
 @every
