@@ -18,6 +18,7 @@ from .errors import InvalidRequest, OutcomeUnknown, UntrustedHost
 from .http import (
     Body,
     Request,
+    Secret,
     authority,
     check_base_url,
     check_header_value,
@@ -111,10 +112,10 @@ class BatchesAPI:
                 else "api_key and auth_token are two credentials: hand in one of them"
             )
         if api_key is not None:
-            self._credentials = (("x-api-key", check_header_value("api_key", api_key)),)
+            self._credentials = (("x-api-key", Secret(check_header_value("api_key", api_key))),)
         else:
             token = check_header_value("auth_token", auth_token)
-            self._credentials = (("authorization", f"Bearer {token}"),)
+            self._credentials = (("authorization", Secret(f"Bearer {token}")),)
         headers = [
             ("anthropic-version", check_header_value("version", version)),
             _USER_AGENT,
@@ -419,7 +420,7 @@ class BatchesAPI:
             raise UntrustedHost(authority(url), plain=False)
         if is_in_the_clear(url) and not self._allow_http:
             raise UntrustedHost(authority(url), plain=True)
-        return Request(method="GET", url=url, headers=(accept, _USER_AGENT))
+        return Request(method="GET", url=url, headers=(accept, _USER_AGENT), foreign=True)
 
 
 def _check_expected(expected: Iterable[str]) -> tuple[str, ...]:

@@ -70,18 +70,30 @@ class BytesBody:
         return f"<{type(self).__name__} of {self.content_length} bytes>"
 
 
+class Secret(str):
+    """A header value that no repr shows, so neither does a report that lists local variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[hidden]'"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One HTTP request, ready to be sent: an absolute URL, header pairs, and a body or None.
 
     `headers` holds lower-case names and everything but what belongs to the transport (host,
-    connection, accept-encoding); content-length is there whenever there is a body.
+    connection, accept-encoding); content-length is there whenever there is a body. Where it is
+    `foreign` it leaves the API's own origin: it holds no credential, and a transport is to add
+    none of its own, nor anything else that is meant for the API.
     """
 
     method: str
     url: str
     headers: tuple[tuple[str, str], ...]
     body: Body | None = None
+    foreign: bool = False
 
     @property
     def origin(self) -> tuple[str, str, int]:

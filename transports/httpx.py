@@ -67,6 +67,7 @@ class _Carriage:
             library.ProxyError,
             library.UnsupportedProtocol,
         )
+        self._request_type = library.Request
         self._not_built = (library.InvalidURL, ValueError)
         self._timed_out = library.TimeoutException
         if timeout is not None:
@@ -86,11 +87,17 @@ class _Carriage:
         """
         if client.is_closed:
             raise LocalProtocolError(CLOSED)
-        timeout = {} if self._timeout is None else {"timeout": self._timeout}
+        timeout = client.timeout if self._timeout is None else self._timeout
         headers = [*request.headers, ("accept-encoding", ACCEPTED)]
         try:
+            if request.foreign:
+                # Not with the headers and cookies that a handed-in client has for the API.
+                extensions = {"timeout": timeout.as_dict()}
+                return self._request_type(
+                    request.method, request.url, headers=headers, extensions=extensions
+                )
             return client.build_request(
-                request.method, request.url, headers=headers, content=content, **timeout
+                request.method, request.url, headers=headers, content=content, timeout=timeout
             )
         except self._not_built as error:
             raise TransportError(f"the URL cannot be used: {error}", sent=False) from None
@@ -109,6 +116,11 @@ def _text(error: BaseException | None) -> str:
     while error is not None and not str(error):
         error = error.__cause__ or error.__context__
     return str(error or "")
+
+
+def _auth(request: Request) -> dict[str, None]:
+    """Leave a handed-in client's own credentials out of what leaves the API's origin."""
+    return {"auth": None} if request.foreign else {}
 
 
 class _Received:
@@ -172,7 +184,9 @@ class _Transport:
         content = None if request.body is None else iter(request.body)
         built = self._carriage.build(self._client, request, content)
         try:
-            response = self._client.send(built, stream=True, follow_redirects=False)
+            response = self._client.send(
+                built, stream=True, follow_redirects=False, **_auth(request)
+            )
         except self._carriage.errors as error:
             raise self._carriage.lost(error, request) from None
         return _Response(response, self._carriage, request)
@@ -286,7 +300,9 @@ class _AsyncTransport:
         if request.body is not None:
             built.stream = self._body_type(request.body)
         try:
-            response = await self._client.send(built, stream=True, follow_redirects=False)
+            response = await self._client.send(
+                built, stream=True, follow_redirects=False, **_auth(request)
+            )
         except self._carriage.errors as error:
             raise self._carriage.lost(error, request) from None
         return _AsyncResponse(response, self._carriage, request, self._anyio)

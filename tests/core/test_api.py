@@ -125,7 +125,7 @@ class TestEveryOperation:
                 play.mark()
             send: Any = play.next()
             assert (send.request.method, send.request.target) == (method, path)
-            for shown in (made, send, send.request):
+            for shown in (made, send, send.request, send.request.headers):
                 assert KEY not in f"{shown!r} {shown}"
 
 
