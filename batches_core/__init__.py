@@ -63,6 +63,7 @@ from .models import (
     Message,
     MessageBatch,
     Page,
+    RawResult,
     RedactedThinkingBlock,
     RequestCounts,
     Result,
@@ -82,7 +83,7 @@ from .models import (
     WebSearchToolResultBlock,
 )
 from .operation import Operation
-from .requests import MAX_BYTES, MAX_REQUESTS, BatchRequest, RequestLike
+from .requests import MAX_BYTES, MAX_REQUESTS, BatchRequest, Prepared, RequestLike, RequestsSource
 from .retry import Jitter, RetryPolicy
 
 __all__ = [
@@ -132,14 +133,17 @@ __all__ = [
     "Page",
     "PageReceived",
     "PermissionDeniedError",
+    "Prepared",
     "RateLimitError",
     "RawHeaders",
+    "RawResult",
     "RedactedThinkingBlock",
     "RemoteProtocolError",
     "Request",
     "RequestCounts",
     "RequestLike",
     "RequestTooLargeError",
+    "RequestsSource",
     "Result",
     "ResultError",
     "ResultItem",

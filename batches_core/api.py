@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from . import creation, operations, results
-from .decoding import ResultDecoder
+from .decoding import RawDecoder, ResultDecoder
 from .errors import InvalidRequest, OutcomeUnknown, UntrustedHost
 from .http import (
     Body,
@@ -30,10 +30,10 @@ from .http import (
     resolve,
     with_query,
 )
-from .jsonl import MAX_LINE
+from .jsonl import MAX_LINE, LineDecoder
 from .models import CreateMarker, DeletedMessageBatch, Message, MessageBatch, Page
 from .operation import Channel, Operation, Script
-from .requests import RequestLike, prepare
+from .requests import RequestLike, RequestsSource, prepare
 from .retry import Jitter, RetryPolicy, no_jitter
 
 #: Where the service is.
@@ -141,7 +141,7 @@ class BatchesAPI:
 
     def create(
         self,
-        requests: Iterable[RequestLike],
+        requests: Iterable[RequestLike] | RequestsSource,
         *,
         if_unknown: Literal["raise", "settle"] = "raise",
         settle_time: float = SETTLE_TIME,
@@ -150,7 +150,8 @@ class BatchesAPI:
         """Create a batch of 1 to 100,000 requests, at most 256,000,000 bytes as JSON.
 
         Each request is a mapping, a `BatchRequest`, or one request as JSON (bytes or str), so an
-        open requests file will do. `params` are passed on untouched.
+        open requests file will do; a `RequestsSource` brings its own body, such as a file that is
+        never in memory whole. `params` are passed on untouched.
 
         The operation reads the newest batch first, as a marker (`CreateMarked`). The create is
         sent again only where the try before surely had no effect. It ends with the `MessageBatch`
@@ -175,13 +176,13 @@ class BatchesAPI:
         if if_unknown not in {"raise", "settle"}:
             raise InvalidRequest(f"if_unknown is 'raise' or 'settle', not {if_unknown!r}")
         check_seconds("settle_time", settle_time)
-        body, count = prepare(requests)
-        request = self._request("POST", "", body=body, headers=self._create_headers)
+        prepared = prepare(requests)
+        request = self._request("POST", "", body=prepared.body, headers=self._create_headers)
         return self._operation(
             partial(
                 creation.create,
                 request=request,
-                requests=count,
+                requests=prepared.count,
                 newest_request=self._page_request(1),
                 page_request=self._settling_page,
                 settle_time=settle_time if if_unknown == "settle" else None,
@@ -342,7 +343,43 @@ class BatchesAPI:
             TypeError: at once, if `message_type` is no type that msgspec can decode.
             InvalidRequest: at once, if `expected` holds what is no id.
         """
-        ids = None if expected is None else _check_expected(expected)
+        ids = None if expected is None else _check_ids("expected", expected)
+        options = results.ResultsOptions(max_line=self._max_line, resume=resume, expected=ids)
+        return self._read(batch, ResultDecoder(message_type), options)
+
+    def raw_results(
+        self,
+        batch: MessageBatch | str,
+        *,
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
+        delivered: Iterable[str] = (),
+    ) -> Operation[None]:
+        """Read the results as `ResultsReceived` of `RawResult`s: the lines as they came.
+
+        As `results_stream`, but of a line nothing is read except its id. `delivered` are the
+        custom_ids that are there already, from a reading that was left off: they are passed over.
+
+        Raises:
+            InvalidRequest: at once, if `expected` or `delivered` holds what is no id; in the end,
+                if one of `delivered` is not of this batch.
+        """
+        options = results.ResultsOptions(
+            max_line=self._max_line,
+            resume=resume,
+            expected=None if expected is None else _check_ids("expected", expected),
+            delivered=_check_ids("delivered", delivered),
+        )
+        return self._read(batch, RawDecoder(), options)
+
+    # --- requests ------------------------------------------------------------------------
+
+    def _read(
+        self,
+        batch: MessageBatch | str,
+        decoder: LineDecoder[results.Line],
+        options: results.ResultsOptions,
+    ) -> Operation[None]:
         source: MessageBatch | Request
         if isinstance(batch, MessageBatch) and batch.results_url is not None:
             source = batch
@@ -354,14 +391,10 @@ class BatchesAPI:
                 results.results,
                 batch=source,
                 results_request=self._results_request,
-                decoder=ResultDecoder(message_type),
-                options=results.ResultsOptions(
-                    max_line=self._max_line, resume=resume, expected=ids
-                ),
+                decoder=decoder,
+                options=options,
             )
         )
-
-    # --- requests ------------------------------------------------------------------------
 
     def _operation(self, script: Callable[..., Script[T]]) -> Operation[T]:
         return Operation(lambda channel: script(channel, self._retry), self._jitter)
@@ -423,10 +456,10 @@ class BatchesAPI:
         return Request(method="GET", url=url, headers=(accept, _USER_AGENT), foreign=True)
 
 
-def _check_expected(expected: Iterable[str]) -> tuple[str, ...]:
-    ids = () if isinstance(expected, str) else tuple(expected)
-    if isinstance(expected, str) or not all(isinstance(id_, str) for id_ in ids):
-        raise InvalidRequest("expected is a list of the custom_ids that were requested, each a str")
+def _check_ids(what: str, wanted: Iterable[str]) -> tuple[str, ...]:
+    ids = () if isinstance(wanted, str) else tuple(wanted)
+    if isinstance(wanted, str) or not all(isinstance(id_, str) for id_ in ids):
+        raise InvalidRequest(f"{what} is a list of custom_ids, each a str")
     return tuple(dict.fromkeys(ids))
 
 

@@ -19,6 +19,7 @@ from .models import (
     KnownResult,
     M,
     Message,
+    RawResult,
     ResultItem,
     SucceededResult,
     UnknownBlock,
@@ -112,6 +113,7 @@ _type_decoder = msgspec.json.Decoder(_Type)
 _fields_decoder = msgspec.json.Decoder(dict[str, Any])
 _item_decoder = msgspec.json.Decoder(_OpenItem)
 _succeeded_decoder = msgspec.json.Decoder(_OpenSucceeded)
+_named_decoder = msgspec.json.Decoder(_Named)
 _message_decoder = msgspec.json.Decoder(_OpenMessage)
 
 
@@ -146,7 +148,7 @@ def _custom_type(info: Any, seen: set[int]) -> object:
 def custom_id_of(line: bytes) -> str | None:
     """Find the custom_id of a line that is no result but at least a JSON object with one."""
     try:
-        return msgspec.json.decode(line, type=_Named).custom_id
+        return _named_decoder.decode(line).custom_id
     except UNDECODABLE:
         return None
 
@@ -193,3 +195,30 @@ class ResultDecoder(Generic[M]):
             return ResultItem(
                 custom_id=opened.custom_id, result=SucceededResult(message=cast("M", message))
             )
+
+
+class RawDecoder:
+    """Keeps the lines of a results file as they are, and reads nothing of them but the ids."""
+
+    def decode_lines(self, block: bytes) -> list[RawResult]:
+        """Take many lines, each with its line end.
+
+        Raises:
+            UNDECODABLE: one of them is no JSON object with an id, or not on a line of its own.
+        """
+        named = _named_decoder.decode_lines(block)
+        lines = block.split(b"\n")
+        if len(named) != len(lines) - 1:
+            raise msgspec.DecodeError("there are not as many objects as lines")
+        return [
+            RawResult(custom_id=each.custom_id, raw=line.removesuffix(b"\r"))
+            for each, line in zip(named, lines, strict=False)
+        ]
+
+    def decode_line(self, line: bytes) -> RawResult:
+        """Take one line.
+
+        Raises:
+            UNDECODABLE: it is no JSON object with an id.
+        """
+        return RawResult(custom_id=_named_decoder.decode(line).custom_id, raw=line)

@@ -82,18 +82,21 @@ class Fault:
     """One thing that is wrong with the user's input.
 
     `index` is the position of the request in what was handed in, from 0, or None where the
-    fault is not one request's; `field` names the field as the service does (``custom_id``,
-    ``params.stream``); `message` says what is wrong with it.
+    fault is not one request's; `line` is its line, from 1, where it is a file's; `field` names the
+    field as the service does (``custom_id``, ``params.stream``); `message` says what is wrong.
     """
 
     message: str
     index: int | None = None
     field: str | None = None
+    line: int | None = None
 
     def __str__(self) -> str:
         place = "" if self.index is None else f"requests.{self.index}"
         if self.field:
             place = f"{place}.{self.field}" if place else self.field
+        if self.line is not None:
+            place = f"line {self.line}, {place}" if place else f"line {self.line}"
         return f"{place}: {self.message}" if place else self.message
 
 
@@ -173,22 +176,30 @@ class MalformedResult(RemoteProtocolError):  # noqa: N818 - handed out as a valu
     """One line of a results file could not be read; the lines around it are not affected.
 
     `line_number` counts from 1 and includes blank lines; `raw` holds the line's bytes without
-    its line end (of a line over the limit: its beginning); `reason` says what is wrong;
-    `custom_id` is the request's where the line still told it, else None.
+    its line end (of a line over the limit its beginning, and then `is_cut` is True); `reason`
+    says what is wrong; `custom_id` is the request's where the line still told it, else None.
     """
 
     line_number: int
     raw: bytes
     reason: str
     custom_id: str | None
+    is_cut: bool
 
     def __init__(
-        self, *, line_number: int, raw: bytes, reason: str, custom_id: str | None = None
+        self,
+        *,
+        line_number: int,
+        raw: bytes,
+        reason: str,
+        custom_id: str | None = None,
+        is_cut: bool = False,
     ) -> None:
         self.line_number = line_number
         self.raw = raw
         self.reason = reason
         self.custom_id = custom_id
+        self.is_cut = is_cut
         whose = "" if custom_id is None else f" (custom_id {custom_id!r})"
         super().__init__(
             f"line {line_number} of the results{whose} could not be read: {quote(reason)}; the "

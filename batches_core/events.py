@@ -10,9 +10,9 @@ import enum
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from .errors import BatchesError, MalformedResult, OutcomeUnknown
+from .errors import BatchesError, OutcomeUnknown
 from .http import Request
-from .models import CreateMarker, MessageBatch, Page, ResultItem
+from .models import CreateMarker, MessageBatch, Page
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -64,10 +64,11 @@ class PageReceived:
 class ResultsReceived:
     """The results that one piece of the body completed, in the order of the file.
 
-    A line that could not be read is a `MalformedResult` at its place.
+    A line that could not be read is a `MalformedResult` at its place. The others are
+    `ResultItem`s, or those of `BatchesAPI.raw_results` `RawResult`s.
     """
 
-    items: list[ResultItem[Any] | MalformedResult]
+    items: list[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

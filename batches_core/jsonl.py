@@ -197,4 +197,5 @@ class JSONLines(Generic[T]):
 
     def _too_long(self, kept: bytes, length: int) -> MalformedResult:
         reason = f"it has {length:,} bytes, over the limit max_line={self._max_line:,}"
-        return self._malformed(kept[:_KEPT_OF_A_LONG_LINE], reason, None)
+        raw = kept[:_KEPT_OF_A_LONG_LINE]
+        return MalformedResult(line_number=self._line_number, raw=raw, reason=reason, is_cut=True)

@@ -406,6 +406,13 @@ else:
     Result = KnownResult
 
 
+class RawResult(_Wire, frozen=True, kw_only=True):
+    """One line of a results file as it came: `raw` holds its bytes, without the line end."""
+
+    custom_id: str
+    raw: bytes
+
+
 class ResultItem(_Wire, Generic[M], frozen=True, kw_only=True):
     """One line of a results file: the request's own id and what became of it."""
 

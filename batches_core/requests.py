@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
 from .decoding import UNDECODABLE
 from .errors import Fault, InvalidRequest
-from .http import BytesBody
+from .http import Body, BytesBody
 
 #: The service's limits of one batch. Whether its 256 MB are 10^6 or 2^20 bytes each is not
 #: documented; the smaller reading is accepted either way.
@@ -28,6 +29,8 @@ _FAULTS_KEPT = 100
 #: Requests are gathered into pieces of about this size: large enough that sending costs few
 #: calls, small enough that no second copy of the whole body ever exists.
 _PIECE = 256 * 1024
+
+_OPENING, _CLOSING = b'{"requests":[', b"]}"
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -73,33 +76,106 @@ def _as_dict(value: object) -> dict[Any, Any]:
 _encoder = msgspec.json.Encoder(enc_hook=_as_dict)
 
 
-class _Faults:
-    def __init__(self) -> None:
-        self.kept: list[Fault] = []
-        self.omitted = 0
+class Checker:
+    """Looks at the requests of one batch, one after the other, and keeps every fault.
+
+    `count` and `content_length` (bytes of the whole body) are those of what was looked at so far.
+    Where the requests are the lines of a file, faults name the line.
+    """
+
+    def __init__(self, *, lines: bool = False) -> None:
+        self.count = 0
+        self.content_length = len(_OPENING) + len(_CLOSING)
+        self._lines = lines
+        self._ids: dict[str, int] = {}
+        self._kept: list[Fault] = []
+        self._omitted = 0
+
+    def checked(self, requests: Iterable[RequestLike]) -> Iterator[bytes]:
+        """Give each request as JSON, as long as it is one and the batch is within its limits."""
+        for index, request in enumerate(requests):
+            encoded = _encoded(request, index, self)
+            if encoded == b"":
+                continue
+            self.count += 1
+            if self.count > MAX_REQUESTS:
+                self.add(
+                    f"there are more than {MAX_REQUESTS:,} requests, the limit of one batch: split "
+                    "them over several",
+                    index,
+                )
+                return
+            if encoded is None:
+                continue
+            self._check(encoded, index)
+            separator = 1 if self.content_length > len(_OPENING) + len(_CLOSING) else 0
+            self.content_length += separator + len(encoded)
+            if self.content_length > MAX_BYTES:
+                self.add(
+                    f"up to here the batch has {self.content_length:,} bytes, over the limit of "
+                    f"{MAX_BYTES:,}: split the requests over several batches",
+                    index,
+                )
+                return
+            yield encoded
+
+    def finish(self) -> None:
+        """End the batch.
+
+        Raises:
+            InvalidRequest: with every fault that was found.
+        """
+        if not self.count:
+            self.add("there are no requests: a batch has at least one")
+        if self._kept:
+            raise InvalidRequest(*self._kept, omitted=self._omitted)
 
     def add(self, message: str, index: int | None = None, field: str | None = None) -> None:
-        if len(self.kept) < _FAULTS_KEPT:
-            self.kept.append(Fault(message=message, index=index, field=field))
+        """Keep a fault of the request at this place."""
+        if len(self._kept) == _FAULTS_KEPT:
+            self._omitted += 1
+        elif self._lines and index is not None:
+            self._kept.append(Fault(message=message, line=index + 1, field=field))
         else:
-            self.omitted += 1
+            self._kept.append(Fault(message=message, index=index, field=field))
+
+    def _check(self, encoded: bytes, index: int) -> None:
+        try:
+            checked = _request_decoder.decode(encoded)
+        except UNDECODABLE as error:
+            reason = str(error)
+            if isinstance(error, msgspec.ValidationError):
+                self.add(f"must be a JSON object with custom_id and params ({reason})", index)
+            else:
+                self.add(f"is not JSON: {reason}", index)
+            return
+        self._check_custom_id(checked.custom_id, index)
+        if not checked.params:
+            self.add("is missing", index, "params")
+            return
+        try:
+            params = _params_decoder.decode(checked.params)
+        except UNDECODABLE:
+            self.add("must be a JSON object", index, "params")
+            return
+        _check_params(params, index, self)
+
+    def _check_custom_id(self, custom_id: Any, index: int) -> None:
+        if custom_id is None:
+            self.add("is missing", index, "custom_id")
+        elif not isinstance(custom_id, str):
+            self.add(f"must be a str, not {type(custom_id).__name__}", index, "custom_id")
+        elif not _CUSTOM_ID.fullmatch(custom_id):
+            shown = f"{custom_id[:64]!r}"
+            if len(custom_id) > 64:  # noqa: PLR2004 - the limit that the message names
+                shown = f"{shown}… with {len(custom_id):,} characters"
+            self.add(f"{shown} is not 1 to 64 letters, digits, '_' or '-'", index, "custom_id")
+        elif (first := self._ids.setdefault(custom_id, index)) != index:
+            where = f"line {first + 1}" if self._lines else f"requests.{first}"
+            self.add(f"{custom_id!r} is the id of {where} already", index, "custom_id")
 
 
-def _check_custom_id(custom_id: Any, index: int, ids: dict[str, int], faults: _Faults) -> None:
-    if custom_id is None:
-        faults.add("is missing", index, "custom_id")
-    elif not isinstance(custom_id, str):
-        faults.add(f"must be a str, not {type(custom_id).__name__}", index, "custom_id")
-    elif not _CUSTOM_ID.fullmatch(custom_id):
-        shown = f"{custom_id[:64]!r}"
-        if len(custom_id) > 64:  # noqa: PLR2004 - the limit that the message names
-            shown = f"{shown}… with {len(custom_id):,} characters"
-        faults.add(f"{shown} is not 1 to 64 letters, digits, '_' or '-'", index, "custom_id")
-    elif (first := ids.setdefault(custom_id, index)) != index:
-        faults.add(f"{custom_id!r} is the id of requests.{first} already", index, "custom_id")
-
-
-def _check_params(params: _Params, index: int, faults: _Faults) -> None:
+def _check_params(params: _Params, index: int, faults: Checker) -> None:
     # stream=False and speed=None ask for nothing that a batch could not do.
     if params.stream not in (None, False):
         faults.add("a batch cannot stream: leave it out", index, "params.stream")
@@ -109,13 +185,16 @@ def _check_params(params: _Params, index: int, faults: _Faults) -> None:
         faults.add("a batch cannot be used for max_tokens=0", index, "params.max_tokens")
 
 
-def _encoded(request: RequestLike, index: int, faults: _Faults) -> bytes | None:
+def as_sent(line: bytes, index: int) -> bytes:
+    """Take off a line what is not sent: white space around it, and a file's byte order mark."""
+    return line.strip() if index else line.removeprefix(b"\xef\xbb\xbf").strip()
+
+
+def _encoded(request: RequestLike, index: int, faults: Checker) -> bytes | None:
     """Give the request as JSON; None where it has none, with the reason among the faults."""
     match request:
         case bytes():
-            encoded = request.strip()
-            if not index:
-                encoded = encoded.removeprefix(b"\xef\xbb\xbf")  # a file's byte order mark
+            encoded = as_sent(request, index)
             if not encoded.isascii():
                 # What the checks below pass over unread must not spoil the whole body.
                 try:
@@ -162,28 +241,6 @@ def _holds_no_number(value: object) -> bool:
             return False
 
 
-def _check(encoded: bytes, index: int, ids: dict[str, int], faults: _Faults) -> None:
-    try:
-        checked = _request_decoder.decode(encoded)
-    except UNDECODABLE as error:
-        reason = str(error)
-        if isinstance(error, msgspec.ValidationError):
-            faults.add(f"must be a JSON object with custom_id and params ({reason})", index)
-        else:
-            faults.add(f"is not JSON: {reason}", index)
-        return
-    _check_custom_id(checked.custom_id, index, ids, faults)
-    if not checked.params:
-        faults.add("is missing", index, "params")
-        return
-    try:
-        params = _params_decoder.decode(checked.params)
-    except UNDECODABLE:
-        faults.add("must be a JSON object", index, "params")
-        return
-    _check_params(params, index, faults)
-
-
 def _check_iterable(requests: object) -> None:
     match requests:
         case bytes() | str():
@@ -200,8 +257,48 @@ def _check_iterable(requests: object) -> None:
     raise InvalidRequest(f"requests must be an iterable of requests, not a {kind}: {advice}")
 
 
-def prepare(requests: Iterable[RequestLike]) -> tuple[BytesBody, int]:
-    """Check and encode the requests of one batch; give the body and their number.
+def envelope(encoded: Iterable[bytes]) -> Iterator[bytes]:
+    """Put requests that are JSON into the body of a create, in pieces of a convenient size."""
+    piece = bytearray(_OPENING)
+    separator = b""
+    for request in encoded:
+        piece += separator
+        piece += request
+        separator = b","
+        if len(piece) >= _PIECE:
+            yield bytes(piece)
+            piece.clear()
+    piece += _CLOSING
+    yield bytes(piece)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """The requests of one batch, checked: the body of the create, and their number."""
+
+    body: Body
+    count: int
+
+    def prepared(self) -> Prepared:
+        """Give itself, so that what is prepared can be handed in like what prepares itself."""
+        return self
+
+
+@runtime_checkable
+class RequestsSource(Protocol):
+    """Requests that bring their own body along, such as a file that is never in memory whole."""
+
+    def prepared(self) -> Prepared:
+        """Check the requests.
+
+        Raises:
+            InvalidRequest: with every fault that was found.
+        """
+        ...
+
+
+def prepare(requests: Iterable[RequestLike] | RequestsSource) -> Prepared:
+    """Check and encode the requests of one batch.
 
     Each may be a mapping, a `BatchRequest`, or JSON; so ``open("requests.jsonl", "rb")`` will do.
     Blank lines of JSON are passed over. The requests are read once and in order; what is read is
@@ -213,45 +310,10 @@ def prepare(requests: Iterable[RequestLike]) -> tuple[BytesBody, int]:
             ``stream``, ``speed`` or ``max_tokens: 0``; what is no JSON; more than 100,000
             requests or 256,000,000 bytes.
     """
+    if isinstance(requests, RequestsSource):
+        return requests.prepared()
     _check_iterable(requests)
-    faults = _Faults()
-    ids: dict[str, int] = {}
-    pieces: list[bytes] = []
-    piece = bytearray(b'{"requests":[')
-    size = len(piece) + len(b"]}")
-    count = 0
-    for index, request in enumerate(requests):
-        encoded = _encoded(request, index, faults)
-        if encoded == b"":
-            continue
-        count += 1
-        if count > MAX_REQUESTS:
-            faults.add(
-                f"there are more than {MAX_REQUESTS:,} requests, the limit of one batch: split "
-                "them over several",
-                index,
-            )
-            break
-        if encoded is None:
-            continue
-        _check(encoded, index, ids, faults)
-        separator = b"," if size > len(b'{"requests":[]}') else b""
-        size += len(separator) + len(encoded)
-        if size > MAX_BYTES:
-            faults.add(
-                f"up to here the batch has {size:,} bytes, over the limit of {MAX_BYTES:,}: split "
-                "the requests over several batches",
-                index,
-            )
-            break
-        piece += separator
-        piece += encoded
-        if len(piece) >= _PIECE:
-            pieces.append(bytes(piece))
-            piece.clear()
-    if not count:
-        faults.add("there are no requests: a batch has at least one")
-    if faults.kept:
-        raise InvalidRequest(*faults.kept, omitted=faults.omitted)
-    pieces.append(bytes(piece) + b"]}")
-    return BytesBody(tuple(pieces)), count
+    checker = Checker()
+    pieces = tuple(envelope(checker.checked(requests)))
+    checker.finish()
+    return Prepared(body=BytesBody(pieces), count=checker.count)

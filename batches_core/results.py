@@ -7,29 +7,32 @@ and `decoding`'s.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from .calls import FAILURES, check_success, not_found, opened
-from .decoding import ResultDecoder
 from .errors import (
     IncompleteResults,
+    InvalidRequest,
     MalformedResult,
     RemoteProtocolError,
     ResultsUnavailable,
     TransportError,
+    quote,
 )
 from .events import ResultsInterrupted, ResultsReceived
 from .exchange import Lost
 from .http import Request
-from .jsonl import JSONLines
-from .models import M, MessageBatch, ResultItem
+from .jsonl import JSONLines, LineDecoder
+from .models import MessageBatch, RawResult, ResultItem
 from .operation import Channel, Script
 from .operations import get
 from .retry import RetryPolicy
 
-_Block: TypeAlias = list[ResultItem[M] | MalformedResult]
+#: A line as a user gets it: decoded, or as it came.
+Line = TypeVar("Line", ResultItem[Any], RawResult)
+_Block: TypeAlias = list[Line | MalformedResult]
 
 #: Builds the request for a ``results_url``, or for the place to which another request was led. It
 #: decides on the credentials, and raises `UntrustedHost` where nothing is to be fetched.
@@ -44,13 +47,14 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class ResultsOptions:
     """How results are read.
 
-    The longest line in bytes, whether a broken stream is resumed, and the ids that were
-    requested, where the user said them.
+    The longest line in bytes, whether a broken stream is resumed, the ids that were requested,
+    where the user said them, and those that the user has already.
     """
 
     max_line: int
     resume: bool
-    expected: tuple[str, ...] | None
+    expected: tuple[str, ...] | None = None
+    delivered: tuple[str, ...] = ()
 
 
 class _Delivered:
@@ -61,8 +65,10 @@ class _Delivered:
     any reading before.
     """
 
-    def __init__(self) -> None:
-        self._ids: set[str] = set()
+    def __init__(self, before: Iterable[str]) -> None:
+        self._ids: set[str] = set(before)
+        #: What the user had from before, and no reading has shown yet.
+        self._unseen: set[str] = set(self._ids)
         self._malformed: Counter[int] = Counter()
         self._malformed_now: Counter[int] = Counter()
         self._named_now: set[str] = set()
@@ -76,7 +82,13 @@ class _Delivered:
     @property
     def accounted_for(self) -> int:
         """How many results are delivered or, in the present reading, were seen to be unreadable."""
-        return len(self._ids) + len(self._named_now - self._ids) + self._nameless_now
+        unread = len(self._named_now - self._ids) + self._nameless_now
+        return len(self._ids) - len(self._unseen) + unread
+
+    @property
+    def unseen(self) -> int:
+        """How many the user had from before that no reading has shown."""
+        return len(self._unseen)
 
     def missing(self, expected: tuple[str, ...]) -> tuple[str, ...]:
         """Give those ids of which nothing came that names them."""
@@ -92,16 +104,18 @@ class _Delivered:
         self._named_now.clear()
         self._nameless_now = 0
 
-    def new(self, block: _Block[M]) -> _Block[M]:
+    def new(self, block: _Block[Line]) -> _Block[Line]:
         """Give those of a block that were not delivered before, and count them as delivered."""
-        ids = {item.custom_id for item in block if isinstance(item, ResultItem)}
+        ids = {item.custom_id for item in block if not isinstance(item, MalformedResult)}
+        if self._unseen:
+            self._unseen -= ids
         if len(ids) == len(block) and self._ids.isdisjoint(ids):
             self._ids |= ids
             return block
         return [item for item in block if self._is_new(item)]
 
-    def _is_new(self, item: ResultItem[M] | MalformedResult) -> bool:
-        if isinstance(item, ResultItem):
+    def _is_new(self, item: Line | MalformedResult) -> bool:
+        if not isinstance(item, MalformedResult):
             before = len(self._ids)
             self._ids.add(item.custom_id)
             return len(self._ids) > before
@@ -123,7 +137,7 @@ def results(
     *,
     batch: MessageBatch | Request,
     results_request: ResultsRequest,
-    decoder: ResultDecoder[M],
+    decoder: LineDecoder[Line],
     options: ResultsOptions,
 ) -> Script[None]:
     """Read a batch's results: every one once, or an error that says how many are missing."""
@@ -132,7 +146,7 @@ def results(
     if batch.results_url is None:
         raise ResultsUnavailable(batch)
     request = results_request(batch.results_url, None)
-    delivered = _Delivered()
+    delivered = _Delivered(options.delivered)
     fruitless = 0
     while True:
         had = delivered.items
@@ -156,6 +170,11 @@ def results(
         yield from channel.pause(delay)
         delivered.read_again()
     # By the batch's own count it is all there, so to read it again would not help.
+    if delivered.unseen:
+        raise InvalidRequest(
+            f"{delivered.unseen} of the custom_ids that were delivered before are none of batch "
+            f"{quote(batch.id)}'s: they belong to another one"
+        )
     incomplete = _incomplete(batch, delivered, options.expected)
     if incomplete.missing or incomplete.unexpected:
         raise incomplete
@@ -187,7 +206,7 @@ def _open(channel: Channel, request: Request, results_request: ResultsRequest) -
     )
 
 
-def _read(channel: Channel, lines: JSONLines[ResultItem[M]], delivered: _Delivered) -> Script[None]:
+def _read(channel: Channel, lines: JSONLines[Line], delivered: _Delivered) -> Script[None]:
     """Read the file from its start to its end, or until it breaks off."""
     while True:
         arrival = yield from channel.receive()

@@ -33,6 +33,9 @@ def nothing_left_behind() -> Iterator[None]:
     sockets, threads = _sockets(), set(threading.enumerate())
     yield
     assert _sockets() <= sockets, "a socket was left open"
+    for thread in set(threading.enumerate()) - threads:
+        if thread.name.startswith("AnyIO"):
+            thread.join(5)  # its loop has told it to end
     # trio keeps the threads in which it looks up names for a few seconds, to use them again.
     left = {thread for thread in threading.enumerate() if not thread.name.startswith("Trio thread")}
     assert left <= threads, "a thread was left running"

@@ -6,6 +6,7 @@ The awaited twin of `sync_client`, on any event loop: loop, sleep and clock are 
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
@@ -30,6 +31,7 @@ from batches_core import (
     RawHeaders,
     Request,
     RequestLike,
+    RequestsSource,
     ResultItem,
     ResultsReceived,
     SendRequest,
@@ -38,6 +40,7 @@ from batches_core import (
 )
 from batches_core.api import SETTLE_TIME
 
+from .files import PartFile
 from .settings import (
     CreatedBatches,
     OnEvent,
@@ -94,6 +97,10 @@ class AsyncTransport(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
+        ...
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run blocking work beside the event loop."""
         ...
 
     async def aclose(self) -> None:
@@ -301,12 +308,14 @@ class AsyncBatchesClientBase:
 
     async def create(
         self,
-        requests: Iterable[RequestLike],
+        requests: Iterable[RequestLike] | RequestsSource,
         *,
         if_unknown: Literal["raise", "settle"] = "raise",
         settle_time: float = SETTLE_TIME,
     ) -> MessageBatch:
         """Create a batch; see `BatchesAPI.create`."""
+        if isinstance(requests, RequestsSource):
+            requests = await self._transport.in_thread(requests.prepared)
         operation = self._api.create(
             requests, if_unknown=if_unknown, settle_time=settle_time, known_ids=self._created
         )
@@ -415,6 +424,35 @@ class AsyncBatchesClientBase:
         """Read all results into a list; `results_stream` holds one piece of them at a time."""
         async with self.results_stream(batch, message_type=message_type, **options) as stream:
             return [item async for item in stream]
+
+    async def download(
+        self,
+        batch: MessageBatch | str,
+        path: str | os.PathLike[str],
+        **options: Unpack[ReadOptions],
+    ) -> int:
+        """Write the results to a file, line by line as they came; give their number.
+
+        They are in ``path.part`` until the file is complete against the batch's counts. Where that
+        fails the part stays, and the same call goes on from there.
+
+        Raises:
+            InvalidRequest: the file is there already, or its part is another batch's.
+            OSError: the file cannot be written.
+        """
+        in_thread = self._transport.in_thread
+        with await in_thread(partial(PartFile, path)) as part:
+            operation = self._api.raw_results(batch, delivered=part.ids, **options)
+            drive = AsyncDrive(self._transport, operation)
+            try:
+                while not isinstance(event := await drive.next_event(), Done):
+                    if isinstance(event, ResultsReceived):
+                        await in_thread(partial(part.write, event.items))
+                    else:
+                        self._on_event(event)
+            finally:
+                await drive.aclose()
+            return await in_thread(part.finish)
 
     @classmethod
     def from_env(cls, **arguments: Any) -> Self:

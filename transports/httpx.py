@@ -12,7 +12,7 @@ import importlib
 import time
 from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, ModuleType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from batches_core import (
     Body,
@@ -28,6 +28,8 @@ from .async_client import AsyncBatchesClientBase
 from .content_encoding import ACCEPTED, decoder_for
 from .settings import CLOSED, CONNECT_TIMEOUT, TIMEOUT, OnEvent, Settings, make_api
 from .sync_client import BlockingBatchesClient
+
+T = TypeVar("T")
 
 #: Seconds that closing a response may take: TLS says goodbye, and the peer may not answer.
 _CLOSE_TIMEOUT = 5.0
@@ -290,6 +292,7 @@ class _AsyncTransport:
     def __init__(self, client: Any | None, timeout: float | None) -> None:
         library = _library(client, "AsyncClient")
         self._anyio = importlib.import_module("anyio")
+        importlib.import_module("anyio.to_thread")
         self._carriage = _Carriage(library, timeout, owned=client is None)
         self._body_type: Any = type("_AsyncBody", (_AsyncBody, library.AsyncByteStream), {})
         self._client = client or library.AsyncClient()
@@ -312,6 +315,10 @@ class _AsyncTransport:
 
     async def sleep(self, seconds: float) -> None:
         await self._anyio.sleep(seconds)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        result: T = await self._anyio.to_thread.run_sync(work)
+        return result
 
     async def aclose(self) -> None:
         if self._owned:

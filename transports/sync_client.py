@@ -7,6 +7,7 @@ nothing of the protocol, and nothing of how bytes are carried.
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -32,6 +33,7 @@ from batches_core import (
     RawHeaders,
     Request,
     RequestLike,
+    RequestsSource,
     ResultItem,
     ResultsReceived,
     SendRequest,
@@ -40,6 +42,7 @@ from batches_core import (
 )
 from batches_core.api import SETTLE_TIME
 
+from .files import PartFile
 from .settings import (
     CreatedBatches,
     OnEvent,
@@ -290,7 +293,7 @@ class BlockingBatchesClient:
 
     def create(
         self,
-        requests: Iterable[RequestLike],
+        requests: Iterable[RequestLike] | RequestsSource,
         *,
         if_unknown: Literal["raise", "settle"] = "raise",
         settle_time: float = SETTLE_TIME,
@@ -404,6 +407,31 @@ class BlockingBatchesClient:
         """Read all results into a list; `results_stream` holds one piece of them at a time."""
         with self.results_stream(batch, message_type=message_type, **options) as stream:
             return [*stream]
+
+    def download(
+        self,
+        batch: MessageBatch | str,
+        path: str | os.PathLike[str],
+        **options: Unpack[ReadOptions],
+    ) -> int:
+        """Write the results to a file, line by line as they came; give their number.
+
+        They are in ``path.part`` until the file is complete against the batch's counts. Where that
+        fails the part stays, and the same call goes on from there.
+
+        Raises:
+            InvalidRequest: the file is there already, or its part is another batch's.
+            OSError: the file cannot be written.
+        """
+        with PartFile(path) as part:
+            operation = self._api.raw_results(batch, delivered=part.ids, **options)
+            with closing(Drive(self._transport, operation)) as drive:
+                while not isinstance(event := drive.next_event(), Done):
+                    if isinstance(event, ResultsReceived):
+                        part.write(event.items)
+                    else:
+                        self._on_event(event)
+            return part.finish()
 
     @classmethod
     def from_env(cls, **arguments: Any) -> Self:

@@ -8,9 +8,9 @@ cancellation closes what it interrupts, at once and without waiting.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 import trio
 
@@ -22,6 +22,8 @@ from .settings import TIMEOUT, OnEvent, Settings, make_api
 from .streams import BROKEN, Connect, Dialer, TimedStream, together, unix_socket
 
 __all__ = ["BatchesClient", "unix_socket"]
+
+T = TypeVar("T")
 
 #: Seconds to read what comes with a refusal before the upload that it refuses is stopped.
 _A_REFUSAL = 2.0
@@ -143,6 +145,9 @@ class _Transport:
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work)
 
     async def aclose(self) -> None:
         for connection in self._pool.close():

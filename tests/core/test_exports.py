@@ -13,13 +13,14 @@ PROMISED = """
     ExpiredResult Fault IncompleteResults InternalServerError InvalidRequest Jitter
     LocalProtocolError MAX_BYTES MAX_REQUESTS MalformedResult Message MessageBatch Need
     NotFoundError Operation OutcomeUnknown OverloadedError Page PageReceived
-    PermissionDeniedError RateLimitError RawHeaders RedactedThinkingBlock RemoteProtocolError
-    Request RequestCounts RequestLike RequestTooLargeError Result ResultError ResultItem
-    ResultsInterrupted ResultsReceived ResultsUnavailable RetryPolicy RetryScheduled SendRequest
-    ServerTimeoutError ServerToolUseBlock SettlingStarted SucceededResult TextBlock
-    TextEditorCodeExecutionToolResultBlock ThinkingBlock ToolSearchToolResultBlock ToolUseBlock
-    TransportError UnknownBlock UnknownResult UntrustedHost Usage VERSION WaitTimeout WaitUntil
-    WebFetchToolResultBlock WebSearchToolResultBlock
+    PermissionDeniedError Prepared RateLimitError RawHeaders RawResult RedactedThinkingBlock
+    RemoteProtocolError Request RequestCounts RequestLike RequestTooLargeError RequestsSource
+    Result ResultError ResultItem ResultsInterrupted ResultsReceived ResultsUnavailable
+    RetryPolicy RetryScheduled SendRequest ServerTimeoutError ServerToolUseBlock SettlingStarted
+    SucceededResult TextBlock TextEditorCodeExecutionToolResultBlock ThinkingBlock
+    ToolSearchToolResultBlock ToolUseBlock TransportError UnknownBlock UnknownResult
+    UntrustedHost Usage VERSION WaitTimeout WaitUntil WebFetchToolResultBlock
+    WebSearchToolResultBlock
 """
 
 

@@ -16,10 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batches_core import BatchRequest, Fault, InvalidRequest, RequestLike, requests
-from batches_core.requests import prepare
+from batches_core import BatchRequest, Body, Fault, InvalidRequest, RequestLike
+from batches_core import requests as core_requests
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
+
+def prepare(handed_in: Any) -> tuple[Body, int]:
+    prepared = core_requests.prepare(handed_in)
+    return prepared.body, prepared.count
 
 
 def one(custom_id: Any = "a", **params: Any) -> dict[str, Any]:
@@ -145,7 +150,7 @@ class TestForms:
 class TestBody:
     def test_is_measured_and_can_be_sent_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for size in (1, 40, 100, 10_000):
-            monkeypatch.setattr(requests, "_PIECE", size)
+            monkeypatch.setattr(core_requests, "_PIECE", size)
             body, _ = prepare(one(f"id-{n}", text="é" * n) for n in range(20))
             first, second = b"".join(body), b"".join(body)
             assert first == second
@@ -155,7 +160,7 @@ class TestBody:
 
     def test_is_cut_into_pieces_that_are_neither_tiny_nor_the_whole(self) -> None:
         body, _ = prepare(one(f"id-{n}", text="x" * 1000) for n in range(1000))
-        sizes = [len(piece) for piece in body.pieces]
+        sizes = [len(piece) for piece in body]
         assert len(sizes) > 2
         assert all(256 * 1024 <= size < 258 * 1024 for size in sizes[:-1])
 
@@ -326,7 +331,7 @@ class TestFaults:
 class TestLimits:
     @pytest.fixture
     def ten_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(requests, "MAX_REQUESTS", 10)
+        monkeypatch.setattr(core_requests, "MAX_REQUESTS", 10)
 
     @pytest.mark.usefixtures("ten_requests")
     def test_the_number_of_requests_is_exact(self) -> None:
@@ -348,15 +353,15 @@ class TestLimits:
     ) -> None:
         handed_in = [one(f"id-{n}", x="é" * n) for n in range(forms)]
         size = prepare(handed_in)[0].content_length
-        monkeypatch.setattr(requests, "MAX_BYTES", size)
+        monkeypatch.setattr(core_requests, "MAX_BYTES", size)
         assert prepare(handed_in)[0].content_length == size
-        monkeypatch.setattr(requests, "MAX_BYTES", size - 1)
+        monkeypatch.setattr(core_requests, "MAX_BYTES", size - 1)
         error = refused([*handed_in, object()])
         assert places(error) == [(forms - 1, None)]
         assert f"has {size:,} bytes, over the limit of {size - 1:,}: split" in str(error)
 
     def test_are_those_of_the_service(self) -> None:
-        assert (requests.MAX_REQUESTS, requests.MAX_BYTES) == (100_000, 256_000_000)
+        assert (core_requests.MAX_REQUESTS, core_requests.MAX_BYTES) == (100_000, 256_000_000)
 
 
 class TestNumbersThatJsonHasNot:

@@ -486,5 +486,5 @@ def test_of_many_ids_some_are_spelled_out() -> None:
 
 @pytest.mark.parametrize("expected", ["abc", [b"a"], [None], [{"custom_id": "a"}]])
 def test_what_is_expected_are_ids(expected: Any) -> None:
-    with pytest.raises(InvalidRequest, match="expected is a list of the custom_ids"):
+    with pytest.raises(InvalidRequest, match="expected is a list of custom_ids"):
         api().results_stream("msgbatch_1", expected=expected)
