@@ -1,0 +1,475 @@
+"""What clients do, step by step, and each step held against the service's truth.
+
+Knows the operations as their documentation has them. A script is a task on the virtual clock, so
+that several can run at once.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from batches_core import (
+    APIStatusError,
+    BatchCreated,
+    BatchesAPI,
+    BatchesError,
+    BatchRequest,
+    BatchState,
+    CreateMarked,
+    CreateMarker,
+    IncompleteResults,
+    InvalidRequest,
+    Message,
+    MessageBatch,
+    Operation,
+    OutcomeUnknown,
+    PageReceived,
+    RemoteProtocolError,
+    ResultsUnavailable,
+    RetryPolicy,
+    UntrustedHost,
+    WaitTimeout,
+)
+
+from .calls import EPSILON, Call
+from .driver import Driver, Watched
+from .network import LONGEST_WAY, READ_TIMEOUT, Network
+from .truth import Reading, check_results
+from .world import EPOCH, Made, Task, World, params_of
+
+#: Polls and looks at a list are this far apart at least, in seconds.
+_LEAST_LOOK = 1.0
+#: What a success's message becomes; a decoder for all that is known takes long to make.
+_MESSAGE_TYPES: Any = (Message, *[Watched] * 10, *[msgspec.Raw] * 30)
+#: How often a job that was not created is begun again.
+_ROUNDS = 3
+
+
+@dataclass(slots=True)
+class Client:
+    """One client, or one that was started again: its settings, and the batches it knows."""
+
+    world: World
+    network: Network
+    api: BatchesAPI
+    policy: RetryPolicy
+    skew: float
+    known: set[str]
+    max_line: int
+    spoils: bool = False
+    unknown: bool = False
+    archives: bool = False
+    #: Whether the service says of each batch that its results are at a host that is not trusted.
+    is_led_away: bool = False
+    pace: float = 1.0
+
+    def call(
+        self,
+        name: str,
+        label: str,
+        operation: Operation[Any],
+        *,
+        calm: bool = False,
+        dies_after: int | None = None,
+    ) -> Generator[float, None, Call]:
+        call = Call(self.world, name, label, self.policy, calm=calm)
+        call.dies_after = dies_after
+        yield from Driver(self.world, self.network, operation, call, self.skew).run()
+        return call
+
+
+def job(client: Client, label: str, count: int, *, dies: bool = False) -> Task:
+    """The main job: create, wait, read the results; at times cancel and delete."""
+    rng = client.world.rng
+    created = yield from _bought(client, label, count, dies=dies)
+    if created is None:
+        # What may still come of it is not to be taken for the next job's.
+        world = client.world
+        yield world.now + READ_TIMEOUT + world.lag + world.settle_time * 2
+        return
+    if rng.random() < 0.1:
+        yield client.world.now + rng.random() * client.pace * 2
+        yield from _cancel(client, label, created.id)
+    ended = yield from _wait(client, label, created)
+    if ended is None:
+        return
+    yield from _read(client, label, ended)
+    if rng.random() < 0.1:
+        yield from _delete(client, label, created.id)
+
+
+# --- creating -----------------------------------------------------------------------------
+
+
+def _bought(
+    client: Client, label: str, count: int, *, dies: bool
+) -> Generator[float, None, MessageBatch | None]:
+    """Create a batch, whatever it takes; None where nobody can say, or the service refuses."""
+    world, rng = client.world, client.world.rng
+    requests = _requests(client, label, count)
+    for _ in range(_ROUNDS):
+        settles = rng.random() < 0.6
+        operation = client.api.create(
+            requests,
+            if_unknown="settle" if settles else "raise",
+            settle_time=world.settle_time,
+            known_ids=client.known,
+        )
+        dies_after = rng.randint(1, 8) if dies else None
+        dies = False
+        call = yield from client.call("create", label, operation, dies_after=dies_after)
+        _check_create(client, call, settles=settles)
+        if isinstance(call.value, MessageBatch):
+            client.known.add(call.value.id)
+            return call.value
+        outcome: OutcomeUnknown | CreateMarker | None = None
+        if not call.ended:
+            # Another process goes on, with what the first one kept.
+            yield world.now + LONGEST_WAY * 3
+            outcome = _kept_marker(call)
+            if outcome is None:
+                if call.exchanges > 1 and not settles:
+                    # It may have been sent without a marker, where the list could not be read.
+                    return None
+                if world.service.made_for(label):
+                    call.violate("a batch was bought before its marker was told")
+                continue
+        elif isinstance(call.error, OutcomeUnknown):
+            outcome = _handed_over(client, call.error)
+            if outcome is None:
+                return None
+        else:
+            # Surely nothing was created, so it can be tried again.
+            continue
+        is_known, found = yield from _settled(client, label, outcome)
+        if found is not None or not is_known:
+            return found
+    return None
+
+
+def _requests(client: Client, label: str, count: int) -> list[Any]:
+    rng = client.world.rng
+    requests: list[Any] = []
+    for index in range(count):
+        kind = rng.choice(("ok", "ok", "ok", "fail", "bad"))
+        size = rng.randint(0, 1500) if rng.random() < 0.1 else rng.randint(0, 40)
+        params = params_of(size, kind)
+        form = rng.random()
+        if form < 0.6:
+            requests.append({"custom_id": f"{label}-{index}", "params": params})
+        elif form < 0.8:
+            requests.append(BatchRequest(custom_id=f"{label}-{index}", params=params))
+        else:
+            encoded = msgspec.json.encode({"custom_id": f"{label}-{index}", "params": params})
+            requests.append(encoded + b"\n")
+    return requests
+
+
+def _check_create(client: Client, call: Call, *, settles: bool) -> None:
+    world = client.world
+    made = world.service.made_for(call.label)
+    attempts = client.policy.attempts
+    looks = call.ambiguous * (world.settle_time / _LEAST_LOOK + 2) * (len(world.service.made) + 1)
+    call.check_effort(
+        needed=int(2 + looks), more_waiting=call.ambiguous * (world.settle_time if settles else 0)
+    )
+    call.check_unknown()
+    if isinstance(call.value, MessageBatch):
+        if call.value.id not in {each.job.id for each in made}:
+            call.doubt("a batch that is not the one that was sent")
+        if not any(isinstance(event, BatchCreated) for event in call.events):
+            call.violate("a create without the event of its name")
+    if call.error is None:
+        return
+    is_told_at_once = isinstance(call.error, OutcomeUnknown) and not settles
+    if call.failures < attempts and not call.final and not is_told_at_once:
+        call.doubt("gave up too early")
+    if isinstance(call.error, OutcomeUnknown):
+        if settles and call.error.marker is None:
+            call.violate("an outcome without its marker")
+    elif made or world.held[call.label]:
+        call.doubt("an error that says nothing was created, and there is a batch")
+
+
+def _kept_marker(call: Call) -> CreateMarker | None:
+    for event in call.events:
+        if isinstance(event, CreateMarked):
+            encoded = msgspec.json.encode(event.marker)
+            return msgspec.json.decode(encoded, type=CreateMarker)
+    return None
+
+
+def _handed_over(client: Client, error: OutcomeUnknown) -> OutcomeUnknown | CreateMarker | None:
+    """Give what is settled: the error, a copy of it from another process, or its marker."""
+    if error.marker is None:
+        try:
+            client.api.settle(error)
+        except InvalidRequest:
+            return None
+        client.world.violate("an outcome without a marker is settled")
+    chance = client.world.rng.random()
+    if chance < 0.3:
+        copied: OutcomeUnknown = pickle.loads(pickle.dumps(error))  # noqa: S301 - made just now
+        return copied
+    return error.marker if chance < 0.6 else error
+
+
+def _settled(
+    client: Client, label: str, outcome: OutcomeUnknown | CreateMarker
+) -> Generator[float, None, tuple[bool, MessageBatch | None]]:
+    """Settle an outcome; where the storm keeps that from being done, after it."""
+    world = client.world
+    for calm in (False, True):
+        operation = client.api.settle(
+            outcome, settle_time=world.settle_time, known_ids=client.known
+        )
+        call = yield from client.call("settle", label, operation, calm=calm)
+        made = world.service.made_for(label)
+        looks = (world.settle_time / _LEAST_LOOK + 2) * (len(world.service.made) + 1)
+        call.check_effort(needed=int(looks), more_waiting=world.settle_time)
+        call.check_unknown()
+        if call.error is None:
+            found: MessageBatch | None = call.value
+            if found is not None:
+                client.known.add(found.id)
+                if found.id not in {each.job.id for each in made}:
+                    call.doubt("a batch that is not the one that was sent")
+            elif made or world.held[label]:
+                call.doubt("called not created, and there is a batch")
+            return True, found
+        if call.failures < client.policy.attempts and not call.final:
+            call.doubt("gave up too early")
+        if not isinstance(call.error, OutcomeUnknown):
+            call.violate("settling ended in an error of another kind")
+    return False, None
+
+
+# --- waiting ------------------------------------------------------------------------------
+
+
+def _wait(
+    client: Client, label: str, batch: MessageBatch
+) -> Generator[float, None, MessageBatch | None]:
+    """Wait for the end; where the storm or the deadline was faster, once more after it."""
+    world, rng = client.world, client.world.rng
+    made = world.service.find(batch.id)
+    if made is None:
+        return None
+    left = max(0.0, made.job._ends_at - made.job.created_at)
+    poll = max(0.05, left * rng.choice((0.2, 0.5, 1.0, 3.0)))
+    timeout = left * rng.choice((0.0, 0.5, 0.9, 1.5)) if rng.random() < 0.5 else None
+    outage = rng.choice((0.0, 20.0, 600.0))
+    for calm in (False, True):
+        limits = _Limits(poll, None if calm else timeout, 600.0 if calm else outage)
+        operation = client.api.wait_for(
+            batch.id, poll_interval=poll, timeout=limits.timeout, max_outage=limits.outage
+        )
+        call = yield from client.call("wait", label, operation, calm=calm)
+        _check_wait(client, call, made, limits)
+        if isinstance(call.value, MessageBatch):
+            return call.value
+        if not call.ended:
+            return None
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    poll: float
+    timeout: float | None
+    outage: float
+
+
+def _check_wait(client: Client, call: Call, made: Made, limits: _Limits) -> None:
+    world = client.world
+    slack = call.late + EPSILON
+    deadline = float("inf") if limits.timeout is None else call.started + limits.timeout
+    if call.exchanges > 1 and call.sent_at > deadline + slack:
+        call.violate("slept past the deadline")
+    if not call.exchanges:
+        call.violate("a wait without a poll")
+    # The poll before the last may have been under way for long as the batch ended.
+    longest = max(limits.poll, call.longest_wait) + 2 * call.longest_exchange + slack
+    ready = max(made.job._ends_at - EPOCH, call.started, call.last_failure or 0.0)
+    if world.now > max(ready + longest, call.started + call.last_exchange + slack):
+        call.violate("ended too late")
+    if call.error is not None:
+        _check_wait_error(call, call.error, deadline, limits)
+    elif not call.value.ended or not world.service.ended(made.job, world.now):
+        call.violate("a wait is over before its batch is")
+
+
+def _check_wait_error(call: Call, error: BatchesError, deadline: float, limits: _Limits) -> None:
+    now = call.world.now
+    polls = [event for event in call.events if isinstance(event, BatchState)]
+    match error:
+        case WaitTimeout(batch=seen):
+            if now < deadline - EPSILON:
+                call.violate("timed out before its time")
+            if seen != (polls[-1].batch if polls else None):
+                call.violate("timed out with a batch that is not the last seen")
+        case APIStatusError(status=404) if now - call.started >= 60.0:
+            pass
+        case _:
+            began = call.failing_since
+            is_long = began is not None and now - began >= limits.outage - EPSILON
+            if not call.final and not is_long:
+                call.violate("gave up in an outage that it was to wait out")
+
+
+# --- results ------------------------------------------------------------------------------
+
+
+def _read(client: Client, label: str, batch: MessageBatch) -> Task:
+    """Read the results; where the storm kept them back, once more after it."""
+    made = client.world.service.find(batch.id)
+    if made is None:
+        return
+    for calm in (False, True):
+        call = yield from _read_once(client, label, batch, made, calm=calm)
+        if call.error is None or isinstance(call.error, (ResultsUnavailable, UntrustedHost)):
+            return
+        if isinstance(call.error, IncompleteResults) and not call.failures:
+            return
+
+
+def _read_once(
+    client: Client, label: str, batch: MessageBatch, made: Made, *, calm: bool
+) -> Generator[float, None, Call]:
+    rng = client.world.rng
+    reading = Reading(
+        resume=calm or rng.random() < 0.85,
+        max_line=client.max_line,
+        expected=_expected(client, made) if rng.random() < 0.4 else None,
+        spoils=client.spoils,
+        unknown=client.unknown,
+    )
+    by_id = rng.random() < 0.3
+    operation = client.api.results_stream(
+        batch.id if by_id else batch,
+        message_type=rng.choice(_MESSAGE_TYPES),
+        resume=reading.resume,
+        expected=reading.expected,
+    )
+    call = yield from client.call("results", label, operation, calm=calm)
+    check_results(call, made, reading)
+    _check_reading(client, call, reading)
+    return call
+
+
+def _expected(client: Client, made: Made) -> tuple[str, ...]:
+    rng = client.world.rng
+    ids = list(made.ids)
+    rng.shuffle(ids)
+    chance = rng.random()
+    if chance < 0.15:
+        ids.append("of-another-batch")
+    elif chance < 0.3:
+        ids.pop()
+    return tuple(ids)
+
+
+def _check_reading(client: Client, call: Call, reading: Reading) -> None:
+    call.check_effort(needed=2)
+    error = call.error
+    is_odd = reading.expected is not None and isinstance(error, IncompleteResults)
+    match error:
+        case None:
+            if client.archives:
+                call.violate("results of an archived batch")
+            return
+        case UntrustedHost():
+            if not call.untrusted and not client.is_led_away:
+                call.violate("a host is called untrusted that nobody pointed to")
+            return
+        case ResultsUnavailable():
+            if not client.archives:
+                call.violate("results are called unavailable, and are there")
+            return
+        case IncompleteResults(missing=missing, unexpected=unexpected) if (
+            is_odd and (missing or unexpected) and error.received >= error.expected
+        ):
+            return
+    if not reading.resume and call.failures:
+        return
+    if isinstance(error, RemoteProtocolError) and call.redirects > 5:
+        return
+    call.check_patience()
+
+
+# --- the rest -----------------------------------------------------------------------------
+
+
+def _cancel(client: Client, label: str, id_: str) -> Task:
+    call = yield from client.call("cancel", label, client.api.cancel(id_))
+    call.check_retried(needed=1)
+    made = client.world.service.find(id_)
+    if call.error is None and made is not None and made.job.canceled_at is None:
+        call.violate("called canceled, and is not")
+
+
+def _delete(client: Client, label: str, id_: str) -> Task:
+    call = yield from client.call("delete", label, client.api.delete(id_))
+    call.check_retried(needed=1)
+    if call.error is None and id_ in client.world.service.emulator._jobs:
+        call.violate("called deleted, and is there")
+
+
+def look(client: Client, label: str) -> Task:
+    """List all batches, from either end, and read the newest."""
+    world, rng = client.world, client.world.rng
+    before = world.service.lists(world.now)
+    limit = rng.choice((None, 1, 2, 3, 1000))
+    is_backwards = bool(before) and rng.random() < 0.4
+    start = before[-1] if is_backwards else None
+    operation = client.api.list_all(limit=limit, before_id=start)
+    call = yield from client.call("list_all", label, operation)
+    pages = [event.page for event in call.events if isinstance(event, PageReceived)]
+    call.check_effort(needed=len(pages) + 1)
+    listed = [batch.id for page in pages for batch in page.data]
+    if world.service.circles and isinstance(call.error, RemoteProtocolError):
+        return
+    call.check_patience()
+    if call.error is not None:
+        return
+    if not world.service.circles and len(set(listed)) < len(listed):
+        call.violate("listed twice")
+    after = world.service.lists(world.now)
+    due = [id_ for id_ in before if id_ in after and id_ != start]
+    if not set(due) <= set(listed):
+        call.violate("not listed")
+    if not is_backwards and [id_ for id_ in listed if id_ in due] != due:
+        call.violate("listed in another order")
+    if before:
+        yield from _get(client, label, before[0])
+
+
+def _get(client: Client, label: str, id_: str) -> Task:
+    call = yield from client.call("get", label, client.api.get(id_))
+    call.check_retried(needed=1)
+    if call.error is None and call.value.id != id_:
+        call.violate("another batch")
+
+
+def in_turn(*tasks: Task) -> Task:
+    """One job after the other, as a client does that waits for each."""
+    for task in tasks:
+        yield from task
+
+
+def stranger(world: World, old: list[str], count: int) -> Task:
+    """Somebody else in the same workspace: makes batches of another size, and deletes old ones."""
+    rng = world.rng
+    for turn in range(rng.randint(1, 4)):
+        yield world.now + rng.expovariate(1 / 20)
+        if old and rng.random() < 0.5:
+            world.fault("a batch was deleted by a stranger")
+            world.service.delete(old.pop(), world.secret, world.now)
+        else:
+            world.fault("a batch was made by a stranger")
+            world.service.make(f"S{turn}", count, world.secret, world.now)
