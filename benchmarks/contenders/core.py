@@ -1,0 +1,60 @@
+"""The core alone, without a transport: what its decoding of results costs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from batches_core import (
+    BatchesAPI,
+    Done,
+    MessageBatch,
+    Need,
+    RequestCounts,
+    ResultsReceived,
+    SendRequest,
+)
+from benchmarks.meter import Meter, Outcome, Task
+
+from .work import Tally, file_chunks, long_line_chunks
+
+
+def decode(task: Task) -> Outcome:
+    """Decode a file's chunks."""
+    return _decode(task, file_chunks(task))
+
+
+def long_line(task: Task) -> Outcome:
+    """Decode one long line's chunks."""
+    return _decode(task, long_line_chunks(task))
+
+
+def _decode(task: Task, chunks: list[bytes]) -> Outcome:
+    """Drive an operation through the chunks, as a transport does."""
+    moment = datetime.now(UTC)
+    url = "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results"
+    counts = RequestCounts(succeeded=task.number("lines"))
+    batch = MessageBatch(
+        id="msgbatch_1",
+        processing_status="ended",
+        request_counts=counts,
+        created_at=moment,
+        expires_at=moment,
+        results_url=url,
+    )
+    tally = Tally(task)
+    with Meter() as meter:
+        operation = BatchesAPI(api_key="a key").results_stream(batch)
+        left = iter(chunks)
+        now = 0.0
+        while not isinstance(event := operation.next_event(), Done):
+            if event is Need.DATA:
+                now += 1e-6
+                if (chunk := next(left, None)) is None:
+                    operation.receive_eof(1, now)
+                else:
+                    operation.receive_data(1, chunk, now)
+            elif isinstance(event, ResultsReceived):
+                tally.take(event.items)
+            elif isinstance(event, SendRequest):
+                operation.receive_head(event.exchange, 200, [], now)
+    return meter.outcome(sum(map(len, chunks)), tally.work())
