@@ -16,7 +16,10 @@ from batches_core import (
     BatchesError,
     OutcomeUnknown,
     RemoteProtocolError,
+    ResultsInterrupted,
     RetryPolicy,
+    RetryScheduled,
+    SettlingStarted,
     TransportError,
 )
 
@@ -110,7 +113,9 @@ class Call:
             self.failing_since = None
 
     def take(self, event: Any) -> None:
-        self.events.append(event)
+        # The error in an event of a failure holds the frames that it went through.
+        if not isinstance(event, ResultsInterrupted | RetryScheduled | SettlingStarted):
+            self.events.append(event)
         if isinstance(event, BatchCreated):
             self.adopted = event.adopted
         self.check_text(event)
