@@ -18,7 +18,7 @@ import msgspec
 
 from . import MEASURES
 from .measure import Measure, Workshop
-from .runner import run
+from .runner import FAILED, run
 from .table import lay_out
 
 _ROUNDS, _QUICK_ROUNDS = 5, 2
@@ -46,8 +46,8 @@ def _machine() -> str:
     )
 
 
-def main() -> None:
-    """Run what the command line names."""
+def main() -> int:
+    """Run what the command line names; 1 where a contender failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(MEASURES))
     parser.add_argument(
@@ -65,6 +65,7 @@ def main() -> None:
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
     _say(_machine())
     kept: dict[str, object] = {}
+    failed = False
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.data or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,9 +82,11 @@ def main() -> None:
             _say(f"\n{measure.TITLE} ({name}, {took:.0f} s)\n")
             _say(lay_out(measure.contenders(), cases, results, measure.note))
             kept[name] = {" / ".join(key): each for key, each in results.outcomes.items()}
+            failed = failed or FAILED in results.absent.values()
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(kept)))
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -22,8 +22,12 @@ _STUCK = 900.0
 _ROOT = Path(__file__).parent.parent
 
 
+#: What a table says of a contender that broke off; why, it said itself.
+FAILED = "failed"
+
+
 class ContenderError(Exception):
-    """A contender broke off, or did other work than the rest."""
+    """Contenders did different work, or a server did not start."""
 
 
 def python(*arguments: str) -> list[str]:
@@ -43,7 +47,7 @@ def run_once(contender: Contender, case: Case, *, proof: bool) -> Outcome | str:
         check=False,
     )
     if done.returncode:
-        raise ContenderError(f"{contender.name} ({case.name}) ended with {done.returncode}")
+        return FAILED
     return msgspec.json.decode(done.stdout, type=Outcome | str)
 
 
