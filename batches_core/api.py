@@ -28,6 +28,7 @@ from .http import (
     path_segment,
     redirected,
     resolve,
+    shown_host,
     with_query,
 )
 from .jsonl import MAX_LINE, LineDecoder
@@ -54,6 +55,10 @@ _USER_AGENT = ("user-agent", "batches-core/0.1")
 _MAX_LIMIT = 1000
 #: The size of a page while an outcome is settled: most often all that is newer than the marker.
 _SETTLING_LIMIT = 100
+
+
+def _uncontested() -> bool:
+    return False
 
 
 class BatchesAPI:
@@ -89,6 +94,10 @@ class BatchesAPI:
         trusted_hosts: Iterable[str] = (),
         allow_http: bool = False,
     ) -> None:
+        # From here on no report that lists local variables shows them.
+        api_key = Secret(api_key) if isinstance(api_key, str) else api_key
+        auth_token = Secret(auth_token) if isinstance(auth_token, str) else auth_token
+        self.base_url = "an API that was not made"
         self.base_url = check_base_url(base_url)
         self._allow_http = allow_http
         if is_in_the_clear(self.base_url) and not allow_http:
@@ -146,6 +155,7 @@ class BatchesAPI:
         if_unknown: Literal["raise", "settle"] = "raise",
         settle_time: float = SETTLE_TIME,
         known_ids: Collection[str] = (),
+        is_contested: Callable[[], bool] = _uncontested,
     ) -> Operation[MessageBatch]:
         """Create a batch of 1 to 100,000 requests, at most 256,000,000 bytes as JSON.
 
@@ -159,7 +169,8 @@ class BatchesAPI:
         `OutcomeUnknown`, which `settle` takes. ``"settle"`` looks at once what became of it:
 
         - what the list shows to be newer than the marker and of the same number of requests is
-          the batch if there is one: it is adopted (``BatchCreated(adopted=True)``);
+          the batch, if it stays the only one for ten seconds: it is adopted
+          (``BatchCreated(adopted=True)``);
         - where there is none, it is looked for again and again for `settle_time` seconds, since
           the list was not promised to be up to date, and then the create is sent again, within
           the retry policy's attempts;
@@ -167,8 +178,10 @@ class BatchesAPI:
 
         What this cannot tell apart: two jobs that create batches with equal numbers of requests
         in one workspace at the same time. `known_ids` are batches that are known to be others,
-        and may grow meanwhile; a client hands in those that it created itself. And a create that
-        the network holds up for longer than `settle_time` is not seen.
+        `is_contested` tells whether another create of this size is in doubt as well, and then
+        nothing is adopted; both are asked again at each look. A client hands in what it knows of
+        its own creates. And a create that the network holds up for longer than `settle_time`, or a
+        batch that the list does not show for as long, is not seen.
 
         Raises:
             InvalidRequest: at once, with every fault of the requests and its index.
@@ -184,9 +197,8 @@ class BatchesAPI:
                 request=request,
                 requests=prepared.count,
                 newest_request=self._page_request(1),
-                page_request=self._settling_page,
-                settle_time=settle_time if if_unknown == "settle" else None,
-                known_ids=known_ids,
+                settling=self._settling(settle_time, known_ids, is_contested),
+                if_unknown=if_unknown,
             )
         )
 
@@ -196,6 +208,7 @@ class BatchesAPI:
         *,
         settle_time: float = SETTLE_TIME,
         known_ids: Collection[str] = (),
+        is_contested: Callable[[], bool] = _uncontested,
     ) -> Operation[MessageBatch | None]:
         """Find out what became of a create whose answer was lost; later, or in another process.
 
@@ -219,9 +232,7 @@ class BatchesAPI:
             partial(
                 creation.settle,
                 marker=marker,
-                page_request=self._settling_page,
-                settle_time=settle_time,
-                known_ids=known_ids,
+                settling=self._settling(settle_time, known_ids, is_contested),
             )
         )
 
@@ -438,8 +449,18 @@ class BatchesAPI:
         query = {name: str(value) for name, value in fields.items() if value is not None}
         return self._request("GET", with_query("", query))
 
-    def _settling_page(self, cursor: str | None) -> Request:
-        return self._page_request(_SETTLING_LIMIT, after_id=cursor)
+    def _settling(
+        self, settle_time: float, known_ids: Collection[str], is_contested: Callable[[], bool]
+    ) -> creation.Settling:
+        def page_request(cursor: str | None) -> Request:
+            return self._page_request(_SETTLING_LIMIT, after_id=cursor)
+
+        return creation.Settling(
+            settle_time=settle_time,
+            page_request=page_request,
+            known_ids=known_ids,
+            is_contested=is_contested,
+        )
 
     def _results_request(self, link: str, led_from: Request | None) -> Request:
         url = redirected(led_from.url, link) if led_from else resolve(self.base_url, link)
@@ -449,7 +470,7 @@ class BatchesAPI:
             return Request(
                 method="GET", url=url, headers=(*self._credentials, accept, *self._headers)
             )
-        if not {origin(url)[1], authority(url)} & self._trusted_hosts:
+        if not {shown_host(url), authority(url)} & self._trusted_hosts:
             raise UntrustedHost(authority(url), plain=False)
         if is_in_the_clear(url) and not self._allow_http:
             raise UntrustedHost(authority(url), plain=True)
@@ -473,7 +494,8 @@ def _check_trusted(hosts: Iterable[str]) -> frozenset[str]:
             )
     if isinstance(hosts, str):
         raise InvalidRequest("trusted_hosts is a list of host names, not one str")
-    return frozenset(host.lower() for host in trusted)
+    # As a URL's own host and port are compared: in small letters, without a usual port.
+    return frozenset(authority(f"https://{host}") for host in trusted)
 
 
 def _check_page(limit: object, before_id: object, after_id: object) -> None:

@@ -14,7 +14,7 @@ from .decoding import decode_body, decode_error
 from .errors import APIStatusError, BatchesError, RemoteProtocolError, TransportError
 from .events import RetryScheduled
 from .exchange import Eof, Head, Lost
-from .http import Request, without_credentials
+from .http import Request, struck, without_credentials
 from .operation import Channel, Script
 from .retry import RetryPolicy, retry_after, should_retry
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 #: What an answer that is no results file may hold, in bytes. The largest legal one, a page of
 #: 1,000 batches, is well under 1 MB.
 MAX_ANSWER = 16 * 1024 * 1024
+#: How long such an answer may take from its head to its end, in seconds, however it drips.
+MAX_ANSWER_TIME = 600.0
 #: What is read and kept of an error's body. An API error is a few hundred bytes; of a proxy's
 #: page the beginning is enough.
 MAX_ERROR = 64 * 1024
@@ -36,7 +38,7 @@ def opened(channel: Channel, request: Request) -> Script[Head]:
     yield from channel.send(request)
     head = yield from channel.receive()
     if isinstance(head, Lost):
-        raise TransportError(head.reason, sent=head.sent)
+        raise TransportError(struck(request, head.reason), sent=head.sent)
     assert isinstance(head, Head), "an exchange begins with its head or its loss"  # noqa: S101
     return head
 
@@ -59,12 +61,14 @@ def _status_error(channel: Channel, request: Request, head: Head) -> Script[APIS
         # Without its query, which can be a credential.
         location = head.headers.get("location", "nowhere").partition("?")[0]
         message = f"a redirect to {location!r}, not followed"
+    request_id = request_id or head.headers.get("request-id")
     return APIStatusError.for_answer(
         head.status,
-        type_,
-        message=message,
-        error_code=error_code,
-        request_id=request_id or head.headers.get("request-id"),
+        type_ and struck(request, type_),
+        # Once more, for what JSON had written with escapes.
+        message=struck(request, message),
+        error_code=error_code and struck(request, error_code),
+        request_id=request_id and struck(request, request_id),
         body=body,
         retry_after=retry_after(head.headers),
         should_retry=should_retry(head.headers),
@@ -73,13 +77,22 @@ def _status_error(channel: Channel, request: Request, head: Head) -> Script[APIS
 
 def answer(channel: Channel, request: Request, type_: type[T], what: str) -> Script[T]:
     """Send a request and decode the JSON body of its success."""
+    value, _ = yield from answer_and_head(channel, request, type_, what)
+    return value
+
+
+def answer_and_head(
+    channel: Channel, request: Request, type_: type[T], what: str
+) -> Script[tuple[T, Head]]:
+    """Send a request; give the decoded body of its success, and its head."""
     head = yield from opened(channel, request)
     yield from check_success(channel, request, head)
+    began = channel.now
     pieces: list[bytes] = []
     size = 0
     while not isinstance(arrival := (yield from channel.receive()), Eof):
         if isinstance(arrival, Lost):
-            raise TransportError(arrival.reason, sent=True)
+            raise TransportError(struck(request, arrival.reason), sent=True)
         assert isinstance(arrival, bytes), "a body is bytes up to its end or loss"  # noqa: S101
         pieces.append(arrival)
         size += len(arrival)
@@ -89,7 +102,13 @@ def answer(channel: Channel, request: Request, type_: type[T], what: str) -> Scr
                 f"the answer is not {what}: it is longer than {MAX_ANSWER:,} bytes; check that "
                 "base_url is the API's"
             )
-    return decode_body(b"".join(pieces), type_, what, partial(without_credentials, request))
+        if channel.now - began > MAX_ANSWER_TIME:
+            channel.abandon()
+            raise TransportError(
+                f"the answer did not come to its end in {MAX_ANSWER_TIME:g} s", sent=True
+            )
+    hide = partial(without_credentials, request)
+    return decode_body(b"".join(pieces), type_, what, hide), head
 
 
 def not_found(error: BatchesError) -> bool:

@@ -47,10 +47,16 @@ _SPELLED_OUT = 10
 _QUOTED = 300
 
 
-def _rebuild(cls: type[BatchesError], args: tuple[Any, ...], state: dict[str, Any]) -> BatchesError:
+def _rebuild(
+    cls: type[BatchesError],
+    args: tuple[Any, ...],
+    state: dict[str, Any],
+    cause: BatchesError | None,
+) -> BatchesError:
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)
+    error.__cause__ = cause
     return error
 
 
@@ -70,7 +76,8 @@ class BatchesError(Exception):
     """The base of every error of this project."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        cause = self.__cause__ if isinstance(self.__cause__, BatchesError) else None
+        return _rebuild, (type(self), self.args, self.__dict__, cause)
 
 
 class LocalProtocolError(BatchesError):
@@ -212,8 +219,8 @@ class IncompleteResults(RemoteProtocolError):  # noqa: N818 - named for the stat
 
     `received` counts the lines that came (each custom_id once, unreadable lines included),
     `expected` is the total of the batch's `request_counts`. Where the requested ids were handed
-    in, `missing` holds those without a readable result, in the order in which they were handed
-    in, and `unexpected` those that came and were not among them; otherwise both are empty.
+    in, `missing` holds those of which no line came, not even an unreadable one that names it, in
+    the order in which they were handed in, and `unexpected` those that came and were not among them; otherwise both are empty.
     """
 
     received: int

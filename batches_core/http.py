@@ -71,7 +71,7 @@ class BytesBody:
 
 
 class Secret(str):
-    """A header value that no repr shows, so neither does a report that lists local variables."""
+    """A credential that no repr shows, so neither does a report that lists local variables."""
 
     __slots__ = ()
 
@@ -152,6 +152,13 @@ def without_credentials(request: Request, data: bytes) -> bytes:
     return data
 
 
+def struck(request: Request, text: str) -> str:
+    """Strike the credentials of a request out of a text that the other side wrote."""
+    return without_credentials(request, text.encode("utf-8", "surrogatepass")).decode(
+        "utf-8", "surrogatepass"
+    )
+
+
 def check_header_value(what: str, value: object) -> str:
     """Return `value` if it can be sent as a header value, else raise without showing it.
 
@@ -174,17 +181,22 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
 
 
+def shown_host(url: str) -> str:
+    """The host of a URL that was checked before, as it stands in one."""
+    _, host, _ = origin(url)
+    return f"[{host}]" if ":" in host else host
+
+
 def authority(url: str) -> str:
     """Host, and port where it is not the scheme's usual one, of a URL that was checked before."""
-    scheme, host, port = origin(url)
-    shown = f"[{host}]" if ":" in host else host
-    return shown if port == _DEFAULT_PORTS[scheme] else f"{shown}:{port}"
+    scheme, _, port = origin(url)
+    return shown_host(url) if port == _DEFAULT_PORTS[scheme] else f"{shown_host(url)}:{port}"
 
 
 def is_in_the_clear(url: str) -> bool:
     """Whether what goes to a URL can be read on the way: plain http, and to another machine."""
     scheme, host, _ = origin(url)
-    if scheme == "https" or host == "localhost" or host.endswith(".localhost"):
+    if scheme == "https" or host == "localhost":
         return False
     try:
         return not ip_address(host).is_loopback

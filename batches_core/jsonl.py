@@ -28,7 +28,7 @@ MAX_LINE = 64 * 1024 * 1024
 _KEPT_OF_A_LONG_LINE = 1024
 
 _BOM = b"\xef\xbb\xbf"
-_CR, _OPEN, _CLOSE = b"\r{}"
+_OPEN = ord("{")
 
 
 class LineDecoder(Protocol[T]):
@@ -57,17 +57,15 @@ def _plain_lines(block: bytes) -> int:
         return 0
     lines = 0
     last = len(block) - 1
-    end = block.find(b"\n")
-    while True:
-        before = block[end - 1]
-        if before != _CLOSE and not (before == _CR and block[end - 2] == _CLOSE):
+    find = block.find
+    end = find(b"\n")
+    while end != last:
+        # The first is what every known line looks like; one step for it keeps this loop cheap.
+        if block[end - 1 : end + 2] != b"}\n{" and block[end - 2 : end + 2] != b"}\r\n{":
             return 0
         lines += 1
-        if end == last:
-            return lines
-        if block[end + 1] != _OPEN:
-            return 0
-        end = block.find(b"\n", end + 1)
+        end = find(b"\n", end + 1)
+    return lines + 1 if block.endswith((b"}\n", b"}\r\n")) else 0
 
 
 class JSONLines(Generic[T]):
@@ -97,9 +95,9 @@ class JSONLines(Generic[T]):
         if not end:
             self._keep(data)
             return []
-        block = data[:end] if end < len(data) else data
         found: list[T | MalformedResult] = []
         if self._tail_length > self._max_line:
+            block = data[:end]
             # The end of a line over the limit is in this block; its middle is not held any more.
             cut = block.find(b"\n")
             self._keep(block[:cut])
@@ -107,8 +105,9 @@ class JSONLines(Generic[T]):
             found.append(self._too_long(bytes(self._tail), self._tail_length))
             block = block[cut + 1 :]
         elif self._tail:
-            self._tail += block
-            block = bytes(self._tail)
+            block = b"".join((self._tail, memoryview(data)[:end]))
+        else:
+            block = data[:end]
         self._forget_tail()
         self._keep(data[end:])
         if block:
@@ -173,6 +172,10 @@ class JSONLines(Generic[T]):
                     self._line_number += lines
                     return items  # type: ignore[return-value]  # nobody else holds this list
         found: list[T | MalformedResult] = []
+        if block.isspace():
+            # However long a run of blank lines is, it costs next to nothing.
+            self._line_number += block.count(b"\n")
+            return found
         start = 0
         while start < len(block):
             end = block.find(b"\n", start)

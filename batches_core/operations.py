@@ -22,8 +22,8 @@ from .retry import RetryPolicy
 #: Builds the request for the page behind a cursor, or for the first one.
 PageRequest: TypeAlias = Callable[[str | None], Request]
 
-#: For how long after its start a wait takes a 404 for one that passes: reads right after a
-#: create were reported to give them.
+#: For how long a wait takes a 404 for one that passes, counted from its start, or from the last
+#: answer: reads right after a create, and between polls, were reported to give them.
 PASSING_404 = 60.0
 #: By how much of its interval a poll can come early, which spreads the polls of many waits.
 POLL_SPREAD = 0.2
@@ -89,6 +89,8 @@ class Pages:
         self._seen = {start}
         self._ended = False
         self._is_circle = False
+        #: Whether the service said that there is no page after the last one.
+        self.is_complete = False
 
     def next(self) -> Script[Page | None]:
         """Read the next page; None where there is none."""
@@ -103,6 +105,7 @@ class Pages:
         page = yield from list_page(self._channel, self._policy, request)
         self._cursor = page.first_id if self._backwards else page.last_id
         self._ended = not page.has_more or not page.data or not self._cursor
+        self.is_complete = not page.has_more
         self._is_circle = self._cursor in self._seen
         self._seen.add(self._cursor)
         return page
@@ -122,6 +125,10 @@ class WaitOptions:
     timeout: float | None
     max_outage: float
     until: Callable[[MessageBatch], bool] | None
+
+    def next_poll(self, channel: Channel) -> float:
+        """Give the wait before the next poll: many waits that began at once do not stay in step."""
+        return self.poll_interval * (1 - POLL_SPREAD * (1 - channel.jitter()))
 
     def settled(self, batch: MessageBatch) -> bool:
         """Whether the wait is over with this batch.
@@ -150,7 +157,8 @@ def wait_for(
         try:
             batch = yield from answer(channel, request, MessageBatch, "a batch")
         except FAILURES as error:
-            fresh = channel.now - channel.started < PASSING_404
+            since = channel.started if last is None else outage_began
+            fresh = since is None or channel.now - since < PASSING_404
             if not policy.retries(error) and not (fresh and not_found(error)):
                 raise
             failure = error
@@ -166,8 +174,7 @@ def wait_for(
             raise WaitTimeout(
                 batch_id, timeout=options.timeout, batch=last, failure=failure
             ) from failure
-        # Many waits that were started at once do not stay in step.
-        delay = options.poll_interval * (1 - POLL_SPREAD * (1 - channel.jitter()))
+        delay = options.next_poll(channel)
         if failure is not None:
             failures += 1
             outage_began = now if outage_began is None else outage_began

@@ -23,7 +23,7 @@ from .errors import (
 )
 from .events import ResultsInterrupted, ResultsReceived
 from .exchange import Lost
-from .http import Request
+from .http import Request, struck
 from .jsonl import JSONLines, LineDecoder
 from .models import MessageBatch, RawResult, ResultItem
 from .operation import Channel, Script
@@ -40,6 +40,8 @@ ResultsRequest: TypeAlias = Callable[[str, Request | None], Request]
 
 #: How many redirects are followed, one after the other.
 MAX_REDIRECTS = 5
+#: How many lines beyond twice the batch's size are read before a file counts as endless.
+_SPARE = 1000
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -65,7 +67,9 @@ class _Delivered:
     any reading before.
     """
 
-    def __init__(self, before: Iterable[str]) -> None:
+    def __init__(self, before: Iterable[str], total: int) -> None:
+        self._total = total
+        self._lines_now = 0
         self._ids: set[str] = set(before)
         #: What the user had from before, and no reading has shown yet.
         self._unseen: set[str] = set(self._ids)
@@ -86,6 +90,23 @@ class _Delivered:
         return len(self._ids) - len(self._unseen) + unread
 
     @property
+    def is_a_results_file(self) -> bool:
+        """Whether anything came that was a result, or named one."""
+        return bool(self._ids or self._named_now)
+
+    def check_bound(self) -> None:
+        """Refuse to read a file on that may have no end.
+
+        Raises:
+            RemoteProtocolError: it has more lines than any good one.
+        """
+        if self._lines_now > 2 * self._total + _SPARE:
+            raise RemoteProtocolError(
+                f"the results file has {self._lines_now:,} lines and more, for a batch of "
+                f"{self._total:,} requests: it is not read on; check what came"
+            )
+
+    @property
     def unseen(self) -> int:
         """How many the user had from before that no reading has shown."""
         return len(self._unseen)
@@ -100,12 +121,16 @@ class _Delivered:
 
     def read_again(self) -> None:
         """Begin a further reading of the file."""
+        self._lines_now = 0
         self._malformed_now.clear()
         self._named_now.clear()
         self._nameless_now = 0
 
     def new(self, block: _Block[Line]) -> _Block[Line]:
         """Give those of a block that were not delivered before, and count them as delivered."""
+        if not block:
+            return block
+        self._lines_now += len(block)
         ids = {item.custom_id for item in block if not isinstance(item, MalformedResult)}
         if self._unseen:
             self._unseen -= ids
@@ -146,23 +171,27 @@ def results(
     if batch.results_url is None:
         raise ResultsUnavailable(batch)
     request = results_request(batch.results_url, None)
-    delivered = _Delivered(options.delivered)
+    total = batch.request_counts.total
+    delivered = _Delivered(options.delivered, total)
     fruitless = 0
     while True:
         had = delivered.items
+        is_open = False
         try:
             yield from _open(channel, request, results_request)
-            yield from _read(channel, JSONLines(decoder, options.max_line), delivered)
-            if delivered.accounted_for >= batch.request_counts.total:
-                break
-            raise _incomplete(batch, delivered, options.expected)
+            is_open = True
+            yield from _read(channel, request, JSONLines(decoder, options.max_line), delivered)
+            _check_reading(batch, delivered, options.expected)
+            break
         except FAILURES as error:
+            if delivered.items - delivered.unseen == total:
+                break  # whatever broke then, nothing is missing
             # A try that brought something new was worth it, however it ended.
-            fruitless = 1 if delivered.items > had else fruitless + 1
+            fruitless = 1 if had < delivered.items <= total else fruitless + 1
             # Fresh results were reported to give 404s that pass; this batch has a results_url. So
             # one is tried again even where the service says not to, as it does of any refusal.
             again = policy.retries(error) or not_found(error)
-            if not options.resume or fruitless >= policy.attempts or not again:
+            if (is_open and not options.resume) or fruitless >= policy.attempts or not again:
                 raise
             delay = policy.delay(fruitless, error, channel.jitter)
             interrupted = ResultsInterrupted(error=error, delivered=delivered.items, delay=delay)
@@ -178,6 +207,20 @@ def results(
     incomplete = _incomplete(batch, delivered, options.expected)
     if incomplete.missing or incomplete.unexpected:
         raise incomplete
+
+
+def _check_reading(
+    batch: MessageBatch, delivered: _Delivered, expected: tuple[str, ...] | None
+) -> None:
+    """Hold a reading that came to its end against the batch's own counts."""
+    total = batch.request_counts.total
+    if total and not delivered.is_a_results_file:
+        raise RemoteProtocolError(
+            f"what came as the results of batch {quote(batch.id)} has no line that is one; is "
+            "there a proxy that answers in the service's place?"
+        )
+    if delivered.accounted_for < total:
+        raise _incomplete(batch, delivered, expected)
 
 
 def _incomplete(
@@ -206,15 +249,19 @@ def _open(channel: Channel, request: Request, results_request: ResultsRequest) -
     )
 
 
-def _read(channel: Channel, lines: JSONLines[Line], delivered: _Delivered) -> Script[None]:
+def _read(
+    channel: Channel, request: Request, lines: JSONLines[Line], delivered: _Delivered
+) -> Script[None]:
     """Read the file from its start to its end, or until it breaks off."""
     while True:
         arrival = yield from channel.receive()
         if isinstance(arrival, bytes):
-            if (block := lines.feed(arrival)) and (items := delivered.new(block)):
+            if items := delivered.new(lines.feed(arrival)):
                 yield ResultsReceived(items=items)
+                del items  # so that their memory can be used again for the next ones
+            delivered.check_bound()
         elif isinstance(arrival, Lost):
-            raise TransportError(arrival.reason, sent=True)
+            raise TransportError(struck(request, arrival.reason), sent=True)
         else:
             break
     block, truncated = lines.finish()

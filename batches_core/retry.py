@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from .errors import (
@@ -28,6 +28,9 @@ Jitter = Callable[[], float]
 
 #: Answers that a later try may better: the crate's list, 504 and 529 included.
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+
+#: By how much of itself a wait that the service asks for can be longer.
+_RETRY_AFTER_SPREAD = 0.2
 
 _SECONDS = re.compile(r"\d{1,15}(\.\d{0,9})?")
 
@@ -87,7 +90,8 @@ class RetryPolicy:
         """Give the seconds to wait before the `retry`-th retry, counted from 1."""
         asked = error.retry_after if isinstance(error, APIStatusError) else None
         if asked is not None:
-            return min(asked, self.max_retry_after)
+            # A little later, and never sooner, so that those who were told the same come apart.
+            return min(asked * (1 + _RETRY_AFTER_SPREAD * (1 - jitter())), self.max_retry_after)
         try:
             grown = self.initial_delay * self.multiplier ** (retry - 1)
         except OverflowError:
@@ -107,10 +111,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)
-    until, now = _http_date(value), _http_date(headers.get("date", ""))
+    until, now = http_date(value), http_date(headers.get("date", ""))
     if until is None or now is None:
         return None
-    return max(0.0, until - now)
+    return max(0.0, (until - now).total_seconds())
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:
@@ -118,10 +122,13 @@ def should_retry(headers: Mapping[str, str]) -> bool | None:
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
-def _http_date(value: str) -> float | None:
+def http_date(value: str) -> datetime | None:
+    """Read a date as HTTP's headers have it, or None where it is none."""
     try:
         moment = parsedate_to_datetime(value)
         # A date without a zone is one in GMT, as HTTP's dates are.
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment.timestamp()
     except (ValueError, OverflowError):
         return None
+    return moment

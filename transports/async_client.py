@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar, Unpack, overload
 
 from batches_core import (
-    BatchCreated,
     BatchesAPI,
     CreateMarker,
     DeletedMessageBatch,
@@ -28,6 +27,7 @@ from batches_core import (
     OutcomeUnknown,
     Page,
     PageReceived,
+    Prepared,
     RawHeaders,
     Request,
     RequestLike,
@@ -39,10 +39,11 @@ from batches_core import (
     WaitUntil,
 )
 from batches_core.api import SETTLE_TIME
+from batches_core.requests import prepare
 
 from .files import PartFile
 from .settings import (
-    CreatedBatches,
+    Creates,
     OnEvent,
     ReadOptions,
     check_on_event,
@@ -286,7 +287,7 @@ class AsyncBatchesClientBase:
         self._api = api
         self._transport = transport
         self._on_event: OnEvent = check_on_event(on_event)
-        self._created = CreatedBatches()
+        self._creates = Creates()
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} of {self._api.base_url}>"
@@ -314,21 +315,26 @@ class AsyncBatchesClientBase:
         settle_time: float = SETTLE_TIME,
     ) -> MessageBatch:
         """Create a batch; see `BatchesAPI.create`."""
-        if isinstance(requests, RequestsSource):
-            requests = await self._transport.in_thread(requests.prepared)
-        operation = self._api.create(
-            requests, if_unknown=if_unknown, settle_time=settle_time, known_ids=self._created
-        )
-        return await self._run(operation, created=self._created.add)
+        prepared = await self._prepared(requests)
+        with self._creates.begin(prepared.count) as this:
+            operation = self._api.create(
+                prepared,
+                if_unknown=if_unknown,
+                settle_time=settle_time,
+                known_ids=this,
+                is_contested=this.is_contested,
+            )
+            return await self._run(operation, this.on_event)
 
     async def settle(
         self, outcome: OutcomeUnknown | CreateMarker, *, settle_time: float = SETTLE_TIME
     ) -> MessageBatch | None:
         """Find out what became of a create whose answer was lost; see `BatchesAPI.settle`."""
-        marker = outcome.marker if isinstance(outcome, OutcomeUnknown) else outcome
-        created = partial(self._created.add, marker=marker)
-        operation = self._api.settle(outcome, settle_time=settle_time)
-        return await self._run(operation, created=created)
+        with self._creates.resume(outcome) as this:
+            operation = self._api.settle(
+                outcome, settle_time=settle_time, known_ids=this, is_contested=this.is_contested
+            )
+            return await self._run(operation, this.on_event)
 
     async def get(self, batch_id: str) -> MessageBatch:
         """Read a batch."""
@@ -468,14 +474,16 @@ class AsyncBatchesClientBase:
         # A subclass takes the transport's own parameters and the settings, as keywords.
         return cls(**settings_from_env(arguments, with_proxy=cls._reads_proxy))
 
-    async def _run(
-        self, operation: Operation[T], created: Callable[[BatchCreated], None] = ignore
-    ) -> T:
+    async def _prepared(self, requests: Iterable[RequestLike] | RequestsSource) -> Prepared:
+        if isinstance(requests, RequestsSource):
+            return await self._transport.in_thread(requests.prepared)
+        return prepare(requests)
+
+    async def _run(self, operation: Operation[T], on_event: OnEvent = ignore) -> T:
         drive = AsyncDrive(self._transport, operation)
         try:
             while not isinstance(event := await drive.next_event(), Done):
-                if isinstance(event, BatchCreated):
-                    created(event)
+                on_event(event)
                 self._on_event(event)
         finally:
             await drive.aclose()

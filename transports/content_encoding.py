@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 from batches_core import RawHeaders, TransportError
 from batches_core.http import read_headers
@@ -19,6 +20,11 @@ ACCEPTED = "gzip, deflate"
 _PIECE = 1024 * 1024
 #: How much input is looked at at once, in bytes.
 _WINDOW = 16 * 1024
+
+#: By how much a body may expand, once it is larger than so many bytes. Results expand to about
+#: five times their size, the most repetitive ones to some dozens; deflate's most is a thousand.
+_MAX_RATIO = 200
+_UNSUSPECTED = 16 * 1024 * 1024
 
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
@@ -41,6 +47,8 @@ class Inflate:
 
     def __init__(self, *, gzip: bool) -> None:
         self._gzip = gzip
+        self._taken = 0
+        self._given = 0
         #: What has come while it is not clear yet which deflate it is: that takes two bytes.
         self._start: bytes | None = None if gzip else b""
         self._inflate = zlib.decompressobj(_GZIP)
@@ -60,6 +68,7 @@ class Inflate:
             self._start = None
             wrapped = data[0] & 0x0F == zlib.DEFLATED and not (data[0] << 8 | data[1]) % 31
             self._inflate = zlib.decompressobj(_ZLIB if wrapped else _RAW)
+        self._taken += len(data)
         # In small windows: zlib gives back what it has not used as a copy, member by member.
         for start in range(0, len(data), _WINDOW):
             yield from self._feed(data[start : start + _WINDOW])
@@ -68,9 +77,11 @@ class Inflate:
         more = False  # zlib can have taken all the input in and still hold output
         while data or more:
             self._begun = True
+            before = self._inflate.copy()
             try:
                 piece = self._inflate.decompress(data, _PIECE)
             except zlib.error as error:
+                yield from _up_to_the_fault(before, data)
                 raise _broken(str(error)) from None
             more = len(piece) == _PIECE
             data = self._inflate.unconsumed_tail
@@ -78,6 +89,9 @@ class Inflate:
                 if not self._gzip:
                     raise _broken("there are bytes behind its end")
                 self._inflate = zlib.decompressobj(_GZIP)
+            self._given += len(piece)
+            if self._given > _UNSUSPECTED and self._given > _MAX_RATIO * self._taken:
+                raise _broken(f"it expands to more than {_MAX_RATIO} times its size")
             if piece:
                 yield piece
 
@@ -89,6 +103,17 @@ class Inflate:
         """
         if self._start or (self._begun and not self._inflate.eof):
             raise _broken("it ends in the middle")
+
+
+def _up_to_the_fault(inflate: Any, data: bytes) -> Iterator[bytes]:
+    """Give what comes before the byte that is wrong, for zlib keeps all of a window back."""
+    for byte in data:
+        try:
+            piece = inflate.decompress(bytes((byte,)))
+        except zlib.error:
+            return
+        if piece:
+            yield piece
 
 
 class Refused:

@@ -41,6 +41,8 @@ READ = 256 * 1024
 _SENT_AT_ONCE = 64 * 1024
 #: How many connections with nothing to do are kept for one origin.
 _KEPT = 8
+#: How many heads may say that the response is still to come.
+_MAX_INFORMATIONAL = 100
 #: The largest response head, in bytes: generous, and bounded.
 _MAX_HEAD = 64 * 1024
 
@@ -76,6 +78,7 @@ class Wire:
         self._pieces: Iterator[bytes] = iter(())
         #: What came while the request was still being sent.
         self._early: deque[Head | bytes | Signal] = deque()
+        self._informational = 0
         #: Whether any byte has come since the present request was begun.
         self.answered = False
 
@@ -85,6 +88,7 @@ class Wire:
         They come in pieces so small that a slow connection is seen to move.
         """
         self.answered = False
+        self._informational = 0
         headers = [
             ("host", request.authority),
             *request.headers,
@@ -166,8 +170,15 @@ class Wire:
             elif isinstance(event, h11.EndOfMessage):
                 self._decoder.finish()
                 return Signal.END
-            elif not isinstance(event, h11.InformationalResponse):
-                raise TransportError("there is more than was asked for", sent=True)
+            else:
+                self._pass_over(event)
+
+    def _pass_over(self, event: object) -> None:
+        self._informational += 1
+        if not isinstance(event, h11.InformationalResponse):
+            raise TransportError("there is more than was asked for", sent=True)
+        if self._informational > _MAX_INFORMATIONAL:
+            raise TransportError("there is no end of 1xx heads", sent=True)
 
     def start_over(self) -> bool:
         """Get ready for the next exchange; False where this connection cannot have another."""

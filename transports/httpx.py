@@ -23,6 +23,7 @@ from batches_core import (
     TransportError,
 )
 from batches_core.api import check_seconds
+from batches_core.http import origin, shown_host
 
 from .async_client import AsyncBatchesClientBase
 from .content_encoding import ACCEPTED, decoder_for
@@ -60,7 +61,13 @@ class _Carriage:
     """What the blocking and the async transport share: building requests, mapping errors."""
 
     def __init__(self, library: ModuleType, timeout: float | None, *, owned: bool) -> None:
-        self.errors = (library.TransportError, library.StreamError, UnicodeError)
+        self.errors: tuple[type[Exception], ...] = (
+            library.TransportError,
+            library.StreamError,
+            UnicodeError,
+            # On asyncio what TLS says of broken records comes through as it is.
+            importlib.import_module("ssl").SSLError,
+        )
         # Not what httpx calls a local protocol error: over HTTP/2 that can be the answer's fault.
         self._not_sent = (
             library.ConnectError,
@@ -120,6 +127,11 @@ def _text(error: BaseException | None) -> str:
     return str(error or "")
 
 
+def _mounts(base_url: str) -> dict[str, None]:
+    """Keep plain http to this machine away from a proxy, which would get the credential to read."""
+    return {f"http://{shown_host(base_url)}": None} if origin(base_url)[0] == "http" else {}
+
+
 def _auth(request: Request) -> dict[str, None]:
     """Leave a handed-in client's own credentials out of what leaves the API's origin."""
     return {"auth": None} if request.foreign else {}
@@ -176,10 +188,10 @@ class _Response(_Received):
 
 
 class _Transport:
-    def __init__(self, client: Any | None, timeout: float | None) -> None:
+    def __init__(self, client: Any | None, timeout: float | None, base_url: str) -> None:
         library = _library(client, "Client")
         self._carriage = _Carriage(library, timeout, owned=client is None)
-        self._client = client or library.Client()
+        self._client = client or library.Client(mounts=_mounts(base_url))
         self._owned = client is None
 
     def send(self, request: Request) -> _Response:
@@ -222,7 +234,7 @@ class BatchesClient(BlockingBatchesClient):
         **settings: Unpack[Settings],
     ) -> None:
         api = make_api(settings)
-        super().__init__(api, _Transport(client, timeout), on_event)
+        super().__init__(api, _Transport(client, timeout, api.base_url), on_event)
 
 
 class _AsyncBody:
@@ -289,13 +301,13 @@ class _AsyncResponse(_Received):
 
 
 class _AsyncTransport:
-    def __init__(self, client: Any | None, timeout: float | None) -> None:
+    def __init__(self, client: Any | None, timeout: float | None, base_url: str) -> None:
         library = _library(client, "AsyncClient")
         self._anyio = importlib.import_module("anyio")
         importlib.import_module("anyio.to_thread")
         self._carriage = _Carriage(library, timeout, owned=client is None)
         self._body_type: Any = type("_AsyncBody", (_AsyncBody, library.AsyncByteStream), {})
-        self._client = client or library.AsyncClient()
+        self._client = client or library.AsyncClient(mounts=_mounts(base_url))
         self._owned = client is None
 
     async def send(self, request: Request) -> _AsyncResponse:
@@ -341,4 +353,4 @@ class AsyncBatchesClient(AsyncBatchesClientBase):
         **settings: Unpack[Settings],
     ) -> None:
         api = make_api(settings)
-        super().__init__(api, _AsyncTransport(client, timeout), on_event)
+        super().__init__(api, _AsyncTransport(client, timeout, api.base_url), on_event)

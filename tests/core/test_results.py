@@ -409,6 +409,78 @@ def test_results_that_stay_away_are_a_404() -> None:
         book.next()
 
 
+# --- what is no results file ---------------------------------------------------------------
+
+
+def test_a_page_with_lines_enough_is_not_taken_for_results() -> None:
+    book = start(total=2)
+    book.answer(b"<html>\n<body>\nBad Gateway\n</html>\n")
+    assert received(book) == [None] * 4
+    error = again(book, delivered=0)
+    assert "no line that is one" in str(error)
+    book.answer(A + B)
+    assert received(book) == ["a", "b"]
+    book.expect_done()
+
+
+def test_a_file_without_end_is_left() -> None:
+    book = start(total=1, settings={"retry": RetryPolicy(attempts=1)})
+    book.head()
+    book.data(A)
+    assert received(book) == ["a"]
+    # Every line of it is there already, so nothing is handed out, and nothing is missing.
+    for _ in range(92):
+        assert book.next() is Need.DATA
+        book.data(A * 11)
+    book.expect_done()
+
+
+def test_a_file_without_end_that_is_short_as_well_is_an_error() -> None:
+    book = start(total=2, settings={"retry": RetryPolicy(attempts=1)})
+    book.head()
+    book.data(A * 1005)
+    assert received(book) == ["a"]
+    with pytest.raises(RemoteProtocolError, match="1,005 lines and more, for a batch of 2"):
+        book.next()
+
+
+def test_ids_that_are_made_up_are_no_progress() -> None:
+    book = start(total=1)
+    tries = 0
+    with pytest.raises(TransportError):  # noqa: PT012 - it is read again until then
+        while True:
+            tries += 1
+            book.head()
+            book.data(result_line(f"x{tries}") + result_line(f"y{tries}"))
+            received(book)
+            book.lose()
+            event = book.expect(ResultsInterrupted)
+            book.expect_wait(event.delay)
+            book.expect_request("GET", RESULTS)
+    assert tries <= 4
+
+
+def test_a_break_after_everything_came_is_none() -> None:
+    book = start(total=2)
+    book.head()
+    book.data(A + B)
+    assert received(book) == ["a", "b"]
+    book.lose()
+    book.expect_done()
+
+
+def test_without_resuming_an_opening_that_fails_is_still_tried_again() -> None:
+    book = start(total=2, resume=False)
+    book.answer(error_json("overloaded_error"), 529)
+    again(book, delivered=0)
+    book.head()
+    book.data(A)
+    assert received(book) == ["a"]
+    book.lose()
+    with pytest.raises(TransportError):
+        book.next()
+
+
 # --- held against the ids that were requested ----------------------------------------------
 
 

@@ -84,7 +84,11 @@ class TestDelay:
         self, asked: float, waited: float
     ) -> None:
         error = status(429, retry_after=asked)
-        assert RetryPolicy().delay(5, error, lambda: 0.5) == waited
+        assert RetryPolicy().delay(5, error, no_jitter) == waited
+        # A little later, by chance, so that those who were told the same come apart.
+        for share in (0.0, 0.5):
+            later = RetryPolicy().delay(5, error, [share].pop)
+            assert later == min(asked * (1 + 0.2 * (1 - share)), 300)
         assert RetryPolicy(max_retry_after=2).delay(5, error, no_jitter) == min(asked, 2)
 
     def test_of_a_status_that_asks_for_none_is_the_policys(self) -> None:

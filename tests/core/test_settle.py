@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import msgspec
@@ -61,7 +63,10 @@ def looks(book: Playbook, *batches: dict[str, Any]) -> None:
     book.answer(page(*batches))
 
 
-def adopted(book: Playbook) -> str:
+def adopted(book: Playbook, *shown: dict[str, Any], alone_for: float = 10.0) -> str:
+    """It is the only one that fits for a while, at the second look as at the first."""
+    book.expect_wait(alone_for)
+    looks(book, *shown)
     created = book.expect(BatchCreated)
     assert created.adopted
     assert book.expect_done() == created.batch
@@ -81,7 +86,11 @@ def test_the_marker_is_the_newest_batch_and_can_be_kept() -> None:
 
 
 def test_without_settling_a_list_that_fails_is_done_without() -> None:
-    book = Playbook(api().create([REQUEST]))
+    book = Playbook(api(retry=RetryPolicy(attempts=2)).create([REQUEST]))
+    book.expect_request("GET", PATH + "?limit=1")
+    book.answer(error_json("api_error"), 500)
+    book.expect(RetryScheduled)
+    book.expect_wait(0.5)
     book.expect_request("GET", PATH + "?limit=1")
     book.answer(error_json("api_error"), 500)
     book.expect_request("POST", PATH)
@@ -117,7 +126,7 @@ def test_with_settling_nothing_is_sent_before_the_list_was_read() -> None:
 def test_the_one_that_is_newer_and_as_large_is_adopted(newest: tuple[dict[str, Any]]) -> None:
     book = lost(*newest)
     looks(book, made("other", 3), made(), *newest)
-    assert adopted(book) == "new"
+    assert adopted(book, made("other", 3), made(), *newest) == "new"
 
 
 def test_it_is_looked_for_until_the_list_shows_it() -> None:
@@ -126,7 +135,131 @@ def test_it_is_looked_for_until_the_list_shows_it() -> None:
         looks(book, BEFORE)
         book.expect_wait(delay)
     looks(book, made(), BEFORE)
-    assert adopted(book) == "new"
+    assert adopted(book, made(), BEFORE) == "new"
+
+
+def test_another_that_is_listed_first_is_not_taken_for_it() -> None:
+    book = lost(BEFORE)
+    looks(book, made("others"), BEFORE)
+    book.expect_wait(10.0)
+    looks(book, made(), made("others"), BEFORE)
+    with pytest.raises(OutcomeUnknown, match="several fit") as caught:
+        book.next()
+    assert [batch.id for batch in caught.value.candidates] == ["new", "others"]
+
+
+def test_one_that_goes_away_again_is_not_it() -> None:
+    book = lost(BEFORE)
+    looks(book, made("others"), BEFORE)
+    book.expect_wait(10.0)
+    looks(book, BEFORE)
+    book.expect_wait(2.0)
+    looks(book, made(), BEFORE)
+    assert adopted(book, made(), BEFORE) == "new"
+
+
+def test_at_the_end_of_the_settling_time_the_only_one_is_it() -> None:
+    book = lost(BEFORE, settle_time=3.0)
+    looks(book, made(), BEFORE)
+    assert adopted(book, made(), BEFORE, alone_for=3.0) == "new"
+
+
+def test_nothing_is_adopted_while_another_create_is_in_doubt() -> None:
+    doubts = [True]
+    operation = api().create([REQUEST, SECOND], if_unknown="settle", is_contested=lambda: doubts[0])
+    book = Playbook(operation)
+    book.mark(BEFORE)
+    book.expect_request("POST", PATH)
+    book.lose()
+    book.expect(SettlingStarted)
+    for delay in (1.0, 2.0):
+        looks(book, made(), BEFORE)
+        book.expect_wait(delay)
+    doubts[0] = False
+    looks(book, made(), BEFORE)
+    assert adopted(book, made(), BEFORE) == "new"
+
+
+def test_in_doubt_to_the_end_it_is_unknown() -> None:
+    operation = api().settle(unknown(), settle_time=1.0, is_contested=lambda: True)
+    book = Playbook(operation)
+    looks(book, made(), BEFORE)
+    book.expect_wait(1.0)
+    looks(book, made(), BEFORE)
+    with pytest.raises(OutcomeUnknown, match=r"another create .* in doubt") as caught:
+        book.next()
+    assert [batch.id for batch in caught.value.candidates] == ["new"]
+
+
+def test_in_doubt_but_without_a_batch_it_was_not_created() -> None:
+    book = Playbook(api().settle(unknown(), settle_time=0, is_contested=lambda: True))
+    looks(book, BEFORE)
+    assert book.expect_done() is None
+
+
+@pytest.mark.parametrize(
+    ("pages", "newest"),
+    [
+        ([([], True)], (BEFORE,)),
+        ([([], False)], (BEFORE,)),
+        ([([], True)], ()),
+        ([([made("other", 3)], False)], (BEFORE,)),
+    ],
+    ids=["an empty page", "an empty workspace", "no end of an empty one", "another workspace"],
+)
+def test_a_list_that_does_not_reach_the_marker_proves_nothing(
+    pages: list[tuple[list[dict[str, Any]], bool]], newest: tuple[dict[str, Any], ...]
+) -> None:
+    book = lost(*newest, settle_time=0, retry=ONCE)
+    for batches, has_more in pages:
+        book.expect_request("GET", LIST)
+        book.answer(page(*batches, has_more=has_more))
+    with pytest.raises(OutcomeUnknown, match="could not be read: the list does not reach back"):
+        book.next()
+
+
+def test_a_list_without_an_end_is_left_after_so_many_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batches_core.creation._MAX_PAGES", 3)
+    book = lost(BEFORE, settle_time=0, retry=ONCE)
+    cursor = ""
+    for number in range(3):
+        book.expect_request("GET", LIST + cursor)
+        book.answer(page(made(f"b{number}", 5), has_more=True))
+        cursor = f"&after_id=b{number}"
+    with pytest.raises(OutcomeUnknown, match="does not reach back"):
+        book.next()
+
+
+@pytest.mark.parametrize(("seconds", "is_it"), [(-11, False), (-9, True), (0, True)])
+def test_what_is_older_than_the_look_is_not_it(seconds: int, is_it: Any) -> None:
+    look = datetime(2026, 5, 1, 21, 0, 0, tzinfo=UTC)
+    book = Playbook(api().create([REQUEST, SECOND], if_unknown="settle", settle_time=0))
+    book.expect_request("GET", PATH + "?limit=1")
+    book.answer({"data": []}, headers=[("date", format_datetime(look, usegmt=True))])
+    assert book.expect(CreateMarked).marker.read_at == look
+    book.expect_request("POST", PATH)
+    book.lose()
+    book.expect(SettlingStarted)
+    looks(book, made(at=(look + timedelta(seconds=seconds)).isoformat()))
+    if is_it:
+        assert book.expect(BatchCreated).adopted
+    else:
+        book.expect(RetryScheduled)
+
+
+def test_a_later_refusal_does_not_hide_that_an_earlier_try_is_unknown() -> None:
+    book = lost(BEFORE, settle_time=0, retry=RetryPolicy(attempts=2))
+    looks(book, BEFORE)
+    book.expect(RetryScheduled)
+    book.expect_wait(0.5)
+    book.expect_request("POST", PATH)
+    book.lose("refused", sent=False)
+    with pytest.raises(OutcomeUnknown, match=r"refused\); call settle") as caught:
+        book.next()
+    assert isinstance(caught.value.__cause__, TransportError)
+    assert caught.value.marker is not None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +272,7 @@ def test_an_answer_that_does_not_say_is_settled_like_a_lost_one(status: int) -> 
     book.answer(error_json("api_error"), status)
     book.expect(SettlingStarted)
     looks(book, made(), BEFORE)
-    assert adopted(book) == "new"
+    assert adopted(book, made(), BEFORE) == "new"
 
 
 def test_a_refusal_is_not_settled() -> None:
@@ -209,20 +342,23 @@ def test_the_walk_goes_over_pages_to_the_marker_and_no_further() -> None:
     book.expect_request("GET", LIST)
     book.answer(page(made("other", 3), has_more=True))
     book.expect_request("GET", LIST + "&after_id=other")
-    book.answer(page(made(), BEFORE, made("older", at="2026-05-01T19:00:00Z"), has_more=True))
-    assert adopted(book) == "new"
+    older = made("older", at="2026-05-01T19:00:00Z")
+    book.answer(page(made(), BEFORE, older, has_more=True))
+    assert adopted(book, made(), BEFORE, older) == "new"
 
 
 def test_a_marker_that_was_deleted_meanwhile_is_known_by_its_time() -> None:
     book = lost(BEFORE)
-    looks(book, made(), made("older", at="2026-05-01T19:59:59Z"))
-    assert adopted(book) == "new"
+    shown = made(), made("older", at="2026-05-01T19:59:59Z")
+    looks(book, *shown)
+    assert adopted(book, *shown) == "new"
 
 
 def test_one_as_old_as_the_marker_is_not_passed_over() -> None:
     book = lost(BEFORE)
-    looks(book, made(at="2026-05-01T20:00:00Z"), BEFORE)
-    assert adopted(book) == "new"
+    shown = made(at="2026-05-01T20:00:00Z"), BEFORE
+    looks(book, *shown)
+    assert adopted(book, *shown) == "new"
 
 
 def test_batches_that_are_known_to_be_others_are_left_out_also_those_of_meanwhile() -> None:
@@ -239,8 +375,9 @@ def test_batches_that_are_known_to_be_others_are_left_out_also_those_of_meanwhil
     known.append("two")
     book.answer(page(made("two"), made("one"), BEFORE))
     book.expect_wait(1.0)
-    looks(book, made(), made("two"), made("one"), BEFORE)
-    assert adopted(book) == "new"
+    shown = made(), made("two"), made("one"), BEFORE
+    looks(book, *shown)
+    assert adopted(book, *shown) == "new"
 
 
 def test_an_outage_while_it_is_looked_for_is_waited_out() -> None:
@@ -249,7 +386,7 @@ def test_an_outage_while_it_is_looked_for_is_waited_out() -> None:
     book.lose("no route", sent=False)
     book.expect_wait(1.0)
     looks(book, made(), BEFORE)
-    assert adopted(book) == "new"
+    assert adopted(book, made(), BEFORE) == "new"
 
 
 def test_an_outage_to_the_end_leaves_the_outcome_unknown() -> None:
@@ -291,7 +428,7 @@ def test_an_outcome_is_settled_later_and_elsewhere() -> None:
     for outcome in (elsewhere, elsewhere.marker):
         book = Playbook(api().settle(outcome))
         looks(book, made(), BEFORE)
-        assert adopted(book) == "new"
+        assert adopted(book, made(), BEFORE) == "new"
 
 
 def test_settled_to_none_the_create_can_be_sent_again() -> None:

@@ -393,6 +393,6 @@ def test_an_unknown_outcome_of_a_file_is_settled_like_any_other(tmp_path: Path) 
     with running_emulator(emulator) as base_url, client_of(base_url) as client:
         with pytest.raises(OutcomeUnknown) as caught:
             client.create(file)
-        found = client.settle(caught.value)
+        found = client.settle(caught.value, settle_time=0.02)
     assert found is not None
     assert found.request_counts.total == 7
