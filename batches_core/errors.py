@@ -220,7 +220,8 @@ class IncompleteResults(RemoteProtocolError):  # noqa: N818 - named for the stat
     `received` counts the lines that came (each custom_id once, unreadable lines included),
     `expected` is the total of the batch's `request_counts`. Where the requested ids were handed
     in, `missing` holds those of which no line came, not even an unreadable one that names it, in
-    the order in which they were handed in, and `unexpected` those that came and were not among them; otherwise both are empty.
+    the order in which they were handed in, and `unexpected` those that came and were not among
+    them; otherwise both are empty.
     """
 
     received: int

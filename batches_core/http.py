@@ -182,7 +182,7 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def shown_host(url: str) -> str:
-    """The host of a URL that was checked before, as it stands in one."""
+    """Give the host of a URL that was checked before, as it stands in one."""
     _, host, _ = origin(url)
     return f"[{host}]" if ":" in host else host
 

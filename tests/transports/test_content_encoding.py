@@ -4,6 +4,7 @@ import gzip
 import itertools
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 
 from batches_core import TransportError
 from transports.content_encoding import Inflate, decoder_for
+
+TEXT = b"".join(b'{"custom_id":"r%d","result":{"type":"expired"}}\n' % n for n in range(2000))
+GZIPPED = gzip.compress(TEXT)
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -104,9 +108,35 @@ def test_a_body_that_ends_just_about_where_a_piece_does_is_whole(name: str) -> N
 
 
 def test_an_expansion_comes_in_bounded_pieces() -> None:
-    bomb = gzip.compress(bytes(50_000_000))
+    bomb = gzip.compress(bytes(15_000_000))
     decoder = decoder_for([("content-encoding", "gzip")])
     sizes = [len(piece) for piece in decoder.feed(bomb)]
     decoder.finish()
-    assert sum(sizes) == 50_000_000
+    assert sum(sizes) == 15_000_000
     assert max(sizes) <= 1024 * 1024
+
+
+@pytest.mark.parametrize("fault", [len(GZIPPED) // 2, len(GZIPPED) - 6], ids=["a bit", "its sum"])
+def test_what_came_before_a_fault_is_given(fault: int) -> None:
+    broken = bytearray(GZIPPED)
+    broken[fault] ^= 0x10
+    decoder = Inflate(gzip=True)
+    given = bytearray()
+    with pytest.raises(TransportError, match="broken"):  # noqa: PT012 - its pieces come before
+        for piece in decoder.feed(bytes(broken)):
+            given += piece
+    assert len(given) > len(TEXT) // 3
+    if fault > len(GZIPPED) - 8:
+        assert bytes(given) == TEXT
+
+
+@pytest.mark.parametrize(("times", "is_refused"), [(1, False), (4, True)])
+def test_a_body_that_expands_without_measure_is_refused(times: int, is_refused: Any) -> None:
+    bomb = gzip.compress(bytes(8 * 1024 * 1024)) * times
+    decoder = Inflate(gzip=True)
+    pieces = decoder.feed(bomb)
+    if is_refused:
+        with pytest.raises(TransportError, match="more than 200 times its size"):
+            list(pieces)
+    else:
+        assert sum(map(len, pieces)) == 8 * 1024 * 1024

@@ -177,6 +177,17 @@ def test_a_refusal_that_is_there_before_the_request_is_costs_no_connection() -> 
                 theirs.recv(1)
 
 
+@each
+def test_1xx_heads_without_end_are_left(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            with pytest.raises(TransportError, match="no end of 1xx"):
+                await client.get("msgbatch_1")
+
+    with scripted(raw(b"HTTP/1.1 102 Processing\r\n\r\n" * 200)) as served:
+        carrier.run(job)
+
+
 # --- proxies -----------------------------------------------------------------------------
 
 
@@ -393,7 +404,7 @@ def test_a_unix_socket_that_is_not_there_is_told(carrier: Carrier, tmp_path: Pat
     async def job() -> None:
         settings = {"connect": module.unix_socket(str(tmp_path / "none")), "retry": ONCE}
         async with carrier.client("http://localhost", **settings) as client:
-            with pytest.raises(TransportError, match="cannot connect to any"):
+            with pytest.raises(TransportError, match="cannot connect to localhost"):
                 await client.list()
 
     carrier.run(job)

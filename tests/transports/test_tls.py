@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import socket
 import ssl
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from batches_core import RetryPolicy, TransportError
+from batches_core import OutcomeUnknown, RetryPolicy, TransportError
 from tests.playbook import REQUEST, batch_json
 from tests.transports.carriers import CARRIERS, Carrier
 from tests.transports.scripted import reply, scripted
@@ -109,3 +110,22 @@ def test_the_default_context_verifies_whatever_is_installed(
     assert context.check_hostname
     if missing == {"truststore"}:
         assert context.get_ca_certs()
+
+
+@every
+def test_records_that_are_broken_after_the_request_leave_the_outcome_unknown(
+    carrier: Carrier,
+) -> None:
+    def garbage(connection: socket.socket) -> bool:
+        with socket.socket(fileno=os.dup(connection.fileno())) as below:
+            below.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        return False
+
+    async def job() -> None:
+        async with carrier.client(base_url, ssl_context=client_context(), retry=ONCE) as client:
+            with pytest.raises(OutcomeUnknown) as caught:
+                await client.create([REQUEST])
+            assert caught.value.marker is not None
+
+    with tls_server(garbage) as (_, base_url, _):
+        carrier.run(job)
