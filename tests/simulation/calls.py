@@ -80,6 +80,8 @@ class Call:
         self.busy = self.waited = self.late = 0.0
         self.last_exchange = self.longest_exchange = 0.0
         self.failing_since: float | None = None
+        #: For how long failures in a row may be waited out, where that has a limit.
+        self.max_outage = float("inf")
         self.last_failure: float | None = None
         self.is_failing = False
 
@@ -90,6 +92,9 @@ class Call:
         self.is_timed = True
 
     def begin_exchange(self) -> None:
+        since = self.failing_since
+        if since is not None and self.world.now - since > self.max_outage + self.late + EPSILON:
+            self.violate("goes on in an outage that is too long")
         self.exchanges += 1
         self.world.exchanges += 1
         self.sent_at = self.world.now

@@ -34,7 +34,7 @@ class Refusal:
     """An error that comes in the place of an answer.
 
     `passes` tells whether a later try may better it, `unsure` whether a create may have been
-    taken all the same; `wait` is what it asks for, in seconds.
+    taken all the same; `wait` is what it asks for, in seconds, to which a client may add a fifth.
     """
 
     status: int
@@ -353,7 +353,9 @@ class Network:
         call.fail(f"{kind} {refusal.status} ({route})")
         call.statuses.add(refusal.status)
         call.ambiguous += route == "create" and refusal.unsure
-        call.longest_wait = max(call.longest_wait, min(refusal.wait, call.policy.max_retry_after))
+        call.longest_wait = max(
+            call.longest_wait, min(refusal.wait * 1.2, call.policy.max_retry_after)
+        )
         if not refusal.passes or (route == "create" and refusal in _CONFLICTS):
             call.final.add(refusal.status)
         # With results a redirect is followed, or not; there it is no error status.

@@ -18,8 +18,8 @@ from batches_core import BatchesAPI, RetryPolicy
 from batches_core.emulator import FaultRule
 
 from .network import Network, Weather
-from .scripts import Client, in_turn, job, look, stranger
-from .world import FOREIGN, ORIGIN, Service, Task, World
+from .scripts import Client, job, look, stranger, two_jobs
+from .world import FOREIGN, LONGEST_LINE, ORIGIN, Service, Task, World
 
 #: One of so many runs does what the documentation excludes.
 _BEYOND = 50
@@ -89,7 +89,7 @@ def _tasks(world: World) -> Iterator[tuple[Task, float]]:
     if chance < 0.55:
         yield job(client, "J1", size, dies=dies), 0.0
     elif chance < 0.75:
-        yield in_turn(job(client, "J1", size, dies=dies), job(client, "J2", size)), 0.0
+        yield two_jobs(client, size, dies=dies), 0.0
     elif chance < 0.9:
         yield job(client, "J1", size, dies=dies), 0.0
         yield job(client, "J2", size % _LARGEST + 1), rng.random() * client.pace
@@ -121,7 +121,7 @@ def _client(world: World) -> Client:
         max_retry_after=rng.choice((0.0, 10.0, 300.0)),
     )
     trusted, allows_http = _trusted(rng)
-    max_line = rng.choice((300, 1000)) if rng.random() < 0.05 else 64 * 1024 * 1024
+    max_line = rng.choice((300, 1000)) if rng.random() < 0.05 else LONGEST_LINE
     credential = "api_key" if rng.random() < 0.6 else "auth_token"
     api = BatchesAPI(
         **{credential: world.secret},
@@ -202,7 +202,7 @@ def _rules(world: World, client: Client) -> Iterator[FaultRule]:
     if world.lag or missing or expired or url is not None or client.archives:
         yield _batch_rule(world.lag, missing, expired, url, client.archives)
     # With more in them, lines could be over a limit.
-    is_limited = client.max_line < 2000
+    is_limited = client.max_line < LONGEST_LINE
     if rng.random() < 0.12:
         bad, twice, unknown = rng.choice(((1, 0, 0), (2, 1, 0), (0, 2, 0), (0, 1, 1), (9, 0, 0)))
         client.spoils, client.unknown = bad > 0, unknown > 0

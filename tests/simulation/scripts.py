@@ -40,7 +40,7 @@ from .calls import EPSILON, Call
 from .driver import Driver, Watched
 from .network import LONGEST_WAY, READ_TIMEOUT, Network
 from .truth import Reading, check_results
-from .world import EPOCH, Made, Task, World, params_of
+from .world import EPOCH, LONGEST_LINE, Made, Task, World, params_of
 
 #: Polls and looks at a list are this far apart at least, in seconds.
 _LEAST_LOOK = 1.0
@@ -76,22 +76,35 @@ class Client:
         *,
         calm: bool = False,
         dies_after: int | None = None,
+        max_outage: float = float("inf"),
     ) -> Generator[float, None, Call]:
         call = Call(self.world, name, label, self.policy, calm=calm)
         call.dies_after = dies_after
+        call.max_outage = max_outage
         yield from Driver(self.world, self.network, operation, call, self.skew).run()
         return call
 
 
 def job(client: Client, label: str, count: int, *, dies: bool = False) -> Task:
     """The main job: create, wait, read the results; at times cancel and delete."""
-    rng = client.world.rng
     created = yield from _bought(client, label, count, dies=dies)
-    if created is None:
-        # What may still come of it is not to be taken for the next job's.
-        world = client.world
-        yield world.now + READ_TIMEOUT + world.lag + world.settle_time * 2
-        return
+    if created is not None:
+        yield from _finish(client, label, created)
+
+
+def two_jobs(client: Client, count: int, *, dies: bool = False) -> Task:
+    """Two jobs of one size: the second is begun after the first, or once that is created."""
+    first = yield from _bought(client, "J1", count, dies=dies)
+    is_in_turn = client.world.rng.random() < 0.4
+    if first is not None and is_in_turn:
+        yield from _finish(client, "J1", first)
+    yield from job(client, "J2", count)
+    if first is not None and not is_in_turn:
+        yield from _finish(client, "J1", first)
+
+
+def _finish(client: Client, label: str, created: MessageBatch) -> Task:
+    rng = client.world.rng
     if rng.random() < 0.1:
         yield client.world.now + rng.random() * client.pace * 2
         yield from _cancel(client, label, created.id)
@@ -110,6 +123,17 @@ def _bought(
     client: Client, label: str, count: int, *, dies: bool
 ) -> Generator[float, None, MessageBatch | None]:
     """Create a batch, whatever it takes; None where nobody can say, or the service refuses."""
+    world = client.world
+    created = yield from _created(client, label, count, dies=dies)
+    if created is None:
+        # What may still come of it is not to be taken for the next job's.
+        yield world.now + READ_TIMEOUT + world.lag + world.settle_time * 2
+    return created
+
+
+def _created(
+    client: Client, label: str, count: int, *, dies: bool
+) -> Generator[float, None, MessageBatch | None]:
     world, rng = client.world, client.world.rng
     requests = _requests(client, label, count)
     for _ in range(_ROUNDS):
@@ -187,13 +211,21 @@ def _check_create(client: Client, call: Call, *, settles: bool) -> None:
     if call.error is None:
         return
     is_told_at_once = isinstance(call.error, OutcomeUnknown) and not settles
-    if call.failures < attempts and not call.final and not is_told_at_once:
+    is_lost = isinstance(call.error, OutcomeUnknown) and _is_lost(world, call.error.marker)
+    if call.failures < attempts and not call.final and not is_told_at_once and not is_lost:
         call.doubt("gave up too early")
     if isinstance(call.error, OutcomeUnknown):
         if settles and call.error.marker is None:
             call.violate("an outcome without its marker")
     elif made or world.held[call.label]:
         call.doubt("an error that says nothing was created, and there is a batch")
+
+
+def _is_lost(world: World, marker: CreateMarker | None) -> bool:
+    """Whether the batch of the marker is gone, so that a walk may not know where to end."""
+    return marker is not None and (
+        marker.newest_id is not None and marker.newest_id not in world.service.emulator._jobs
+    )
 
 
 def _kept_marker(call: Call) -> CreateMarker | None:
@@ -224,6 +256,7 @@ def _settled(
 ) -> Generator[float, None, tuple[bool, MessageBatch | None]]:
     """Settle an outcome; where the storm keeps that from being done, after it."""
     world = client.world
+    marker = outcome.marker if isinstance(outcome, OutcomeUnknown) else outcome
     for calm in (False, True):
         operation = client.api.settle(
             outcome, settle_time=world.settle_time, known_ids=client.known
@@ -233,6 +266,7 @@ def _settled(
         looks = (world.settle_time / _LEAST_LOOK + 2) * (len(world.service.made) + 1)
         call.check_effort(needed=int(looks), more_waiting=world.settle_time)
         call.check_unknown()
+        is_lost = _is_lost(world, marker)
         if call.error is None:
             found: MessageBatch | None = call.value
             if found is not None:
@@ -242,7 +276,7 @@ def _settled(
             elif made or world.held[label]:
                 call.doubt("called not created, and there is a batch")
             return True, found
-        if call.failures < client.policy.attempts and not call.final:
+        if call.failures < client.policy.attempts and not call.final and not is_lost:
             call.doubt("gave up too early")
         if not isinstance(call.error, OutcomeUnknown):
             call.violate("settling ended in an error of another kind")
@@ -269,7 +303,7 @@ def _wait(
         operation = client.api.wait_for(
             batch.id, poll_interval=poll, timeout=limits.timeout, max_outage=limits.outage
         )
-        call = yield from client.call("wait", label, operation, calm=calm)
+        call = yield from client.call("wait", label, operation, calm=calm, max_outage=limits.outage)
         _check_wait(client, call, made, limits)
         if isinstance(call.value, MessageBatch):
             return call.value
@@ -375,7 +409,10 @@ def _expected(client: Client, made: Made) -> tuple[str, ...]:
 
 
 def _check_reading(client: Client, call: Call, reading: Reading) -> None:
-    call.check_effort(needed=2)
+    # A file in which no line can be read may be read again: it could be somebody else's page.
+    is_spoiled = reading.spoils or reading.max_line < LONGEST_LINE
+    again = client.policy.attempts if is_spoiled else 0
+    call.check_effort(needed=2 + again, more_waiting=again * call.longest_wait)
     error = call.error
     is_odd = reading.expected is not None and isinstance(error, IncompleteResults)
     match error:
@@ -397,7 +434,7 @@ def _check_reading(client: Client, call: Call, reading: Reading) -> None:
             return
     if not reading.resume and call.failures:
         return
-    if isinstance(error, RemoteProtocolError) and call.redirects > 5:
+    if isinstance(error, RemoteProtocolError) and (call.redirects > 5 or is_spoiled):
         return
     call.check_patience()
 
@@ -454,12 +491,6 @@ def _get(client: Client, label: str, id_: str) -> Task:
     call.check_retried(needed=1)
     if call.error is None and call.value.id != id_:
         call.violate("another batch")
-
-
-def in_turn(*tasks: Task) -> Task:
-    """One job after the other, as a client does that waits for each."""
-    for task in tasks:
-        yield from task
 
 
 def stranger(world: World, old: list[str], count: int) -> Task:

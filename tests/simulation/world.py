@@ -10,6 +10,8 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from email.utils import formatdate
+from functools import lru_cache
 from random import Random
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -32,10 +34,11 @@ FOREIGN = (
     "https://api.sim.test.evil.test",
     "http://api.sim.test",
 )
-_HEADERS = (("request-id", "req_1"), ("vary", "Accept-Encoding"))
 BATCHES = "/v1/messages/batches"
 #: The service's clock when a run begins.
 EPOCH = 1_777_667_345.0
+#: The limit of a line of results where there is none.
+LONGEST_LINE = 64 * 1024 * 1024
 #: No run may take longer than this, in virtual seconds, or in steps of its tasks.
 MAX_TIME = 10 * 24 * 3600.0
 MAX_STEPS = 50_000
@@ -79,8 +82,12 @@ class _Emulator(Emulator):
     """The emulator without headers that nobody asks for, which take a third of its time."""
 
     def _headers(self, now: float) -> tuple[tuple[str, str], ...]:
-        del now
-        return _HEADERS
+        return _headers_at(int(now))
+
+
+@lru_cache(maxsize=100)
+def _headers_at(second: int) -> tuple[tuple[str, str], ...]:
+    return ("date", formatdate(second, usegmt=True)), ("request-id", "req_1")
 
 
 class Service:
