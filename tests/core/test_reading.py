@@ -356,3 +356,14 @@ def test_a_page_that_cannot_be_read_leaves_what_came() -> None:
     book.lose()
     with pytest.raises(TransportError):
         book.next()
+
+
+def test_an_answer_that_drips_for_ever_is_left() -> None:
+    book = Playbook(api(retry=RetryPolicy(attempts=1)).get("msgbatch_1"))
+    book.expect_request("GET", "/v1/messages/batches/msgbatch_1")
+    book.head()
+    with pytest.raises(TransportError, match="did not come to its end in 600 s"):  # noqa: PT012
+        for _ in range(1000):
+            book.now += 1
+            book.data(b" ")
+            assert book.next() is Need.DATA

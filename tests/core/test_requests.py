@@ -397,3 +397,26 @@ def test_any_mapping_can_stand_for_a_dict_anywhere() -> None:
     inner = types.MappingProxyType({"metadata": types.MappingProxyType({"user_id": "u"})})
     body, _ = prepare([BatchRequest(custom_id="a", params=inner)])
     assert b"".join(body).endswith(b'"params":{"metadata":{"user_id":"u"}}}]}')
+
+
+class TestLines:
+    """Requests that are the lines of a file, and what brings its own body."""
+
+    def test_are_named_by_their_numbers(self) -> None:
+        checker = core_requests.Checker(lines=True)
+        line = json.dumps(one("a")).encode()
+        given = list(checker.checked([b"\xef\xbb\xbf " + line, b"\n", line, b"{"]))
+        with pytest.raises(InvalidRequest) as caught:
+            checker.finish()
+        assert [(fault.line, fault.index) for fault in caught.value.faults] == [
+            (3, None),
+            (4, None),
+        ]
+        assert str(caught.value.faults[0]) == "line 3, custom_id: 'a' is the id of line 1 already"
+        assert str(caught.value.faults[1]).startswith("line 4: is not JSON")
+        assert given[0] == line
+        assert checker.count == 3
+
+    def test_what_is_prepared_is_taken_as_it_is(self) -> None:
+        prepared = core_requests.prepare([one("a")])
+        assert core_requests.prepare(prepared) is prepared

@@ -1,0 +1,93 @@
+"""The lines of a results file as they came, and a reading that is gone on with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from batches_core import (
+    Done,
+    InvalidRequest,
+    MalformedResult,
+    MessageBatch,
+    Need,
+    RawResult,
+    ResultsReceived,
+    SendRequest,
+)
+from tests.playbook import Playbook, api, batch_json, result_line
+
+A, B, C = result_line("a"), result_line("b"), result_line("c")
+#: No result that this version knows, but a line of its own, with an id.
+ODD = b'{"custom_id": "o",  "result": {"type":"new"}, "x": 1e5}'
+
+
+def batch(total: int) -> MessageBatch:
+    counts = {"processing": 0, "succeeded": total}
+    return msgspec.convert(batch_json(status="ended", request_counts=counts), MessageBatch)
+
+
+def read(body: bytes, total: int, size: int = 10_000, **options: Any) -> list[Any]:
+    """Read it in pieces of this size."""
+    operation = api().raw_results(batch(total), **options)
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    found: list[Any] = []
+    while not isinstance(event := operation.next_event(), Done):
+        if isinstance(event, SendRequest):
+            operation.receive_head(event.exchange, 200, [], 0)
+        elif event is Need.DATA:
+            if pieces:
+                operation.receive_data(1, pieces.pop(0), 0)
+            else:
+                operation.receive_eof(1, 0)
+        else:
+            assert isinstance(event, ResultsReceived)
+            found += event.items
+    return found
+
+
+def raw(line: bytes) -> RawResult:
+    custom_id = msgspec.json.decode(line)["custom_id"]
+    return RawResult(custom_id=custom_id, raw=line.rstrip(b"\r\n"))
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_line_is_given_as_it_is_however_it_was_cut(size: int, end: bytes) -> None:
+    lines = [A.strip(), ODD, B.strip()]
+    assert read(end.join([*lines, b""]), 3, size) == [raw(line) for line in lines]
+
+
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_what_is_no_line_of_its_own_is_malformed(size: int) -> None:
+    two = A.strip() + B
+    found = read(two + C + b"[]\n", 2, size)
+    assert [type(each) for each in found] == [MalformedResult, RawResult, MalformedResult]
+
+
+def test_what_is_there_already_is_passed_over() -> None:
+    assert read(A + B + C, 3, delivered=["b", "a"]) == [raw(C)]
+    assert read(A + B, 2, delivered=iter(["a", "b"])) == []
+
+
+def test_what_is_there_of_another_batch_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"1 of the custom_ids .* belong to another"):
+        read(A + B, 2, delivered=["a", "x"])
+
+
+def test_what_was_there_before_does_not_make_up_for_what_is_missing() -> None:
+    book = Playbook(api().raw_results(batch(2), delivered=["x"], resume=False))
+    book.expect_request("GET", "/v1/messages/batches/msgbatch_1/results")
+    book.answer(A)
+    assert [item.custom_id for item in book.expect(ResultsReceived).items] == ["a"]
+    with pytest.raises(Exception, match="ended after 1 of 2"):
+        book.next()
+
+
+@pytest.mark.parametrize("name", ["expected", "delivered"])
+def test_ids_are_ids(name: str) -> None:
+    for ids in ("abc", [b"a"], [5]):
+        with pytest.raises(InvalidRequest, match=f"{name} is a list of custom_ids"):
+            api().raw_results("msgbatch_1", **{name: ids})  # type: ignore[arg-type]  # to be refused
