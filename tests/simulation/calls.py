@@ -7,7 +7,7 @@ it may take; not what its value has to be, which is the scripts' to say.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from batches_core import (
@@ -44,14 +44,12 @@ class Call:
     many. A `calm` one meets no faults at all.
     """
 
-    def __init__(
-        self, world: World, name: str, label: str, policy: RetryPolicy, *, calm: bool = False
-    ) -> None:
+    def __init__(self, world: World, name: str, label: str, policy: RetryPolicy) -> None:
         self.world = world
         self.name = name
         self.label = label
         self.policy = policy
-        self.calm = calm
+        self.calm = False
         #: After how many directives the process of this client dies.
         self.dies_after: int | None = None
         self.events: list[Any] = []
@@ -60,6 +58,9 @@ class Call:
         self.error: BatchesError | None = None
         self.ended = False
         self.adopted = False
+        #: Whether another create of as many requests was in doubt at the same time.
+        self.is_contested = False
+        self.on_event: Callable[[Any], None] | None = None
 
         #: When the operation was first told the time, which it counts its timeouts from.
         self.started = self.sent_at = world.now
@@ -118,6 +119,8 @@ class Call:
             self.failing_since = None
 
     def take(self, event: Any) -> None:
+        if self.on_event is not None:
+            self.on_event(event)
         # The error in an event of a failure holds the frames that it went through.
         if not isinstance(event, ResultsInterrupted | RetryScheduled | SettlingStarted):
             self.events.append(event)
@@ -202,7 +205,7 @@ class Call:
         if isinstance(self.error, OutcomeUnknown):
             if not self.ambiguous and self.name == "create":
                 self.violate("outcome unknown that nothing made unknown")
-            if self.error.candidates:
+            if self.error.candidates and not self.is_contested:
                 self.doubt("candidates where only one batch can be it")
 
 

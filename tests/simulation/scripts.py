@@ -7,9 +7,10 @@ that several can run at once.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -22,6 +23,7 @@ from batches_core import (
     BatchState,
     CreateMarked,
     CreateMarker,
+    Event,
     IncompleteResults,
     InvalidRequest,
     Message,
@@ -35,6 +37,7 @@ from batches_core import (
     UntrustedHost,
     WaitTimeout,
 )
+from transports.settings import Creates, OneCreate
 
 from .calls import EPSILON, Call
 from .driver import Driver, Watched
@@ -42,6 +45,8 @@ from .network import LONGEST_WAY, READ_TIMEOUT, Network
 from .truth import Reading, check_results
 from .world import EPOCH, LONGEST_LINE, Made, Task, World, params_of
 
+#: Makes an operation that creates or settles, of what a client knows of its other creates.
+Make: TypeAlias = Callable[..., Operation[Any]]
 #: Polls and looks at a list are this far apart at least, in seconds.
 _LEAST_LOOK = 1.0
 #: What a success's message becomes; a decoder for all that is known takes long to make.
@@ -59,8 +64,9 @@ class Client:
     api: BatchesAPI
     policy: RetryPolicy
     skew: float
-    known: set[str]
     max_line: int
+    #: What the client knows of its own creates.
+    creates: Creates = field(default_factory=Creates)
     spoils: bool = False
     unknown: bool = False
     archives: bool = False
@@ -74,15 +80,57 @@ class Client:
         label: str,
         operation: Operation[Any],
         *,
+        call: Call | None = None,
         calm: bool = False,
         dies_after: int | None = None,
         max_outage: float = float("inf"),
+        on_event: Callable[[Event], None] | None = None,
     ) -> Generator[float, None, Call]:
-        call = Call(self.world, name, label, self.policy, calm=calm)
+        if call is None:
+            call = Call(self.world, name, label, self.policy)
+        call.calm = calm
+        call.on_event = on_event
         call.dies_after = dies_after
         call.max_outage = max_outage
         yield from Driver(self.world, self.network, operation, call, self.skew).run()
         return call
+
+    def create(
+        self, name: str, label: str, this: OneCreate, make: Make, **how: Any
+    ) -> Generator[float, None, Call]:
+        """Run what creates or settles, as a client does, which keeps what it knows of each."""
+        call = Call(self.world, name, label, self.policy)
+
+        def is_contested() -> bool:
+            call.is_contested = call.is_contested or this.is_contested()
+            return this.is_contested()
+
+        operation = make(
+            settle_time=self.world.settle_time, known_ids=this, is_contested=is_contested
+        )
+        try:
+            with this:
+                call = yield from self.call(
+                    name, label, operation, call=call, on_event=this.on_event, **how
+                )
+                _raise_end(call)
+        except BatchesError:
+            pass
+        except _DiedError:
+            # Another process goes on, which knows nothing of this one.
+            self.creates = Creates()
+        return call
+
+
+class _DiedError(Exception):
+    """The client's process is gone."""
+
+
+def _raise_end(call: Call) -> None:
+    if call.error is not None:
+        raise call.error
+    if not call.ended:
+        raise _DiedError
 
 
 def job(client: Client, label: str, count: int, *, dies: bool = False) -> Task:
@@ -138,22 +186,17 @@ def _created(
     requests = _requests(client, label, count)
     for _ in range(_ROUNDS):
         settles = rng.random() < 0.6
-        operation = client.api.create(
-            requests,
-            if_unknown="settle" if settles else "raise",
-            settle_time=world.settle_time,
-            known_ids=client.known,
-        )
+        make = partial(client.api.create, requests, if_unknown="settle" if settles else "raise")
         dies_after = rng.randint(1, 8) if dies else None
         dies = False
-        call = yield from client.call("create", label, operation, dies_after=dies_after)
+        this = client.creates.begin(count)
+        call = yield from client.create("create", label, this, make, dies_after=dies_after)
         _check_create(client, call, settles=settles)
         if isinstance(call.value, MessageBatch):
-            client.known.add(call.value.id)
             return call.value
         outcome: OutcomeUnknown | CreateMarker | None = None
         if not call.ended:
-            # Another process goes on, with what the first one kept.
+            # The next process goes on with what this one kept.
             yield world.now + LONGEST_WAY * 3
             outcome = _kept_marker(call)
             if outcome is None:
@@ -211,7 +254,9 @@ def _check_create(client: Client, call: Call, *, settles: bool) -> None:
     if call.error is None:
         return
     is_told_at_once = isinstance(call.error, OutcomeUnknown) and not settles
-    is_lost = isinstance(call.error, OutcomeUnknown) and _is_lost(world, call.error.marker)
+    is_lost = isinstance(call.error, OutcomeUnknown) and (
+        call.is_contested or _is_lost(world, call.error.marker)
+    )
     if call.failures < attempts and not call.final and not is_told_at_once and not is_lost:
         call.doubt("gave up too early")
     if isinstance(call.error, OutcomeUnknown):
@@ -258,19 +303,17 @@ def _settled(
     world = client.world
     marker = outcome.marker if isinstance(outcome, OutcomeUnknown) else outcome
     for calm in (False, True):
-        operation = client.api.settle(
-            outcome, settle_time=world.settle_time, known_ids=client.known
-        )
-        call = yield from client.call("settle", label, operation, calm=calm)
+        make = partial(client.api.settle, outcome)
+        this = client.creates.resume(outcome)
+        call = yield from client.create("settle", label, this, make, calm=calm)
         made = world.service.made_for(label)
         looks = (world.settle_time / _LEAST_LOOK + 2) * (len(world.service.made) + 1)
         call.check_effort(needed=int(looks), more_waiting=world.settle_time)
         call.check_unknown()
-        is_lost = _is_lost(world, marker)
+        is_lost = call.is_contested or _is_lost(world, marker)
         if call.error is None:
             found: MessageBatch | None = call.value
             if found is not None:
-                client.known.add(found.id)
                 if found.id not in {each.job.id for each in made}:
                     call.doubt("a batch that is not the one that was sent")
             elif made or world.held[label]:
@@ -434,7 +477,7 @@ def _check_reading(client: Client, call: Call, reading: Reading) -> None:
             return
     if not reading.resume and call.failures:
         return
-    if isinstance(error, RemoteProtocolError) and (call.redirects > 5 or is_spoiled):
+    if is_spoiled or (isinstance(error, RemoteProtocolError) and call.redirects > 5):
         return
     call.check_patience()
 
