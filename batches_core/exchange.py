@@ -28,7 +28,7 @@ from typing import TypeAlias
 from .errors import LocalProtocolError
 
 
-class State(enum.Enum):
+class State(enum.StrEnum):
     """Where an exchange stands."""
 
     SENT = "waiting for the response's head"
@@ -38,7 +38,7 @@ class State(enum.Enum):
     ABANDONED = "given up"
 
 
-class Input(enum.Enum):
+class Input(enum.StrEnum):
     """What can happen to an exchange."""
 
     INFORMATIONAL = "an informational head"
