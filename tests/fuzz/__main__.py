@@ -97,6 +97,7 @@ def fuzz(target: str, minutes: float, seed: int, artifacts: Path) -> None:
             "max_total_time": round(minutes * 60),
             "seed": seed,
             "max_len": _LONGEST,
+            "len_control": 0,  # long inputs from the start, for an operation takes many answers
             "timeout": _HANG,
             "dict": words,
             "artifact_prefix": f"{artifacts}/{target}-",

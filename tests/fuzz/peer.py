@@ -19,6 +19,7 @@ from batches_core import (
     MessageBatch,
     Operation,
     Page,
+    RawResult,
     Request,
     ResultItem,
     ResultsReceived,
@@ -154,10 +155,18 @@ def _ended(batch: MessageBatch) -> bool:
     return batch.request_counts.succeeded > 0
 
 
+def _contested() -> bool:
+    return True
+
+
 #: Each kind of operation, on an API, and the type of the value that it ends with.
 KINDS: dict[str, tuple[Callable[[Any], Operation[Any]], type]] = {
     "create": (lambda a: a.create(_TWO), MessageBatch),
     "create, settling": (lambda a: a.create(_TWO, if_unknown="settle"), MessageBatch),
+    "create, contested": (
+        lambda a: a.create(_TWO, if_unknown="settle", is_contested=_contested),
+        MessageBatch,
+    ),
     "settle": (lambda a: a.settle(_MARKER, settle_time=20, known_ids=["x"]), object),
     "get": (lambda a: a.get("msgbatch_1"), MessageBatch),
     "cancel": (lambda a: a.cancel("msgbatch_1"), MessageBatch),
@@ -183,6 +192,8 @@ KINDS: dict[str, tuple[Callable[[Any], Operation[Any]], type]] = {
         type(None),
     ),
     "results, typed": (lambda a: a.results_stream("msgbatch_1", message_type=Message), type(None)),
+    "raw results": (lambda a: a.raw_results(_ENDED, expected=["b", "a"]), type(None)),
+    "raw results, going on": (lambda a: a.raw_results("msgbatch_1", delivered=["a"]), type(None)),
 }
 
 
@@ -210,6 +221,8 @@ def shown(outcome: object) -> str:
         case MalformedResult(raw=raw):
             # What a line holds is the peer's, and is shown to nobody but who asks for it.
             return f"{outcome!r} {shown(raw.replace(KEY.encode(), b''))}"
+        case RawResult(raw=raw):
+            text = f"{outcome.custom_id} {bytes(raw)!r}"
         case ResultItem(result=SucceededResult(message=msgspec.Raw() as message)):
             text = f"{outcome.custom_id} {bytes(message)!r}"
         case BaseException():
