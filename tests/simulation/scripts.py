@@ -267,10 +267,12 @@ def _check_create(client: Client, call: Call, *, settles: bool) -> None:
 
 
 def _is_lost(world: World, marker: CreateMarker | None) -> bool:
-    """Whether the batch of the marker is gone, so that a walk may not know where to end."""
-    return marker is not None and (
-        marker.newest_id is not None and marker.newest_id not in world.service.emulator._jobs
-    )
+    """Whether nothing is left of what was there at the marker, so that a walk has no known end."""
+    if marker is None or marker.newest_created_at is None:
+        return False
+    jobs = world.service.emulator._jobs
+    oldest = min((job.created_at for job in jobs.values()), default=float("inf"))
+    return marker.newest_id not in jobs and oldest >= marker.newest_created_at.timestamp()
 
 
 def _kept_marker(call: Call) -> CreateMarker | None:
@@ -370,6 +372,8 @@ def _check_wait(client: Client, call: Call, made: Made, limits: _Limits) -> None
         call.violate("slept past the deadline")
     if not call.exchanges:
         call.violate("a wait without a poll")
+    if not call.ended:
+        return
     # The poll before the last may have been under way for long as the batch ended.
     longest = max(limits.poll, call.longest_wait) + 2 * call.longest_exchange + slack
     ready = max(made.job._ends_at - EPOCH, call.started, call.last_failure or 0.0)

@@ -7,6 +7,7 @@ of operations.
 from __future__ import annotations
 
 import heapq
+import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -226,7 +227,12 @@ class World:
                 return
             moment, number, task = heapq.heappop(self._heap)
             self.now = max(self.now, moment)
-            wanted = next(task, None)
+            try:
+                wanted = next(task, None)
+            except Exception as error:  # noqa: BLE001 - so that the seed is told
+                self.violate(f"the simulation itself failed: {error!r}")
+                self.note(traceback.format_exc())
+                return
             if wanted is not None:
                 heapq.heappush(self._heap, (wanted, number, task))
             if self.now > MAX_TIME:
