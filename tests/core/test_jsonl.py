@@ -154,6 +154,10 @@ def test_nothing_at_all_is_nothing() -> None:
 # --- the limit ---------------------------------------------------------------------------
 
 
+def test_the_default_limit_is_64_mebibytes() -> None:
+    assert MAX_LINE == 67_108_864
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
 def test_the_limit_is_exact_and_the_same_for_every_cut(end: bytes, size: int) -> None:

@@ -188,6 +188,10 @@ def test_an_endless_answer_is_cut_off_for_every_cut(piece: int) -> None:
     assert "longer than" in str(last)
 
 
+def test_the_bounds_of_an_answer() -> None:
+    assert (MAX_ANSWER, MAX_ERROR) == (16_777_216, 65_536)
+
+
 def test_an_answer_at_the_bound_is_read() -> None:
     book = Playbook(api().list())
     book.expect_request("GET", LIST)

@@ -444,6 +444,43 @@ def test_a_file_without_end_that_is_short_as_well_is_an_error() -> None:
         book.next()
 
 
+@pytest.mark.parametrize(("lines", "is_left"), [(1004, False), (1005, True)])
+def test_the_bound_of_a_file_is_that_of_each_reading(lines: int, *, is_left: bool) -> None:
+    book = start(total=2)
+    book.head()
+    book.data(A)
+    book.lose()
+    assert received(book) == ["a"]
+    again(book, 1)
+    book.head()
+    book.data(A * lines)
+    if is_left:
+        assert "1,005 lines and more" in str(book.expect(ResultsInterrupted).error)
+    else:
+        assert book.next() is Need.DATA
+
+
+def test_the_bound_of_a_file_grows_with_its_batch() -> None:
+    ids = [f"r{number}" for number in range(600)]
+    book = start(total=600)
+    book.head()
+    book.data(b"".join(map(result_line, ids[1:])) * 3)
+    assert received(book) == ids[1:]
+    book.data(result_line(ids[0]))
+    assert received(book) == ids[:1]
+    book.eof()
+    book.expect_done()
+
+
+def test_unreadable_lines_are_counted_one_by_one() -> None:
+    book = start(total=6, settings={"retry": RetryPolicy(attempts=1)})
+    bad = [b'{"custom_id":"c","result":5}', b'{"custom_id":"d","result":5}', b"{"]
+    book.answer(A + B + b"\n".join([*bad, b""]))
+    assert received(book) == ["a", "b", "c", "d", None]
+    with pytest.raises(IncompleteResults, match="after 5 of 6"):
+        book.next()
+
+
 def test_ids_that_are_made_up_are_no_progress() -> None:
     book = start(total=1)
     tries = 0
@@ -536,6 +573,16 @@ def test_an_unreadable_line_that_names_its_id_is_not_missing() -> None:
     book.answer(A + b'{"custom_id":"b","result":5}\n')
     assert received(book) == ["a", "b"]
     book.expect_done()
+
+
+def test_unreadable_lines_of_ids_that_nobody_asked_for_are_named_too() -> None:
+    book = start(total=3, expected=["a"])
+    broken = b'{"custom_id":"b","result":5}\n{"custom_id":"x","result":5}\n'
+    book.answer(A + B + broken)
+    assert received(book) == ["a", "b", "b", "x"]
+    with pytest.raises(IncompleteResults) as caught:
+        book.next()
+    assert caught.value.unexpected == ("b", "x")
 
 
 def test_an_unreadable_line_without_an_id_leaves_one_missing() -> None:

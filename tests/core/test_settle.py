@@ -85,6 +85,11 @@ def test_the_marker_is_the_newest_batch_and_can_be_kept() -> None:
     assert msgspec.json.decode(msgspec.json.encode(marker), type=CreateMarker) == marker
 
 
+def test_the_marker_is_the_first_of_a_page_that_is_longer_than_asked_for() -> None:
+    book = Playbook(api().create([REQUEST]))
+    assert book.mark(BEFORE, batch_json("older")).newest_id == "old"
+
+
 def test_without_settling_a_list_that_fails_is_done_without() -> None:
     book = Playbook(api(retry=RetryPolicy(attempts=2)).create([REQUEST]))
     book.expect_request("GET", PATH + "?limit=1")
@@ -156,6 +161,34 @@ def test_one_that_goes_away_again_is_not_it() -> None:
     book.expect_wait(2.0)
     looks(book, made(), BEFORE)
     assert adopted(book, made(), BEFORE) == "new"
+
+
+@pytest.mark.parametrize("other", ["a", "z"])
+def test_one_that_is_listed_in_the_place_of_another_has_to_stay_alone_as_long(other: str) -> None:
+    book = lost(BEFORE)
+    looks(book, made("m"), BEFORE)
+    book.expect_wait(10.0)
+    looks(book, made(other), BEFORE)
+    assert adopted(book, made(other), BEFORE) == other
+
+
+def test_a_look_that_takes_long_counts_for_the_time_alone() -> None:
+    book = lost(BEFORE)
+    looks(book, made(), BEFORE)
+    book.expect_wait(10.0)
+    book.expect_request("GET", LIST)
+    book.now += 3
+    book.answer(page(made(), BEFORE))
+    assert book.expect(BatchCreated).adopted
+
+
+def test_a_look_that_outlasts_the_settling_time_is_followed_by_one_last() -> None:
+    book = lost(BEFORE, settle_time=2.0)
+    book.expect_request("GET", LIST)
+    book.now += 5
+    book.answer(page(BEFORE))
+    looks(book, BEFORE)
+    book.expect(RetryScheduled)
 
 
 def test_at_the_end_of_the_settling_time_the_only_one_is_it() -> None:
