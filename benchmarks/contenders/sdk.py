@@ -11,7 +11,7 @@ from anthropic.types.messages import MessageBatchIndividualResponse
 
 from benchmarks.meter import Meter, Outcome, Task
 
-from .work import Tally, checked, file_chunks, long_line_chunks, read_dicts
+from .work import WARM_UP, Tally, checked, file_chunks, long_line_chunks, read_dicts
 
 
 def _client(task: Task) -> anthropic.Anthropic:
@@ -25,6 +25,7 @@ def decode(task: Task) -> Outcome:
 
 def long_line(task: Task) -> Outcome:
     """Decode one long line's chunks."""
+    _decode(task, long_line_chunks(task, WARM_UP))
     return _decode(task, long_line_chunks(task))
 
 

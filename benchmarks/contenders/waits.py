@@ -17,8 +17,8 @@ from batches_core import MessageBatch, RetryScheduled
 from batches_core.operations import POLL_SPREAD
 from benchmarks.meter import Meter, Outcome, Task
 
-#: Connections that a client of httpx has at most. It looks at each idle one before each request,
-#: so with many of them a poll costs several times as much.
+#: Connections that a client of httpx has at most. Before each request it goes through all of them
+#: and all requests that wait for one, so that once it falls behind every poll costs more.
 _CONNECTIONS = 10
 
 
