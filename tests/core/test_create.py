@@ -10,6 +10,7 @@ from batches_core import (
     BatchCreated,
     ConflictError,
     InvalidRequest,
+    Need,
     OutcomeUnknown,
     OverloadedError,
     RateLimitError,
@@ -159,12 +160,24 @@ def test_a_body_cut_by_a_clean_end_leaves_the_outcome_unknown() -> None:
         book.next()
 
 
+def test_an_answer_that_does_not_come_to_its_end_leaves_the_outcome_unknown() -> None:
+    book = start()
+    book.head()
+    book.data(LIVE[:9])
+    assert book.next() is Need.DATA
+    book.now += 601
+    book.data(LIVE[9:20])
+    with pytest.raises(OutcomeUnknown, match="did not come to its end"):
+        book.next()
+
+
 REFUSED = [
     (400, "invalid_request_error", BadRequestError),
     (409, "conflict_error", ConflictError),
     (413, "request_too_large", RequestTooLargeError),
     (425, "invalid_request_error", BadRequestError),
     (418, "teapot_error", APIStatusError),
+    (499, "teapot_error", APIStatusError),
 ]
 
 

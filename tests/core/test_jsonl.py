@@ -72,6 +72,7 @@ BAD_LINES = {
     "half an object": b'{"custom_id":"x","result":\n',
     "two on a line": A[:-1] + B,
     "one over two lines": A.replace(b'"result"', b'\n"result"'),
+    "one over two lines, behind a space": b" " + A.replace(b'"result"', b'\n"result"'),
     "two on a line then one over two": A[:-1] + B + C.replace(b'"result"', b'\n"result"'),
     "the same, broken before a brace": A[:-1] + B + C.replace(b":{", b":\n{", 1),
     "the same, broken behind a brace": A[:-1] + B + C[:-2] + b"\n}\n",
@@ -246,6 +247,14 @@ def test_all_lines_of_a_chunk_are_decoded_in_one_call() -> None:
         chunks += 1
     assert got == 1000
     assert (decoder.blocks, decoder.lines) == (chunks, 0)
+
+
+def test_lines_that_end_with_cr_lf_are_decoded_in_one_call_too() -> None:
+    decoder = CountingDecoder()
+    crlf = (A + B + C).replace(b"\n", b"\r\n")
+    assert len(JSONLines(decoder).feed(crlf)) == 3
+    assert len(JSONLines(decoder).feed(crlf + A)) == 4
+    assert (decoder.blocks, decoder.lines) == (2, 0)
 
 
 def test_one_bad_line_sends_only_its_own_chunk_line_by_line() -> None:

@@ -14,6 +14,7 @@ from batches_core import (
     MessageBatch,
     Need,
     RawResult,
+    ResultsInterrupted,
     ResultsReceived,
     SendRequest,
 )
@@ -84,6 +85,13 @@ def test_what_was_there_before_does_not_make_up_for_what_is_missing() -> None:
     assert [item.custom_id for item in book.expect(ResultsReceived).items] == ["a"]
     with pytest.raises(Exception, match="ended after 1 of 2"):
         book.next()
+
+
+def test_what_no_reading_has_shown_does_not_make_a_file_complete() -> None:
+    book = Playbook(api().raw_results(batch(2), delivered=["a"]))
+    book.expect_request("GET", "/v1/messages/batches/msgbatch_1/results")
+    book.lose()
+    assert book.expect(ResultsInterrupted).delivered == 1
 
 
 @pytest.mark.parametrize("name", ["expected", "delivered"])

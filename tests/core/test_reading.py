@@ -371,3 +371,38 @@ def test_an_answer_that_drips_for_ever_is_left() -> None:
             book.now += 1
             book.data(b" ")
             assert book.next() is Need.DATA
+
+
+def test_an_answer_may_take_all_of_its_time() -> None:
+    book = Playbook(api(retry=RetryPolicy(attempts=1)).get("msgbatch_1"), now=1.0)
+    book.expect_request("GET", ONE)
+    book.head()
+    for seconds in (0, 600):
+        assert book.next() is Need.DATA
+        book.now += seconds
+        book.data(b" ")
+    assert book.next() is Need.DATA
+    book.now += 1
+    book.data(b" ")
+    with pytest.raises(TransportError, match="did not come to its end"):
+        book.next()
+
+
+@pytest.mark.parametrize("status", [201, 299])
+def test_every_success_is_one(status: int) -> None:
+    book = Playbook(api().get("msgbatch_1"))
+    book.expect_request("GET", ONE)
+    book.answer(batch_json(), status)
+    assert book.expect_done().id == "msgbatch_1"
+
+
+@pytest.mark.parametrize(
+    ("status", "is_redirect"), [(300, True), (301, True), (399, True), (400, False)]
+)
+def test_a_redirect_names_where_it_leads(status: int, *, is_redirect: bool) -> None:
+    book = Playbook(api().get("msgbatch_1"))
+    book.expect_request("GET", ONE)
+    book.answer(error_json("some_error"), status, [("location", "/elsewhere?signature")])
+    with pytest.raises(APIStatusError) as caught:
+        book.next()
+    assert ("a redirect to '/elsewhere'," in str(caught.value)) == is_redirect

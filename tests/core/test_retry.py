@@ -105,6 +105,7 @@ class TestDelay:
 
     def test_of_nothing_is_nothing(self) -> None:
         assert RetryPolicy(initial_delay=0).delay(9, LOST, no_jitter) == 0
+        assert RetryPolicy(initial_delay=0).delay(10_000, LOST, no_jitter) == 0
         assert RetryPolicy(max_delay=0).delay(9, LOST, no_jitter) == 0
 
 
