@@ -103,6 +103,18 @@ def test_what_is_no_status_is_refused(status: int) -> None:
         Exchange(1).receive_head(status, {})
 
 
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(100, State.SENT), (199, State.SENT), (200, State.BODY), (999, State.BODY)],
+)
+def test_every_status_has_three_digits_and_the_first_are_informational(
+    status: int, state: State
+) -> None:
+    exchange = Exchange(1)
+    exchange.receive_head(status, {})
+    assert exchange.state is state
+
+
 def test_data_without_bytes_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="receive_eof"):
         reach(State.BODY).receive_data(b"")

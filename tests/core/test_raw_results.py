@@ -16,6 +16,7 @@ from batches_core import (
     RawResult,
     ResultsInterrupted,
     ResultsReceived,
+    RetryPolicy,
     SendRequest,
 )
 from tests.playbook import Playbook, api, batch_json, result_line
@@ -92,6 +93,20 @@ def test_what_no_reading_has_shown_does_not_make_a_file_complete() -> None:
     book.expect_request("GET", "/v1/messages/batches/msgbatch_1/results")
     book.lose()
     assert book.expect(ResultsInterrupted).delivered == 1
+
+
+def test_a_reading_that_brings_the_last_one_to_come_was_worth_it() -> None:
+    api_ = api(retry=RetryPolicy(attempts=2))
+    book = Playbook(api_.raw_results(batch(2), delivered=["x"]))
+    book.expect_request("GET", "/v1/messages/batches/msgbatch_1/results")
+    book.lose()
+    book.expect_wait(book.expect(ResultsInterrupted).delay)
+    book.expect_request("GET", "/v1/messages/batches/msgbatch_1/results")
+    book.head()
+    book.data(A)
+    book.expect(ResultsReceived)
+    book.lose()
+    book.expect(ResultsInterrupted)
 
 
 @pytest.mark.parametrize("name", ["expected", "delivered"])

@@ -333,6 +333,21 @@ def test_without_resume_the_break_comes_at_once_after_what_was_complete() -> Non
         book.next()
 
 
+@pytest.mark.parametrize("how", ["lost", "cut in a line"])
+def test_whatever_breaks_off_was_asked_for(how: str) -> None:
+    book = start(2, resume=False)
+    book.head()
+    book.data(A + B[:5])
+    if how == "lost":
+        book.lose(sent=False)
+    else:
+        book.eof()
+    assert received(book) == ["a"]
+    with pytest.raises(TransportError) as caught:
+        book.next()
+    assert caught.value.sent
+
+
 def test_bad_lines_are_not_told_twice_and_equal_ones_not_swallowed() -> None:
     bad = b"bad\n"
     book = start(5)

@@ -203,6 +203,17 @@ def test_outages_are_counted_one_by_one() -> None:
     book.expect_done()
 
 
+def test_a_poll_that_outlasts_max_outage_is_the_last() -> None:
+    book = start(max_outage=10)
+    book.lose()
+    book.expect_wait(book.expect(RetryScheduled).delay)
+    book.expect_request("GET", PATH)
+    book.now += 60
+    book.lose()
+    with pytest.raises(TransportError):
+        book.next()
+
+
 def test_no_outage_is_borne_where_none_is_wanted() -> None:
     book = start(max_outage=0)
     book.lose("down")
@@ -280,6 +291,18 @@ def test_a_batch_that_is_gone_for_a_minute_is_gone() -> None:
             book.answer(error_json("not_found_error"), 404)
             book.expect_wait(book.expect(RetryScheduled).delay)
     assert 60 <= book.now - began < 100
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(59.5, True), (60.0, False)])
+def test_the_minute_in_which_a_404_passes_is_one(seconds: float, *, passes: bool) -> None:
+    book = start()
+    book.now += seconds
+    book.answer(error_json("not_found_error"), 404)
+    if passes:
+        book.expect(RetryScheduled)
+    else:
+        with pytest.raises(NotFoundError):
+            book.next()
 
 
 def test_an_id_that_does_not_exist_is_told_within_a_minute_or_so() -> None:
