@@ -8,6 +8,7 @@ create may be sent again; credentials and paths are `api`'s.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -172,12 +173,18 @@ def settle(
     The list need not show at once what was created, so it is walked again and again, the last
     time when the settling time is over. An outage in between is waited out.
     """
-    deadline = channel.now + settling.settle_time
+    began = channel.now
+
+    def left() -> float:
+        # A driver need not tell the time before the first answer; until then none has passed.
+        start = max(began, channel.started)
+        return settling.settle_time - (channel.now - start if math.isfinite(start) else 0)
+
     delay = _FIRST_LOOK
     lone: MessageBatch | None = None
     lone_since = channel.now
     while True:
-        is_last = channel.now >= deadline
+        is_last = left() <= 0
         found = yield from _look(channel, policy, marker, settling, is_last=is_last)
         if not found and is_last:
             return None
@@ -192,7 +199,7 @@ def settle(
         if lone is not None and (is_last or wait <= 0):
             yield BatchCreated(batch=lone, adopted=True)
             return lone
-        yield from channel.pause(min(wait, deadline - channel.now))
+        yield from channel.pause(min(wait, left()))
         delay = min(delay * _LOOK_GROWTH, _LAST_LOOK)
 
 

@@ -15,13 +15,16 @@ from batches_core import (
     BatchCreated,
     CreateMarked,
     CreateMarker,
+    Done,
     InternalServerError,
     InvalidRequest,
     OutcomeUnknown,
     RetryPolicy,
     RetryScheduled,
+    SendRequest,
     SettlingStarted,
     TransportError,
+    WaitUntil,
 )
 from tests.playbook import KEY, REQUEST, Playbook, api, batch_json, error_json
 
@@ -458,6 +461,7 @@ def unknown() -> OutcomeUnknown:
 
 def test_an_outcome_is_settled_later_and_elsewhere() -> None:
     elsewhere = pickle.loads(pickle.dumps(unknown()))  # noqa: S301 - our own bytes
+    assert isinstance(elsewhere.__cause__, TransportError)
     for outcome in (elsewhere, elsewhere.marker):
         book = Playbook(api().settle(outcome))
         looks(book, made(), BEFORE)
@@ -496,3 +500,19 @@ def test_no_event_or_error_of_a_create_shows_the_credential() -> None:
     error = unknown()
     for shown in (error, error.marker, CreateMarked(marker=CreateMarker(requests=1))):
         assert KEY not in f"{shown!r} {shown}"
+
+
+def test_the_settling_time_counts_from_the_first_time_that_is_told() -> None:
+    operation = api().settle(unknown(), settle_time=1.5)
+    for now, wait in ((1000.0, 1001.0), (1001.0, 1001.5), (1001.5, None)):
+        send = operation.next_event()
+        assert isinstance(send, SendRequest)
+        operation.receive_head(send.exchange, 200, [], now)
+        operation.receive_data(send.exchange, msgspec.json.encode(page(BEFORE)), now)
+        operation.receive_eof(send.exchange, now)
+        event = operation.next_event()
+        if wait is None:
+            assert event == Done(value=None)
+        else:
+            assert event == WaitUntil(deadline=wait)
+            operation.handle_timeout(wait)
