@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from . import creation, operations, results
-from .decoding import RawDecoder, ResultDecoder
+from .decoding import RawDecoder, ResultDecoder, message_decoder
 from .errors import InvalidRequest, OutcomeUnknown, UntrustedHost
 from .http import (
     Body,
@@ -356,7 +356,9 @@ class BatchesAPI:
         """
         ids = None if expected is None else _check_ids("expected", expected)
         options = results.ResultsOptions(max_line=self._max_line, resume=resume, expected=ids)
-        return self._read(batch, ResultDecoder(message_type), options)
+        whole = message_type is Message
+        decoder = message_decoder() if whole else ResultDecoder(message_type)
+        return self._read(batch, decoder, options)
 
     def raw_results(
         self,

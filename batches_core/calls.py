@@ -154,6 +154,8 @@ def retried(
             if retry >= policy.attempts or not (is_retried or policy.retries)(error):
                 raise
             delay = policy.delay(retry, error, channel.jitter)
+            # Without its traceback, which would keep alive whatever was held where it was raised.
+            error.with_traceback(None)
             scheduled = RetryScheduled(error=error, retry=retry, delay=delay)
         yield scheduled
         yield from channel.pause(delay)

@@ -7,6 +7,7 @@ variant that is merely unknown is kept as what it is; only what is really broken
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast, get_args
 
@@ -195,6 +196,12 @@ class ResultDecoder(Generic[M]):
             return ResultItem(
                 custom_id=opened.custom_id, result=SucceededResult(message=cast("M", message))
             )
+
+
+@functools.cache
+def message_decoder() -> ResultDecoder[Message]:
+    """Give the decoder of whole messages, which takes milliseconds to build, once."""
+    return ResultDecoder(Message)
 
 
 class RawDecoder:

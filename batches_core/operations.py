@@ -185,6 +185,7 @@ def wait_for(
             # A wait has no number of attempts, so no policy and no answer may make it a hot loop.
             delay = max(delay, min(options.poll_interval, failures * _LEAST_DELAY))
             delay = min(delay, outage_left)
+            failure.with_traceback(None)  # which would keep alive what was held there
             yield RetryScheduled(error=failure, retry=failures, delay=delay)
         if deadline is not None:
             delay = min(delay, deadline - now)

@@ -194,6 +194,8 @@ def results(
             if (is_open and not options.resume) or fruitless >= policy.attempts or not again:
                 raise
             delay = policy.delay(fruitless, error, channel.jitter)
+            # Without its traceback, which would keep the last piece of the file alive.
+            error.with_traceback(None)
             interrupted = ResultsInterrupted(error=error, delivered=delivered.items, delay=delay)
         yield interrupted
         yield from channel.pause(delay)

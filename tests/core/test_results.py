@@ -622,3 +622,12 @@ def test_of_many_ids_some_are_spelled_out() -> None:
 def test_what_is_expected_are_ids(expected: Any) -> None:
     with pytest.raises(InvalidRequest, match="expected is a list of custom_ids"):
         api().results_stream("msgbatch_1", expected=expected)
+
+
+def test_an_event_that_is_kept_keeps_no_part_of_the_file() -> None:
+    book = start(total=2)
+    book.head()
+    book.data(A + B[:10])
+    received(book)
+    book.lose()
+    assert book.expect(ResultsInterrupted).error.__traceback__ is None

@@ -36,8 +36,6 @@ from .world import ORIGIN, Task, World
 
 #: Exchanges after which an operation counts as one that never ends.
 _MOST_EXCHANGES = 2000
-#: Operations that have to be told the time before they are asked for their first event.
-_TOLD_FIRST = {"settle"}
 #: How often a driver does what it need not do.
 _CLUMSY = 0.04
 
@@ -98,7 +96,7 @@ class Driver:
 
     def _drive(self) -> Task:
         operation, call = self._operation, self._call
-        if self._rng.random() < 0.7 or call.name in _TOLD_FIRST:
+        if self._rng.random() < 0.7:
             operation.handle_timeout(self._clock)
             call.start()
         while True:
