@@ -209,7 +209,7 @@ def test_what_httpx_calls_local_does_not_prove_that_nothing_was_sent() -> None:
         ours = BatchesClient(api_key=KEY, client=inner, retry=RetryPolicy(initial_delay=0))
         with pytest.raises(OutcomeUnknown):
             ours.create([REQUEST])
-    assert transport.taken == ["GET", "POST"]
+    assert transport.taken.count("POST") == 1
 
 
 def test_a_handed_in_client_keeps_its_own_timeout_unless_one_is_given() -> None:
