@@ -90,9 +90,9 @@ class _Delivered:
         return len(self._ids) - len(self._unseen) + unread
 
     @property
-    def is_a_results_file(self) -> bool:
-        """Whether anything came that was a result, or named one."""
-        return bool(self._ids or self._named_now)
+    def is_something_else(self) -> bool:
+        """Whether lines came, and none of them was a result or named one."""
+        return self._lines_now > 0 and not self._ids and not self._named_now
 
     def check_bound(self) -> None:
         """Refuse to read a file on that may have no end.
@@ -216,7 +216,7 @@ def _check_reading(
 ) -> None:
     """Hold a reading that came to its end against the batch's own counts."""
     total = batch.request_counts.total
-    if total and not delivered.is_a_results_file:
+    if total and delivered.is_something_else:
         raise RemoteProtocolError(
             f"what came as the results of batch {quote(batch.id)} has no line that is one; is "
             "there a proxy that answers in the service's place?"

@@ -438,6 +438,15 @@ def test_a_page_with_lines_enough_is_not_taken_for_results() -> None:
     book.expect_done()
 
 
+@pytest.mark.parametrize("body", [b"", b"\n\n"])
+def test_a_file_without_lines_is_short(body: bytes) -> None:
+    book = start(total=2)
+    book.answer(body)
+    error = again(book, delivered=0)
+    assert isinstance(error, IncompleteResults)
+    assert (error.received, error.expected) == (0, 2)
+
+
 def test_a_file_without_end_is_left() -> None:
     book = start(total=1, settings={"retry": RetryPolicy(attempts=1)})
     book.head()
@@ -459,9 +468,9 @@ def test_a_file_without_end_that_is_short_as_well_is_an_error() -> None:
         book.next()
 
 
-@pytest.mark.parametrize(("lines", "is_left"), [(1004, False), (1005, True)])
+@pytest.mark.parametrize(("lines", "is_left"), [(1008, False), (1009, True)])
 def test_the_bound_of_a_file_is_that_of_each_reading(lines: int, *, is_left: bool) -> None:
-    book = start(total=2)
+    book = start(total=4)
     book.head()
     book.data(A)
     book.lose()
@@ -470,7 +479,7 @@ def test_the_bound_of_a_file_is_that_of_each_reading(lines: int, *, is_left: boo
     book.head()
     book.data(A * lines)
     if is_left:
-        assert "1,005 lines and more" in str(book.expect(ResultsInterrupted).error)
+        assert "1,009 lines and more" in str(book.expect(ResultsInterrupted).error)
     else:
         assert book.next() is Need.DATA
 
@@ -488,11 +497,11 @@ def test_the_bound_of_a_file_grows_with_its_batch() -> None:
 
 
 def test_unreadable_lines_are_counted_one_by_one() -> None:
-    book = start(total=6, settings={"retry": RetryPolicy(attempts=1)})
-    bad = [b'{"custom_id":"c","result":5}', b'{"custom_id":"d","result":5}', b"{"]
-    book.answer(A + B + b"\n".join([*bad, b""]))
-    assert received(book) == ["a", "b", "c", "d", None]
-    with pytest.raises(IncompleteResults, match="after 5 of 6"):
+    book = start(total=7, settings={"retry": RetryPolicy(attempts=1)})
+    bad = b"".join(b'{"custom_id":"%c","result":5}\n' % name for name in b"cde")
+    book.answer(A + B + bad + b"{\n")
+    assert received(book) == ["a", "b", "c", "d", "e", None]
+    with pytest.raises(IncompleteResults, match="after 6 of 7"):
         book.next()
 
 
