@@ -95,6 +95,33 @@ def test_what_no_reading_has_shown_does_not_make_a_file_complete() -> None:
     assert book.expect(ResultsInterrupted).delivered == 1
 
 
+@pytest.mark.parametrize(("total", "is_complete"), [(2, True), (3, False), (4, False)])
+def test_a_break_counts_what_was_there_of_another_batch_as_missing(
+    total: int, *, is_complete: bool
+) -> None:
+    book = Playbook(api().raw_results(batch(total), delivered=["x"]))
+    book.expect_request("GET", "/v1/messages/batches/msgbatch_1/results")
+    book.head()
+    book.data(A + B)
+    book.expect(ResultsReceived)
+    book.lose()
+    if is_complete:
+        with pytest.raises(InvalidRequest, match="another one"):
+            book.next()
+    else:
+        book.expect(ResultsInterrupted)
+
+
+def test_a_break_behind_one_of_two_is_no_end() -> None:
+    book = Playbook(api().raw_results(batch(3), delivered=["x"]))
+    book.expect_request("GET", "/v1/messages/batches/msgbatch_1/results")
+    book.head()
+    book.data(A)
+    book.expect(ResultsReceived)
+    book.lose()
+    book.expect(ResultsInterrupted)
+
+
 def test_a_reading_that_brings_the_last_one_to_come_was_worth_it() -> None:
     api_ = api(retry=RetryPolicy(attempts=2))
     book = Playbook(api_.raw_results(batch(2), delivered=["x"]))

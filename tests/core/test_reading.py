@@ -406,3 +406,27 @@ def test_a_redirect_names_where_it_leads(status: int, *, is_redirect: bool) -> N
     with pytest.raises(APIStatusError) as caught:
         book.next()
     assert ("a redirect to '/elsewhere'," in str(caught.value)) == is_redirect
+
+
+def test_an_error_that_fills_its_bound_is_told_without_waiting_for_more() -> None:
+    book = Playbook(api().get("msgbatch_1"))
+    book.expect_request("GET", ONE)
+    book.head(400)
+    book.data(b"e" * MAX_ERROR)
+    with pytest.raises(APIStatusError) as caught:
+        book.next()
+    assert len(caught.value.body) == MAX_ERROR
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_refusal_to_delete_is_no_deletion_whatever_came_before(status: int) -> None:
+    book = Playbook(api().delete("msgbatch_1"))
+    book.expect_request("DELETE", ONE)
+    book.lose()
+    book.expect(RetryScheduled)
+    book.expect_wait(0.5)
+    book.expect_request("DELETE", ONE)
+    book.answer(error_json("some_error"), status)
+    with pytest.raises(APIStatusError) as caught:
+        book.next()
+    assert caught.value.status == status
