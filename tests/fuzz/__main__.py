@@ -65,7 +65,7 @@ def machines(minutes: float, seed: int) -> None:
 def _counting(machine: Any, counts: list[int]) -> Any:
     """Make a machine that counts its runs, and the steps of each."""
 
-    class Counting(machine):  # type: ignore[misc]
+    class Counting(machine):  # type: ignore[misc]  # a base that is chosen by name
         def __init__(self) -> None:
             super().__init__()
             counts[0] += 1

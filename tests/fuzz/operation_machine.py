@@ -397,7 +397,8 @@ class OperationMachine(RuleBasedStateMachine):
                 exchange = self.exchanges[-1]
                 # Otherwise nothing that it waits for could come.
                 assert exchange.state in {"sent", "body"}
-                assert not self.operation._channel._exchange.inbox  # type: ignore[union-attr]
+                inside = self.operation._channel._exchange
+                assert inside is None or not inside.inbox
                 self.waiting = got
             case WaitUntil(deadline=deadline):
                 assert deadline > self.now
