@@ -174,6 +174,45 @@ def test_the_limit_is_exact_and_the_same_for_every_cut(end: bytes, size: int) ->
     assert over[:2] == (1, body.removesuffix(b"\n")[:1024])
 
 
+def test_lines_over_the_limit_among_others_are_told_one_by_one_for_every_cut() -> None:
+    short = b'{"custom_id":"s","result":{"type":"canceled"}}'
+    lines = [short, b"x" * 61, b"", short, b"y" * 2000, short, b"w" * 60, b"z" * 70]
+    body = b"\n".join(lines)
+    sizes = (1, 3, 7, 61, 100, 1023, 1024, 1025, len(body))
+    every_cut = [
+        *([body[:cut], body[cut:]] for cut in range(1, len(body))),
+        *([body[i : i + size] for i in range(0, len(body), size)] for size in sizes),
+    ]
+    expected = [
+        None,
+        (2, b"x" * 61, "it has 61 bytes, over the limit max_line=60"),
+        None,
+        (5, b"y" * 1024, "it has 2,000 bytes, over the limit max_line=60"),
+        None,
+        (7, b"w" * 60, "JSON is malformed: invalid character (byte 0)"),
+        (8, b"z" * 70, "it has 70 bytes, over the limit max_line=60"),
+    ]
+    for chunks in every_cut:
+        found, truncated = read(chunks, 60)
+        assert not truncated
+        assert [item[:3] if isinstance(item, tuple) else None for item in found] == expected
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1499, 3000])
+def test_a_line_just_within_a_large_limit_is_whole(size: int) -> None:
+    line = result_line("long", "x" * 3000)[:-1]
+    chunks = [line[i : i + size] for i in range(0, len(line), size)]
+    (item,) = read([*chunks, b"\n"], len(line))[0]
+    assert isinstance(item, ResultItem)
+
+
+def test_of_a_line_over_a_large_limit_only_the_beginning_is_held() -> None:
+    lines = JSONLines(DECODER, max_line=3000)
+    for size, held in ((2000, 2000), (1000, 3000), (1, 1024), (5000, 1024)):
+        assert lines.feed(b"x" * size) == []
+        assert len(lines._tail) == held
+
+
 def test_a_line_over_the_limit_costs_itself_alone_and_little_memory() -> None:
     lines = JSONLines(DECODER, max_line=2000)
     found = lines.feed(A)

@@ -110,6 +110,16 @@ class TestDelay:
 
 
 class TestPolicy:
+    def test_is_a_value_whose_fields_are_named(self) -> None:
+        policy: Any = RetryPolicy()
+        make: Any = RetryPolicy
+        assert policy == RetryPolicy()
+        assert not hasattr(policy, "__dict__")
+        with pytest.raises(AttributeError):
+            policy.attempts = 5
+        with pytest.raises(TypeError):
+            make(5)
+
     def test_has_the_documented_defaults(self) -> None:
         assert RetryPolicy() == RetryPolicy(
             attempts=3, initial_delay=0.5, multiplier=2, max_delay=30, max_retry_after=300
