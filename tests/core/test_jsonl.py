@@ -176,7 +176,7 @@ def test_the_limit_is_exact_and_the_same_for_every_cut(end: bytes, size: int) ->
 
 def test_lines_over_the_limit_among_others_are_told_one_by_one_for_every_cut() -> None:
     short = b'{"custom_id":"s","result":{"type":"canceled"}}'
-    lines = [short, b"x" * 61, b"", short, b"y" * 2000, short, b"w" * 60, b"z" * 70]
+    lines = [short, b"x" * 61, b"", short, b"y" * 1500, b"v" * 2000, b"w" * 60, b"z" * 70]
     body = b"\n".join(lines)
     sizes = (1, 3, 7, 61, 100, 1023, 1024, 1025, len(body))
     every_cut = [
@@ -187,8 +187,8 @@ def test_lines_over_the_limit_among_others_are_told_one_by_one_for_every_cut() -
         None,
         (2, b"x" * 61, "it has 61 bytes, over the limit max_line=60"),
         None,
-        (5, b"y" * 1024, "it has 2,000 bytes, over the limit max_line=60"),
-        None,
+        (5, b"y" * 1024, "it has 1,500 bytes, over the limit max_line=60"),
+        (6, b"v" * 1024, "it has 2,000 bytes, over the limit max_line=60"),
         (7, b"w" * 60, "JSON is malformed: invalid character (byte 0)"),
         (8, b"z" * 70, "it has 70 bytes, over the limit max_line=60"),
     ]
@@ -206,11 +206,16 @@ def test_a_line_just_within_a_large_limit_is_whole(size: int) -> None:
     assert isinstance(item, ResultItem)
 
 
-def test_of_a_line_over_a_large_limit_only_the_beginning_is_held() -> None:
+@pytest.mark.parametrize("sizes", [(1000, 1), (500, 700), (500, 100_000)])
+def test_of_a_line_over_a_large_limit_only_the_beginning_is_held(sizes: tuple[int, int]) -> None:
     lines = JSONLines(DECODER, max_line=3000)
-    for size, held in ((2000, 2000), (1000, 3000), (1, 1024), (5000, 1024)):
+    more, over = sizes
+    for size, held in ((2000, 2000), (more, 2000 + more), (over, 1024), (5000, 1024)):
         assert lines.feed(b"x" * size) == []
         assert len(lines._tail) == held
+    (item,) = lines.feed(b"\n")
+    assert isinstance(item, MalformedResult)
+    assert item.is_cut
 
 
 def test_a_line_over_the_limit_costs_itself_alone_and_little_memory() -> None:
@@ -286,6 +291,13 @@ def test_all_lines_of_a_chunk_are_decoded_in_one_call() -> None:
         chunks += 1
     assert got == 1000
     assert (decoder.blocks, decoder.lines) == (chunks, 0)
+
+
+def test_hundreds_of_lines_and_as_many_as_the_limit_takes_are_decoded_in_one_call() -> None:
+    decoder = CountingDecoder()
+    assert len(JSONLines(decoder).feed(A * 300)) == 300
+    assert len(JSONLines(decoder, len(A + B)).feed(A + B)) == 2
+    assert (decoder.blocks, decoder.lines) == (2, 0)
 
 
 def test_lines_that_end_with_cr_lf_are_decoded_in_one_call_too() -> None:
