@@ -172,7 +172,7 @@ class JSONLines(Generic[T]):
                     self._line_number += lines
                     return items  # type: ignore[return-value]  # nobody else holds this list
         found: list[T | MalformedResult] = []
-        if block.isspace():
+        if len(block) <= self._max_line and block.isspace():
             # However long a run of blank lines is, it costs next to nothing.
             self._line_number += block.count(b"\n")
             return found

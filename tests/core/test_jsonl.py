@@ -198,6 +198,16 @@ def test_lines_over_the_limit_among_others_are_told_one_by_one_for_every_cut() -
         assert [item[:3] if isinstance(item, tuple) else None for item in found] == expected
 
 
+def test_a_blank_line_over_the_limit_is_told_for_every_cut() -> None:
+    body = b" " * 10 + b"\n\n" + b" " * 3 + b"\n"
+    for cut in range(len(body)):
+        found, truncated = read([body[:cut], body[cut:]] if cut else [body], 5)
+        assert [item[:3] for item in found if isinstance(item, tuple)] == [
+            (1, b" " * 10, "it has 10 bytes, over the limit max_line=5")
+        ]
+        assert not truncated
+
+
 @pytest.mark.parametrize("size", [1, 1000, 1499, 3000])
 def test_a_line_just_within_a_large_limit_is_whole(size: int) -> None:
     line = result_line("long", "x" * 3000)[:-1]

@@ -166,6 +166,11 @@ class JSONLinesMachine(RuleBasedStateMachine):
     def feed_pieces(self, pieces: list[bytes]) -> None:
         self.feed(b"".join(pieces))
 
+    @rule(blanks=st.text(" \t\r\n", max_size=9), cut=st.integers(0, 9))
+    def feed_blanks(self, blanks: str, cut: int) -> None:
+        self.feed(blanks[:cut].encode())
+        self.feed(blanks[cut:].encode())
+
     @rule(data=st.binary(max_size=20))
     def feed_any(self, data: bytes) -> None:
         self.feed(data)

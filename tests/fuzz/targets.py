@@ -401,8 +401,8 @@ _RESPONSE = (
 #: Where a fuzzer starts from, by target.
 SEEDS: dict[str, list[bytes]] = {
     "jsonl": [
-        *(bytes([limit, 7]) + piece for limit in (4, 6) for piece in PIECES),
-        b"\6\1" + b"".join(PIECES),
+        *(bytes([limit, 7]) + piece for limit in range(len(LIMITS)) for piece in PIECES),
+        *(bytes([limit, 7]) + b"".join(PIECES) for limit in range(len(LIMITS))),
     ],
     "head": [
         *(b"\1\2" + response for response in _RESPONSE),
