@@ -196,8 +196,9 @@ def _created(
             return call.value
         outcome: OutcomeUnknown | CreateMarker | None = None
         if not call.ended:
-            # The next process goes on with what this one kept.
-            yield world.now + LONGEST_WAY * 3
+            # The next process goes on with what this one kept, no sooner than this one would have
+            # given its request up.
+            yield world.now + READ_TIMEOUT + LONGEST_WAY
             outcome = _kept_marker(call)
             if outcome is None:
                 if call.exchanges > 1 and not settles:
