@@ -115,8 +115,11 @@ class Exchange:
         """Take body bytes.
 
         Raises:
-            LocalProtocolError: none were due, or there are none.
+            LocalProtocolError: none were due, or there are none, or they are no bytes.
         """
+        if not isinstance(data, bytes):
+            kind = type(data).__name__
+            raise LocalProtocolError(f"receive_data takes bytes, not a {kind}: hand in bytes(data)")
         if not data:
             raise LocalProtocolError(
                 "receive_data got no bytes; the end of a body is told by receive_eof, a "

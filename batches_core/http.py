@@ -131,6 +131,8 @@ def read_headers(headers: RawHeaders) -> dict[str, str]:
         for raw_name, raw_value in headers.items() if hasattr(headers, "items") else headers:
             name = raw_name.decode("latin-1") if isinstance(raw_name, bytes) else raw_name
             value = raw_value.decode("latin-1") if isinstance(raw_value, bytes) else raw_value
+            if not isinstance(value, str):
+                raise TypeError(f"a header value is a str or bytes, not {type(value).__name__}")  # noqa: TRY301 - one way out
             name = name.lower()
             folded[name] = f"{folded[name]}, {value}" if name in folded else value
     except (TypeError, ValueError, AttributeError):

@@ -296,3 +296,23 @@ def test_anything_that_comes_gives_a_value_or_a_documented_error(
     except BatchesError as caught:
         error = caught
     assert error is None or (str(error) and not isinstance(error, LocalProtocolError))
+
+
+@pytest.mark.parametrize("data", [bytearray(b"{"), memoryview(b"{"), "{", None])
+def test_a_body_is_bytes_and_nothing_that_can_change(data: Any) -> None:
+    book = Playbook(api().get("msgbatch_1"))
+    book.expect_request("GET", "/v1/messages/batches/msgbatch_1")
+    book.head()
+    with pytest.raises(LocalProtocolError, match="takes bytes, not a"):
+        book.data(data)
+    book.data(msgspec.json.encode(batch_json()))
+    book.eof()
+    assert book.expect_done().id == "msgbatch_1"
+
+
+def test_a_header_without_a_value_is_the_drivers_fault() -> None:
+    book = Playbook(api().get("msgbatch_1"))
+    book.expect_request("GET", "/v1/messages/batches/msgbatch_1")
+    nothing: Any = None
+    with pytest.raises(LocalProtocolError, match="headers are pairs"):
+        book.head(503, [("retry-after", nothing)])
