@@ -79,8 +79,8 @@ def create(
     marker = yield from _mark(channel, policy, newest_request, requests, if_unknown)
     if marker is not None:
         yield CreateMarked(marker=marker)
-    tries = _Tries(channel, policy, request, requests, marker, settling)
-    tries.settles = if_unknown == "settle"
+    settles = if_unknown == "settle"
+    tries = _Tries(channel, policy, request, requests, marker, settling, settles)
     try:
         return (yield from retried(channel, policy, tries.attempt, tries.is_sent_again))
     except FAILURES as error:
@@ -100,7 +100,7 @@ class _Tries:
     requests: int
     marker: CreateMarker | None
     settling: Settling
-    settles: bool = False
+    settles: bool
     was_unknown: bool = False
     _is_absent: bool = False
 

@@ -14,6 +14,7 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from batches_core import (
@@ -344,7 +345,7 @@ class Driven:
         yield lambda: driven.receive_head(number, status, headers, self.now)
         whole = [body] if body else []
         for piece in whole if self.cut is None else pieces(body, self.cut):
-            yield lambda piece=piece: driven.receive_data(number, piece, self.now)  # type: ignore[misc]
+            yield partial(driven.receive_data, number, piece, self.now)
         if end == "lost":
             yield lambda: driven.connection_lost(number, "reset", self.now, sent=True)
         else:
