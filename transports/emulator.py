@@ -275,12 +275,14 @@ class EmulatorServer:
         shown = f"[{bound_host}]" if family == socket.AF_INET6 else bound_host
         self.base_url = f"http://{shown}:{bound_port}"
         self._waker, self._woken = socket.socketpair()
+        # Here and not in `serve`: clients may take the last descriptors before its thread begins.
+        self._selector = selectors.DefaultSelector()
         self._accepts_again_at: float | None = None
 
     def serve(self) -> None:
         """Serve until `stop` is called, then close every connection."""
         connections: set[_Connection] = set()
-        with selectors.DefaultSelector() as selector, self._listener, self._woken:
+        with self._selector as selector, self._listener, self._woken:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             try:

@@ -104,26 +104,31 @@ def test_a_refused_client_may_not_linger_for_ever(monkeypatch: pytest.MonkeyPatc
 
 def test_without_descriptors_the_server_waits_and_then_goes_on() -> None:
     program = """
-import resource, socket, sys, time
+import resource, socket, threading, time
 from urllib.parse import urlsplit
-from transports.emulator import running_emulator
-with running_emulator() as base_url:
-    address = urlsplit(base_url).hostname, urlsplit(base_url).port
-    resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
-    clients = []
-    try:
-        while True:
-            clients.append(socket.create_connection(address))
-    except OSError:
-        pass
-    began = time.process_time()
-    time.sleep(0.5)
-    spent = time.process_time() - began
-    for client in clients:
-        client.close()
-    with socket.create_connection(address, timeout=5) as client:
-        client.sendall(b"GET / HTTP/1.1\\r\\nhost: a\\r\\n\\r\\n")
-        assert client.recv(12) == b"HTTP/1.1 401"
+from batches_core.emulator import Emulator
+from transports.emulator import EmulatorServer
+server = EmulatorServer(Emulator())
+address = urlsplit(server.base_url).hostname, urlsplit(server.base_url).port
+resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+clients = []
+try:
+    while True:
+        clients.append(socket.create_connection(address))
+except OSError:
+    pass
+thread = threading.Thread(target=server.serve)
+thread.start()
+began = time.process_time()
+time.sleep(0.5)
+spent = time.process_time() - began
+for client in clients:
+    client.close()
+with socket.create_connection(address, timeout=5) as client:
+    client.sendall(b"GET / HTTP/1.1\\r\\nhost: a\\r\\n\\r\\n")
+    assert client.recv(12) == b"HTTP/1.1 401"
+server.stop()
+thread.join()
 print("spun" if spent > 0.25 else "rested")
 """
     done = subprocess.run(  # noqa: S603 - this interpreter, our own words
