@@ -28,7 +28,8 @@ MAX_LINE = 64 * 1024 * 1024
 _KEPT_OF_A_LONG_LINE = 1024
 
 _BOM = b"\xef\xbb\xbf"
-_OPEN = ord("{")
+_OPEN, _CLOSE = b"{}"
+_LINE_ENDS = (b"}\n", b"}\r\n")
 
 
 class LineDecoder(Protocol[T]):
@@ -53,19 +54,18 @@ def _plain_lines(block: bytes) -> int:
     between a closing and an opening brace, which is nowhere possible inside of one object, and
     where it found as many values as there are lines.
     """
-    if block[0] != _OPEN:
+    if block[0] != _OPEN or not block.endswith(_LINE_ENDS):
         return 0
-    lines = 0
+    lines = 1
     last = len(block) - 1
     find = block.find
-    end = find(b"\n")
-    while end != last:
-        # The first is what every known line looks like; one step for it keeps this loop cheap.
-        if block[end - 1 : end + 2] != b"}\n{" and block[end - 2 : end + 2] != b"}\r\n{":
+    end = -1
+    while (end := find(b"\n", end + 1)) != last:
+        # One step for what every known line looks like keeps this loop cheap.
+        if block[end + 1] != _OPEN or (block[end - 1] != _CLOSE and block[end - 2 : end] != b"}\r"):
             return 0
         lines += 1
-        end = find(b"\n", end + 1)
-    return lines + 1 if block.endswith((b"}\n", b"}\r\n")) else 0
+    return lines
 
 
 class JSONLines(Generic[T]):

@@ -36,6 +36,8 @@ from .retry import Jitter
 T = TypeVar("T")
 R = TypeVar("R")
 
+_NEVER = float("-inf")
+
 Script: TypeAlias = Generator[Event | Directive, None, R]
 
 
@@ -50,8 +52,8 @@ class Channel:
 
     def __init__(self, jitter: Jitter) -> None:
         self.jitter = jitter
-        self.now = float("-inf")
-        self.started = float("-inf")
+        self.now = _NEVER
+        self.started = _NEVER
         self._exchange: Exchange | None = None
 
     @property
@@ -80,7 +82,7 @@ class Channel:
         """
         if now != now:  # noqa: PLR0124 - the test for a NaN, with which no deadline ever comes
             raise LocalProtocolError("now is not a number")
-        if self.now == float("-inf"):
+        if self.now == _NEVER:
             self.started = now
         self.now = max(self.now, now)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
 
 from .calls import FAILURES, check_success, not_found, opened
@@ -44,6 +46,8 @@ MAX_REDIRECTS = 5
 _SPARE = 1000
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
+_ID = attrgetter("custom_id")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultsOptions:
@@ -70,7 +74,8 @@ class _Delivered:
     def __init__(self, before: Iterable[str], total: int) -> None:
         self._total = total
         self._lines_now = 0
-        self._ids: set[str] = set(before)
+        #: In the order of delivery, which is what tells the new ones of a block.
+        self._ids: dict[str, None] = dict.fromkeys(before)
         #: What the user had from before, and no reading has shown yet.
         self._unseen: set[str] = set(self._ids)
         self._malformed: Counter[int] = Counter()
@@ -86,7 +91,7 @@ class _Delivered:
     @property
     def accounted_for(self) -> int:
         """How many results are delivered or, in the present reading, were seen to be unreadable."""
-        unread = len(self._named_now - self._ids) + self._nameless_now
+        unread = len(self._named_now - self._ids.keys()) + self._nameless_now
         return len(self._ids) - len(self._unseen) + unread
 
     @property
@@ -117,7 +122,7 @@ class _Delivered:
 
     def unexpected(self, expected: tuple[str, ...]) -> tuple[str, ...]:
         """Give the ids that came and are not among these."""
-        return tuple(sorted((self._ids | self._named_now).difference(expected)))
+        return tuple(sorted((self._ids.keys() | self._named_now).difference(expected)))
 
     def read_again(self) -> None:
         """Begin a further reading of the file."""
@@ -131,19 +136,25 @@ class _Delivered:
         if not block:
             return block
         self._lines_now += len(block)
-        ids = {item.custom_id for item in block if not isinstance(item, MalformedResult)}
+        items = block
+        if MalformedResult in map(type, block):
+            items = [item for item in block if not isinstance(item, MalformedResult)]
+        before = len(self._ids)
+        # One look-up for each id: in a large file they take longer than all else here.
+        self._ids |= dict.fromkeys(map(_ID, items))
+        grown = len(self._ids) - before
         if self._unseen:
-            self._unseen -= ids
-        if len(ids) == len(block) and self._ids.isdisjoint(ids):
-            self._ids |= ids
+            self._unseen.difference_update(map(_ID, items))
+        if grown == len(block):
             return block
-        return [item for item in block if self._is_new(item)]
+        new = set(islice(reversed(self._ids), grown))
+        return [item for item in block if self._is_new(item, new)]
 
-    def _is_new(self, item: Line | MalformedResult) -> bool:
+    def _is_new(self, item: Line | MalformedResult, new: set[str]) -> bool:
         if not isinstance(item, MalformedResult):
-            before = len(self._ids)
-            self._ids.add(item.custom_id)
-            return len(self._ids) > before
+            was_new = item.custom_id in new
+            new.discard(item.custom_id)
+            return was_new
         if item.custom_id is None:
             self._nameless_now += 1
         else:
