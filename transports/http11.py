@@ -1,9 +1,9 @@
 """What the raw transports share: HTTP/1.1 on one connection, without I/O.
 
 Knows h11 and the core's `Request`; no socket and no clock. A `Wire` turns a request into the
-bytes to send, and the bytes that come into a head, decoded body pieces and an end. What else both
-transports have to agree on is here too: where a connection leads, which may be used again, and
-the words of errors.
+bytes to send, and the bytes that come into a head, decoded body pieces and an end. Requests and
+heads are h11's work, the body is `framing`'s. What else both transports have to agree on is here
+too: where a connection leads, which may be used again, and the words of errors.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from batches_core import (
 )
 
 from .content_encoding import ACCEPTED, Identity, Inflate, Refused, decoder_for
+from .framing import Body, body_of
 from .settings import CLOSED
 
 #: The longest that a read or write can be told to wait, in seconds; sockets cannot take any number.
@@ -73,7 +74,11 @@ class Wire:
     """One connection's side of HTTP/1.1, for any number of exchanges one after the other."""
 
     def __init__(self) -> None:
+        #: For one exchange; the next one has its own.
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        #: The response's body, once there is a head.
+        self._body: Body | None = None
+        self._payloads: deque[bytes] = deque()
         self._decoder: Identity | Inflate | Refused = Identity()
         self._pieces: Iterator[bytes] = iter(())
         #: What came while the request was still being sent.
@@ -108,7 +113,12 @@ class Wire:
     def receive(self, data: bytes) -> None:
         """Take bytes as they came; none at the end of the stream."""
         self.answered = self.answered or bool(data)
-        self._h11.receive_data(data)
+        if self._body is None:
+            self._h11.receive_data(data)
+        elif not data:
+            self._body.close()
+        elif payload := self._body.feed(data):
+            self._payloads.append(payload)
 
     def next(self) -> Head | bytes | Signal:
         """Give the next thing of the response.
@@ -149,29 +159,44 @@ class Wire:
         return ConnectionClosed("it ended while it had nothing to do", sent=False)
 
     def _parse(self) -> Head | bytes | Signal:
+        return self._parse_head() if self._body is None else self._parse_body(self._body)
+
+    def _parse_head(self) -> Head | Signal:
         while True:
-            for piece in self._pieces:
-                return piece
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
                 if not self.answered:
                     why = "the connection was closed without an answer"
                     raise ConnectionClosed(why, sent=True) from None
-                raise TransportError(f"the answer is broken: {error}", sent=True) from None
-            if isinstance(event, h11.Data):
-                self._pieces = self._decoder.feed(bytes(event.data))
-            elif event is h11.NEED_DATA:
+                raise _broken(str(error)) from None
+            if event is h11.NEED_DATA:
                 return Signal.NEED_DATA
-            elif isinstance(event, h11.Response):
+            if isinstance(event, h11.Response):
                 headers = list(event.headers)
                 self._decoder = decoder_for(headers)
+                self._body = body_of(event.status_code, headers)
+                begun, closed = self._h11.trailing_data
+                if begun:
+                    self.receive(begun)
+                if closed:
+                    self.receive(b"")
                 return Head(status=event.status_code, headers=headers)
-            elif isinstance(event, h11.EndOfMessage):
+            self._pass_over(event)
+
+    def _parse_body(self, body: Body) -> bytes | Signal:
+        while True:
+            for piece in self._pieces:
+                return piece
+            if self._payloads:
+                self._pieces = self._decoder.feed(self._payloads.popleft())
+            elif body.fault is not None:
+                raise _broken(body.fault)
+            elif body.ended:
                 self._decoder.finish()
                 return Signal.END
             else:
-                self._pass_over(event)
+                return Signal.NEED_DATA
 
     def _pass_over(self, event: object) -> None:
         self._informational += 1
@@ -182,12 +207,18 @@ class Wire:
 
     def start_over(self) -> bool:
         """Get ready for the next exchange; False where this connection cannot have another."""
-        try:
-            self._h11.start_next_cycle()
-        except h11.LocalProtocolError:
+        # h11 is done only where all of the request was sent and nobody asked to close.
+        if self._h11.our_state is not h11.DONE or self._body is None:
             return False
-        # Bytes behind the end of a response belong to nothing that was asked for.
-        return self._h11.trailing_data == (b"", False)
+        if not self._body.ended or not self._body.leaves_connection:
+            return False
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._body = None
+        return True
+
+
+def _broken(why: str) -> TransportError:
+    return TransportError(f"the answer is broken: {why}", sent=True)
 
 
 def timed_out() -> TransportError:

@@ -1,0 +1,200 @@
+"""The framing of bodies, held against h11's own reading and against every cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import h11
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from transports.framing import Body, ChunkedBody, SizedBody, UnsizedBody, body_of
+
+CHUNKED = [(b"transfer-encoding", b"chunked")]
+
+
+def read(body: Body, stream: bytes, cuts: list[int], *, closed: bool = False) -> bytes:
+    """Feed a stream, cut at these places; stop as a connection does, at the end or a fault."""
+    payload = b""
+    places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    for start, end in pairwise(places):
+        if body.ended or body.fault:
+            break
+        payload += body.feed(stream[start:end])
+    if closed:
+        body.close()
+    return payload
+
+
+def read_by_h11(headers: list[tuple[bytes, bytes]], stream: bytes) -> tuple[bytes, bool, bool]:
+    """Give the payload, whether it ended, and whether h11 found a fault."""
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="GET", target="/", headers=[("host", "a")]))
+    connection.send(h11.EndOfMessage())
+    head = b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in headers) + b"\r\n"
+    connection.receive_data(head + stream)
+    payload = b""
+    try:
+        while (event := connection.next_event()) is not h11.NEED_DATA:
+            if isinstance(event, h11.Data):
+                payload += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                return payload, True, False
+    except h11.RemoteProtocolError:
+        return payload, False, True
+    return payload, False, False
+
+
+def chunked(payloads: list[bytes], extension: bytes = b"", trailers: bytes = b"") -> bytes:
+    chunks = (b"%x%b\r\n%b\r\n" % (len(each), extension, each) for each in payloads if each)
+    return b"".join(chunks) + b"0\r\n" + trailers + b"\r\n"
+
+
+CUTS = st.lists(st.integers(0, 200))
+
+
+BODIES = st.builds(
+    chunked,
+    st.lists(st.binary(max_size=40), max_size=5),
+    st.sampled_from([b"", b";a", b';a="b" ', b"  "]),
+    st.sampled_from([b"", b"a: b\r\n", b"a: b\r\nc:d\r\n"]),
+)
+
+
+@given(whole=BODIES, beyond=st.binary(max_size=5), length=st.integers(0, 300), cuts=CUTS)
+def test_chunks_are_read_as_h11_reads_them(
+    whole: bytes, beyond: bytes, length: int, cuts: list[int]
+) -> None:
+    stream = (whole + beyond)[:length]
+    body = ChunkedBody()
+    payload = read(body, stream, cuts)
+    expected, ended, _ = read_by_h11(CHUNKED, stream)
+    assert (payload, body.ended, body.fault) == (expected, ended, None)
+
+
+@given(
+    payloads=st.lists(st.binary(max_size=20), max_size=3),
+    place=st.integers(0, 100),
+    spoilt=st.binary(max_size=3),
+    cuts=CUTS,
+)
+@example(payloads=[b"abc"], place=6, spoilt=b"x", cuts=[])
+def test_what_is_broken_is_seen_for_every_cut_and_never_sooner_than_h11(
+    payloads: list[bytes], place: int, spoilt: bytes, cuts: list[int]
+) -> None:
+    stream = chunked(payloads)
+    stream = stream[:place] + spoilt + stream[place + len(spoilt) :]
+    whole, cut = ChunkedBody(), ChunkedBody()
+    payload = read(whole, stream, [])
+    assert read(cut, stream, cuts) == payload
+    assert (cut.ended, cut.fault) == (whole.ended, whole.fault)
+    expected, ended, faulty = read_by_h11(CHUNKED, stream)
+    assert payload == expected
+    assert not (whole.ended and faulty)
+    assert not (whole.fault and ended)
+
+
+@given(payload=st.binary(max_size=40), length=st.integers(0, 40), cuts=CUTS)
+def test_a_length_is_kept_to(payload: bytes, length: int, cuts: list[int]) -> None:
+    body = SizedBody(length)
+    assert read(body, payload, cuts) == payload[:length]
+    assert body.ended == (len(payload) >= length)
+
+
+def test_an_unsized_body_ends_with_its_connection() -> None:
+    body = UnsizedBody()
+    assert read(body, b"abc", [1]) == b"abc"
+    assert not body.ended
+    body.close()
+    assert body.ended
+    assert not body.leaves_connection
+
+
+@pytest.mark.parametrize("stream", [b"3\r\nab", b"3\r\nabc\r\n", b"0\r\n", b"", b"3"])
+def test_chunks_that_stop_are_broken(stream: bytes) -> None:
+    body = ChunkedBody()
+    read(body, stream, [], closed=True)
+    assert not body.ended
+    assert "closed before the body's end" in str(body.fault)
+
+
+def test_a_length_that_is_not_reached_is_broken() -> None:
+    body = SizedBody(3)
+    assert read(body, b"ab", [], closed=True) == b"ab"
+    assert "closed before the body's end" in str(body.fault)
+
+
+@pytest.mark.parametrize(
+    ("stream", "fault"),
+    [
+        (b"x\r\n", "length"),
+        (b"-1\r\n", "length"),
+        (b"\r\n", "length"),
+        (b"1" * 21 + b"\r\n", "length"),
+        (b"3 3\r\n", "length"),
+        (b"3\n", "carriage return"),
+        (b"3\r\nabcd\r\n", "longer"),
+        (b"3\r\nabc3\r\n", "longer"),
+        (b"3\r\nabc\n", "carriage return"),
+    ],
+)
+def test_bad_chunks_say_what_is_bad(stream: bytes, fault: str) -> None:
+    body = ChunkedBody()
+    assert read(body, stream, []) == (b"abc" if b"abc" in stream else b"")
+    assert fault in str(body.fault)
+
+
+@pytest.mark.parametrize("step", [1000, 70_000])
+@pytest.mark.parametrize(
+    "stream",
+    [b"3;" + b"a" * 70_000, b"3;" + b"a" * 70_000 + b"\r\n", b"0\r\n" + b"a: bcdefg\r\n" * 8_000],
+)
+def test_lines_and_trailers_without_end_are_refused(stream: bytes, step: int) -> None:
+    body = ChunkedBody()
+    read(body, stream, [*range(0, len(stream), step)])
+    assert "65,536 bytes" in str(body.fault)
+    assert not body.ended
+
+
+@pytest.mark.parametrize("stream", [b"3\r\nabc\r\n0\r\n\r\nHTTP", b"abcHTTP"])
+def test_bytes_behind_the_end_spoil_the_connection(stream: bytes) -> None:
+    body: Body = ChunkedBody() if stream.startswith(b"3") else SizedBody(3)
+    assert read(body, stream, []) == b"abc"
+    assert body.ended
+    assert not body.leaves_connection
+
+
+@pytest.mark.parametrize("body", [ChunkedBody(), SizedBody(3)])
+def test_an_end_in_time_spoils_the_connection_as_well(body: Body) -> None:
+    read(body, b"3\r\nabc\r\n0\r\n\r\n" if isinstance(body, ChunkedBody) else b"abc", [])
+    assert (body.ended, body.leaves_connection) == (True, True)
+    body.close()
+    assert (body.ended, body.fault, body.leaves_connection) == (True, None, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind"),
+    [
+        (200, [*CHUNKED, (b"content-length", b"3")], ChunkedBody),
+        (200, [(b"content-length", b"3")], SizedBody),
+        (200, [], UnsizedBody),
+        (204, CHUNKED, SizedBody),
+        (304, [(b"content-length", b"3")], SizedBody),
+    ],
+)
+def test_the_head_tells_the_framing(
+    status: int, headers: list[tuple[bytes, bytes]], kind: type[Body]
+) -> None:
+    body = body_of(status, headers)
+    assert type(body) is kind
+    assert body.ended == (status != 200)
+
+
+def test_a_piece_without_framing_in_it_is_not_copied() -> None:
+    body = ChunkedBody()
+    body.feed(b"5\r\nab")
+    piece = bytes(bytearray(b"cd"))
+    assert body.feed(piece) is piece
+    sized = SizedBody(5)
+    assert sized.feed(piece) is piece
