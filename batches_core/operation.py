@@ -56,23 +56,21 @@ class Channel:
         self.started = _NEVER
         self._exchange: Exchange | None = None
 
-    @property
-    def exchange_number(self) -> int:
-        """The number of the newest exchange, 0 before the first."""
-        return 0 if self._exchange is None else self._exchange.number
-
     def exchange(self, number: int) -> Exchange | None:
         """Find the exchange that an input is for; None for one that was given up.
 
         Raises:
             LocalProtocolError: no `SendRequest` with this number was handed out.
         """
-        if number > self.exchange_number or self._exchange is None:
+        newest = self._exchange
+        if newest is not None and number == newest.number:
+            return newest
+        if newest is None or number > newest.number:
             raise LocalProtocolError(
                 f"there is no exchange {number}: the newest SendRequest that was handed out has "
-                f"number {self.exchange_number}"
+                f"number {0 if newest is None else newest.number}"
             )
-        return self._exchange if number == self._exchange.number else None
+        return None
 
     def tell_time(self, now: float) -> None:
         """Take the time of an input; a clock that ran backwards is not followed.
@@ -80,28 +78,33 @@ class Channel:
         Raises:
             LocalProtocolError: `now` is not a number.
         """
-        if now != now:  # noqa: PLR0124 - the test for a NaN, with which no deadline ever comes
+        if now > self.now:
+            if self.now == _NEVER:
+                self.started = now
+            self.now = now
+        elif now != now:  # noqa: PLR0124 - the test for a NaN, with which no deadline ever comes
             raise LocalProtocolError("now is not a number")
-        if self.now == _NEVER:
-            self.started = now
-        self.now = max(self.now, now)
 
     # What follows is for scripts.
 
     def send(self, request: Request) -> Script[None]:
         """Open the next exchange; the one before it is given up."""
-        number = self.exchange_number + 1
+        number = 1 if self._exchange is None else self._exchange.number + 1
         self.abandon()
         self._exchange = Exchange(number)
         yield SendRequest(exchange=number, request=request)
 
     def receive(self) -> Script[Arrival]:
         """Wait for the next thing of the current exchange and take it."""
-        exchange = self._exchange
-        assert exchange is not None, "a script receives only after it sent"  # noqa: S101
-        while not exchange.inbox:
+        while (arrival := self.take()) is None:
             yield Need.DATA
-        return exchange.inbox.popleft()
+        return arrival
+
+    def take(self) -> Arrival | None:
+        """Take the next thing of the current exchange; None where nothing has come."""
+        assert self._exchange is not None, "a script receives only after it sent"  # noqa: S101
+        inbox = self._exchange.inbox
+        return inbox.popleft() if inbox else None
 
     def abandon(self) -> None:
         """Give the current exchange up; the driver closes it on the next directive but DATA."""

@@ -23,7 +23,7 @@ from .errors import (
     TransportError,
     quote,
 )
-from .events import ResultsInterrupted, ResultsReceived
+from .events import Need, ResultsInterrupted, ResultsReceived
 from .exchange import Lost
 from .http import Request, struck
 from .jsonl import JSONLines, LineDecoder
@@ -267,7 +267,9 @@ def _read(
 ) -> Script[None]:
     """Read the file from its start to its end, or until it breaks off."""
     while True:
-        arrival = yield from channel.receive()
+        # As `receive` does, but without a generator for each piece of a large file.
+        while (arrival := channel.take()) is None:
+            yield Need.DATA
         if isinstance(arrival, bytes):
             if items := delivered.new(lines.feed(arrival)):
                 yield ResultsReceived(items=items)
