@@ -32,7 +32,8 @@ _PIECE = 256 * 1024
 
 _OPENING, _CLOSING = b'{"requests":[', b"]}"
 
-_NO_FLOATS = frozenset({str, int, bool, type(None)})
+#: What holds no float, or has been through a parser.
+_NO_FLOATS = frozenset({str, int, bool, type(None), msgspec.Raw})
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -256,9 +257,7 @@ def _encoded(request: RequestLike, index: int, faults: Checker) -> bytes | None:
             try:
                 encoded = _encoder.encode(request)
                 # The encoder writes null for a NaN or an infinity, which JSON has not.
-                if _holds_no_number(request, unknown=True) and _holds_no_number(
-                    msgspec.to_builtins(request, enc_hook=_as_dict), unknown=False
-                ):
+                if _holds_no_number(request, encoded):
                     raise ValueError("it holds a NaN or an infinity")  # noqa: TRY301 - one way out
             except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
                 faults.add(f"cannot be written as JSON: {error}", index)
@@ -273,9 +272,9 @@ def _encoded(request: RequestLike, index: int, faults: Checker) -> bytes | None:
     return encoded
 
 
-def _holds_no_number(value: Any, *, unknown: bool) -> bool:
-    """Whether a NaN or an infinity is in it; `unknown` is the answer for what is no builtin."""
-    left = [value]
+def _holds_no_number(request: object, encoded: bytes) -> bool:
+    """Whether a NaN or an infinity became a null."""
+    left: list[Any] = [request]
     while left:
         value = left.pop()
         kind = type(value)
@@ -286,8 +285,10 @@ def _holds_no_number(value: Any, *, unknown: bool) -> bool:
         elif kind is float:
             if not math.isfinite(value):
                 return True
-        elif unknown and kind not in _NO_FLOATS:
-            return True
+        elif kind not in _NO_FLOATS:
+            if b"null" not in encoded:
+                return False
+            left.append(msgspec.to_builtins(value, enc_hook=_as_dict))
     return False
 
 

@@ -237,6 +237,7 @@ class TestFaults:
             ({"custom_id": "a", "params": "{}"}, "params", "must be a JSON object"),
             (one("a", stream=True), "params.stream", "cannot stream"),
             (one("a", stream="yes"), "params.stream", "cannot stream"),
+            (one("a", stream=""), "params.stream", "cannot stream"),
             (one("a", speed="fast"), "params.speed", "has one speed"),
             (one("a", max_tokens=0), "params.max_tokens", "max_tokens=0"),
             (one("a", max_tokens=0.0), "params.max_tokens", "max_tokens=0"),
@@ -284,6 +285,9 @@ class TestFaults:
         assert (fault.index, fault.field) == (1, field)
         assert text in fault.message
         assert len(fault.message) < 500
+        if isinstance(request_, dict) and field is not None:
+            line = msgspec.json.encode(request_)
+            assert refused([one("first"), line, one("last")]).faults == error.faults
 
     def test_are_all_told_in_order(self) -> None:
         error = refused(
@@ -387,6 +391,10 @@ class TestNumbersThatJsonHasNot:
             deep = {"x": (deep, None)}
         with pytest.raises(InvalidRequest, match="a NaN or an infinity"):
             prepare([{"custom_id": "a", "params": deep}])
+
+    def test_are_not_seen_in_json_that_is_passed_on(self) -> None:
+        request = {"custom_id": "a", "params": {"tools": msgspec.Raw(b"[null]"), "x": {1.5}}}
+        assert b"".join(prepare([request])[0]).endswith(b'{"tools":[null],"x":[1.5]}}]}')
 
     def test_are_not_seen_where_nesting_is_just_deep(self) -> None:
         deep: Any = None
