@@ -48,7 +48,7 @@ class TimedStream:
             if sent == self._sent:
                 raise timed_out()
 
-    async def send(self, data: bytes) -> bool:
+    async def send(self, data: bytes | memoryview) -> bool:
         """Send bytes; False where they did not go, in time or at all."""
         with trio.move_on_after(self._timeout):
             try:

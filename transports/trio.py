@@ -65,7 +65,7 @@ class _Connection:
             item = self.wire.next()
         return item
 
-    async def _upload(self, pieces: Iterator[bytes]) -> None:
+    async def _upload(self, pieces: Iterator[bytes | memoryview]) -> None:
         for piece in pieces:
             if not await self._stream.send(piece):
                 return  # it may have answered before it closed: reading tells
