@@ -1,0 +1,172 @@
+"""What bodies may cost on their way through the transports' own code: counts of work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import pytest
+
+from batches_core import Message, RawHeaders, Request
+from batches_core.http import BytesBody
+from tests.core.test_results import batch
+from tests.playbook import api, result_line
+from tests.work import allocated, counted
+from transports.async_client import AsyncDrive, AsyncResultsStream
+from transports.http11 import READ, Head, Signal, Wire
+from transports.settings import ignore
+from transports.sync_client import Drive, ResultsStream
+
+T = TypeVar("T")
+
+GET = Request(method="GET", url="https://api.test/results", headers=())
+CHUNK = 64 * 1024
+SIZE = 4 * 1024 * 1024
+
+
+def begun(head: bytes) -> Wire:
+    """Give a wire that waits for the body that this head announces."""
+    wire = Wire()
+    for _ in wire.request(GET):
+        pass
+    wire.receive(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+    assert isinstance(wire.next(), Head)
+    return wire
+
+
+def chunked(size: int) -> bytes:
+    chunk = b"%x\r\n%b\r\n" % (CHUNK, bytes(CHUNK))
+    return chunk * (size // CHUNK) + b"0\r\n\r\n"
+
+
+def reads(stream: bytes) -> list[bytes]:
+    return [stream[at : at + READ] for at in range(0, len(stream), READ)]
+
+
+def pieces_of(wire: Wire, read: bytes) -> list[bytes]:
+    wire.receive(read)
+    pieces = []
+    while isinstance(piece := wire.next(), bytes):
+        pieces.append(piece)
+    assert piece in {Signal.NEED_DATA, Signal.END}
+    return pieces
+
+
+@pytest.mark.parametrize(
+    ("head", "stream"),
+    [
+        (b"transfer-encoding: chunked\r\n", chunked(SIZE)),
+        (b"content-length: %d\r\n" % SIZE, bytes(SIZE)),
+        (b"", bytes(SIZE)),
+    ],
+    ids=["chunked", "sized", "unsized"],
+)
+def test_what_was_read_at_once_is_one_piece_and_copied_once_at_most(
+    head: bytes, stream: bytes
+) -> None:
+    wire = begun(head)
+    taken = [pieces_of(wire, read) for read in reads(stream)]
+    assert sum(len(piece) for pieces in taken for piece in pieces) == SIZE
+    assert all(len(pieces) <= 1 for pieces in taken)
+
+    wire = begun(head)
+    steps = [partial(pieces_of, wire, read) for read in reads(stream)]
+    copies = 1.05 if b"chunked" in head else 0.05
+    assert allocated([*steps]) <= copies * SIZE
+
+
+def test_an_upload_is_not_copied() -> None:
+    body = BytesBody((bytes(SIZE), bytes(1000)))
+    length = ("content-length", str(body.content_length))
+    request = Request(method="POST", url="https://api.test/new", headers=(length,), body=body)
+    pieces = Wire().request(request)
+    assert allocated([partial(next, pieces) for _ in range(SIZE // READ + 2)]) <= 0.05 * SIZE
+    assert next(pieces, None) is None
+
+
+class Canned:
+    """A transport and a response in one: a body that is there already."""
+
+    status = 200
+    headers: RawHeaders = ()
+
+    def __init__(self, body: bytes) -> None:
+        self._pieces = [b"", body]
+
+    def now(self) -> float:
+        return 0.0
+
+    def send(self, request: Request) -> Canned:
+        del request
+        return self
+
+    def read(self) -> bytes:
+        return self._pieces.pop()
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError(f"there is nothing to wait for, {seconds} s or else")
+
+    def close(self) -> None:
+        pass
+
+
+class AsyncCanned:
+    """The same, to be awaited; it never makes anyone wait."""
+
+    status = 200
+    headers: RawHeaders = ()
+
+    def __init__(self, body: bytes) -> None:
+        self._canned = Canned(body)
+        self.now = self._canned.now
+
+    async def send(self, request: Request) -> AsyncCanned:
+        del request
+        return self
+
+    async def read(self) -> bytes:
+        return self._canned.read()
+
+    async def sleep(self, seconds: float) -> None:
+        self._canned.sleep(seconds)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        return work()
+
+    async def aclose(self) -> None:
+        pass
+
+
+def blocking(count: int, body: bytes) -> int:
+    drive = Drive(Canned(body), api().results_stream(batch(count)))
+    stream: ResultsStream[Message] = ResultsStream(drive, ignore)
+    return sum(1 for _ in stream)
+
+
+def awaited(count: int, body: bytes) -> int:
+    drive = AsyncDrive(AsyncCanned(body), api().results_stream(batch(count)))
+
+    async def read() -> int:
+        stream: AsyncResultsStream[Message] = AsyncResultsStream(drive, ignore)
+        return len([item async for item in stream])
+
+    running = read()
+    with pytest.raises(StopIteration) as stopped:
+        running.send(None)
+    given: int = stopped.value.value
+    return given
+
+
+@pytest.mark.parametrize("read", [blocking, awaited])
+def test_an_item_costs_one_step_of_its_stream(read: Callable[[int, bytes], int]) -> None:
+    calls: list[Counter[str]] = []
+    for count in (10, 1000):
+        body = b"".join(result_line(f"id-{n}") for n in range(count))
+        with counted() as work:
+            assert read(count, body) == count
+        calls.append(work.calls)
+    more = calls[1] - calls[0]
+    assert sorted(more.values()) in ([990], [990, 990])  # the test's own step may be one as well
+    assert any("ResultsStream.__" in name for name in more)
