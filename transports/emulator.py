@@ -235,7 +235,13 @@ class _Connection:
         head = h11.Response(status_code=response.status, headers=headers)
         self._out = self._http.send(head) or b""
         bodiless = self._request is not None and self._request.method == b"HEAD"
-        self._chunks = iter(() if bodiless else response.chunks)
+        chunks = () if bodiless else response.chunks
+        if isinstance(chunks, tuple) and len(chunks) == 1 and self._end == "clean":
+            # A short answer leaves in one piece, as it does elsewhere.
+            data, end = h11.Data(data=chunks[0]), h11.EndOfMessage()
+            self._out += (self._http.send(data) or b"") + (self._http.send(end) or b"")
+        else:
+            self._chunks = iter(chunks)
 
     def _refuse_too_large(self) -> None:
         self._refused = True
