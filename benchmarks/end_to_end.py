@@ -30,6 +30,14 @@ def contenders() -> list[Contender]:
     return [
         Contender(name="anthropic", function="benchmarks.contenders.sdk:results", role="peer"),
         Contender(name="recv", function="benchmarks.contenders.bare:receive", role="limit"),
+        *(
+            Contender(
+                name=f"msgspec over {library}",
+                function="benchmarks.contenders.bare:over_httpx",
+                parameters={"library": library},
+            )
+            for library in ("httpx", "httpx2")
+        ),
         ours("h11", "transports.h11:BatchesClient"),
         ours("httpx", httpx, library="httpx"),
         ours("httpx2", httpx, library="httpx2"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import socket
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,18 +35,36 @@ def long_line(task: Task) -> Outcome:
 
 
 def _decode(task: Task, chunks: list[bytes]) -> Outcome:
-    decode_lines = msgspec.json.Decoder(ResultItem[Message]).decode_lines
     tally = Tally(task)
     with Meter() as meter:
-        tail = b""
-        for chunk in chunks:
-            end = chunk.rfind(b"\n") + 1
-            if end:
-                tally.take(decode_lines(tail + chunk[:end]))
-                tail = chunk[end:]
-            else:
-                tail += chunk
+        _decode_all(chunks, tally)
     return meter.outcome(sum(map(len, chunks)), tally.work())
+
+
+def _decode_all(chunks: Iterable[bytes], tally: Tally) -> None:
+    decode_lines = msgspec.json.Decoder(ResultItem[Message]).decode_lines
+    tail = b""
+    for chunk in chunks:
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            tally.take(decode_lines(tail + chunk[:end]))
+            tail = chunk[end:]
+        else:
+            tail += chunk
+
+
+def over_httpx(task: Task) -> Outcome:
+    """Decode what httpx gives, whatever it holds: the least that results can take over httpx."""
+    httpx = importlib.import_module(task.text("library"))
+    path = f"/v1/messages/batches/{task.text('batch')}/results"
+    tally = Tally(task)
+    with (
+        httpx.Client(base_url=task.text("base_url")) as client,
+        Meter() as meter,
+        client.stream("GET", path) as response,
+    ):
+        _decode_all(response.iter_raw(), tally)
+    return meter.outcome(task.number("size"), tally.work())
 
 
 def receive(task: Task) -> Outcome:
