@@ -31,6 +31,7 @@ _FAULTS_KEPT = 100
 _PIECE = 256 * 1024
 
 _OPENING, _CLOSING = b'{"requests":[', b"]}"
+_EMPTY = len(_OPENING) + len(_CLOSING)
 
 #: What holds no float, or has been through a parser.
 _NO_FLOATS = frozenset({str, int, bool, type(None), msgspec.Raw})
@@ -96,7 +97,7 @@ class Checker:
 
     def __init__(self, *, lines: bool = False) -> None:
         self.count = 0
-        self.content_length = len(_OPENING) + len(_CLOSING)
+        self.content_length = _EMPTY
         self._lines = lines
         self._ids: dict[str, int] = {}
         self._kept: list[Fault] = []
@@ -120,8 +121,7 @@ class Checker:
                 continue
             if not self._is_good(request, encoded, index):
                 self._check(encoded, index)
-            separator = 1 if self.content_length > len(_OPENING) + len(_CLOSING) else 0
-            self.content_length += separator + len(encoded)
+            self.content_length += len(encoded) + (self.content_length > _EMPTY)  # and a comma
             if self.content_length > MAX_BYTES:
                 self.add(
                     f"up to here the batch has {self.content_length:,} bytes, over the limit of "
@@ -253,7 +253,7 @@ def _encoded(request: RequestLike, index: int, faults: Checker) -> bytes | None:
             except UnicodeEncodeError as error:
                 faults.add(f"is no JSON that can be sent: {error}", index)
                 return None
-        case BatchRequest() | Mapping():
+        case dict() | BatchRequest() | Mapping():  # the first alone is quick to tell
             try:
                 encoded = _encoder.encode(request)
                 # The encoder writes null for a NaN or an infinity, which JSON has not.

@@ -10,15 +10,24 @@ ROUNDS: int | None = None
 
 _LINES = 50_000
 _CHUNK = 64 * 1024
-_CASE = "decode"
+_WHOLE, _DECLARED = "whole messages", "what message_type= declares"
 
 
 def contenders() -> list[Contender]:
     """Name the contenders."""
+
+    def ours(name: str, function: str, *cases: str) -> Contender:
+        function = f"benchmarks.contenders.core:{function}"
+        return Contender(name=name, function=function, cases=frozenset(cases))
+
+    whole = frozenset({_WHOLE})
+    sdk, bare = "benchmarks.contenders.sdk:decode", "benchmarks.contenders.bare:decode"
     return [
-        Contender(name="anthropic", function="benchmarks.contenders.sdk:decode", role="peer"),
-        Contender(name="msgspec", function="benchmarks.contenders.bare:decode", role="limit"),
-        Contender(name="batches_core", function="benchmarks.contenders.core:decode"),
+        Contender(name="anthropic", function=sdk, role="peer", cases=whole),
+        Contender(name="msgspec", function=bare, role="limit", cases=whole),
+        ours("batches_core", "decode", _WHOLE, _DECLARED),
+        ours("usage alone", "decode_usage", _DECLARED),
+        ours("msgspec.Raw", "decode_raw", _DECLARED),
     ]
 
 
@@ -27,11 +36,15 @@ def prepare(workshop: Workshop) -> list[Case]:
     lines = workshop.scaled(_LINES)
     path = write(workshop.folder / f"results-{lines}.jsonl", Results(lines).lines())
     goals = (
-        faster(_CASE, "batches_core", "anthropic", 25),
-        faster(_CASE, "batches_core", "msgspec", 0.9),
+        faster(_WHOLE, "batches_core", "anthropic", 25),
+        faster(_WHOLE, "batches_core", "msgspec", 0.9),
     )
     parameters = {"results": str(path), "chunk": _CHUNK, "lines": lines}
-    return [Case(name=_CASE, parameters=parameters, goals={"batches_core": goals})]
+    return [
+        Case(name=_WHOLE, parameters=parameters, goals={"batches_core": goals}),
+        # These make different things of the same lines, so there is nothing to hold together.
+        Case(name=_DECLARED, parameters=parameters, prove=False),
+    ]
 
 
 def note(figures: dict[str, float]) -> str:

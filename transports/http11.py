@@ -35,8 +35,9 @@ from .settings import CLOSED
 
 #: The longest that a read or write can be told to wait, in seconds; sockets cannot take any number.
 LONGEST_TIMEOUT = 7 * 24 * 3600.0
-#: How much is read from a stream at once, in bytes.
-READ = 256 * 1024
+#: How much is read from a stream at once, in bytes. As much as is of use, and below the 128 KiB
+#: from which glibc maps memory anew for each buffer until it has seen one of that size freed.
+READ = 120 * 1024
 
 #: How much is sent at once, in bytes.
 _SENT_AT_ONCE = 256 * 1024

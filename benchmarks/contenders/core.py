@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
 
 from batches_core import (
     BatchesAPI,
     Done,
+    Message,
     MessageBatch,
     Need,
     RequestCounts,
@@ -18,9 +22,30 @@ from benchmarks.meter import Meter, Outcome, Task
 from .work import WARM_UP, Tally, file_chunks, long_line_chunks
 
 
+class _Usage(msgspec.Struct):
+    input_tokens: int
+    output_tokens: int
+
+
+class _Spent(msgspec.Struct):
+    """What is left of a message for who asks what a batch took."""
+
+    usage: _Usage
+
+
 def decode(task: Task) -> Outcome:
     """Decode a file's chunks."""
     return _decode(task, file_chunks(task))
+
+
+def decode_usage(task: Task) -> Outcome:
+    """Decode of a file's chunks what each message took."""
+    return _decode(task, file_chunks(task), _Spent)
+
+
+def decode_raw(task: Task) -> Outcome:
+    """Decode a file's chunks, and leave each message as it is."""
+    return _decode(task, file_chunks(task), msgspec.Raw)
 
 
 def long_line(task: Task) -> Outcome:
@@ -29,7 +54,7 @@ def long_line(task: Task) -> Outcome:
     return _decode(task, long_line_chunks(task))
 
 
-def _decode(task: Task, chunks: list[bytes]) -> Outcome:
+def _decode(task: Task, chunks: list[bytes], message_type: type[Any] = Message) -> Outcome:
     """Drive an operation through the chunks, as a transport does."""
     moment = datetime.now(UTC)
     url = "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results"
@@ -44,7 +69,7 @@ def _decode(task: Task, chunks: list[bytes]) -> Outcome:
     )
     tally = Tally(task)
     with Meter() as meter:
-        operation = BatchesAPI(api_key="a key").results_stream(batch)
+        operation = BatchesAPI(api_key="a key").results_stream(batch, message_type=message_type)
         left = iter(chunks)
         now = 0.0
         while not isinstance(event := operation.next_event(), Done):
