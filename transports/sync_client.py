@@ -41,9 +41,9 @@ from batches_core import (
 from batches_core.api import SETTLE_TIME
 from batches_core.requests import prepare
 
+from .creates import Creates
 from .files import PartFile
 from .settings import (
-    Creates,
     OnEvent,
     ReadOptions,
     check_on_event,

@@ -37,7 +37,7 @@ from batches_core import (
     UntrustedHost,
     WaitTimeout,
 )
-from transports.settings import Creates, OneCreate
+from transports.creates import Creates, OneCreate
 
 from .calls import EPSILON, Call
 from .driver import Driver, Watched
