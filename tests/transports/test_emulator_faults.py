@@ -377,17 +377,20 @@ def test_the_command_takes_faults() -> None:
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
-        assert process.stdout is not None
-        base_url = process.stdout.readline().strip()
-        answers = []
-        for _ in range(3):
-            with connect(base_url) as connection:
-                connection.sendall(LIST)
-                with contextlib.suppress(OSError):  # it may be closed already
-                    connection.shutdown(socket.SHUT_WR)
-                answers.append(b"".join(read_all(connection)[0]))
-        process.send_signal(2)
-        assert process.wait(10) == 0
+        try:
+            assert process.stdout is not None
+            base_url = process.stdout.readline().strip()
+            answers = []
+            for _ in range(3):
+                with connect(base_url) as connection:
+                    connection.sendall(LIST)
+                    with contextlib.suppress(OSError):  # it may be closed already
+                        connection.shutdown(socket.SHUT_WR)
+                    answers.append(b"".join(read_all(connection)[0]))
+            process.send_signal(2)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()  # where it did not stop by itself, the test is not to hang
     assert answers[0].startswith(b"HTTP/1.1 529")
     assert answers[1].endswith(HEAD_END + b"3\r\n" + BODY[:3] + b"\r\n")
     assert answers[2].endswith(b"\r\n0\r\n\r\n")
