@@ -167,7 +167,7 @@ class PartFile:
             OSError: they could not be written, as where the disk is full.
         """
         new = [line for line in lines if self._is_new(line)]
-        data = memoryview(b"".join(line.raw + b"\n" for line in new))
+        data = memoryview(b"\n".join([*(line.raw for line in new), b""]))
         while data:
             data = data[self._file.write(data) :]
         self._lines += len(new)
