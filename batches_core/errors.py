@@ -37,8 +37,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from .models import CreateMarker, MessageBatch
 
 #: How many faults, or ids, a message spells out; the error itself holds all that were kept.
@@ -309,11 +307,11 @@ class APIStatusError(BatchesError):
             )
         return self.hint
 
-    @classmethod
-    def for_answer(cls, status: int, type_: str | None, **fields: Any) -> Self:
+    @staticmethod
+    def for_answer(status: int, type_: str | None, **fields: Any) -> APIStatusError:
         """Build the subclass that belongs to the error's type, or else to its status."""
         chosen = _BY_TYPE.get(type_ or "") or _BY_STATUS.get(status, APIStatusError)
-        return chosen(status=status, type=type_, **fields)  # type: ignore[return-value]  # called on the base alone
+        return chosen(status=status, type=type_, **fields)
 
 
 class BadRequestError(APIStatusError):

@@ -170,7 +170,7 @@ class JSONLines(Generic[T]):
             else:
                 if len(items) == lines:
                     self._line_number += lines
-                    return items  # type: ignore[return-value]  # nobody else holds this list
+                    return items  # type: ignore[return-value]  # a list of fewer kinds; nobody else holds it
         found: list[T | MalformedResult] = []
         if len(block) <= self._max_line and block.isspace():
             # However long a run of blank lines is, it costs next to nothing.

@@ -71,12 +71,16 @@ class Signal(enum.Enum):
     NEED_DATA = "more bytes have to be read first"
 
 
+def _client_side() -> h11.Connection:
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+
+
 class Wire:
     """One connection's side of HTTP/1.1, for any number of exchanges one after the other."""
 
     def __init__(self) -> None:
         #: For one exchange; the next one has its own.
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._h11 = _client_side()
         #: The response's body, once there is a head.
         self._body: Body | None = None
         self._payloads: deque[bytes] = deque()
@@ -215,7 +219,7 @@ class Wire:
             return False
         if not self._body.ended or not self._body.leaves_connection:
             return False
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._h11 = _client_side()
         self._body = None
         return True
 
@@ -352,7 +356,7 @@ class Tunnel:
     """The exchange that asks a proxy for a tunnel."""
 
     def __init__(self, origin: Origin, credentials: str | None) -> None:
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._h11 = _client_side()
         _, host, port = origin
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = [("host", target)]

@@ -232,7 +232,7 @@ class FaultRule:
         if not colon or "=" in route:
             route, rest = "any", text
         try:
-            return cls(route=route.strip(), **_read_fields(rest))  # type: ignore[arg-type]  # checked there
+            return cls(route=route.strip(), **_read_fields(rest))  # type: ignore[arg-type]  # the class checks the route
         except ValueError as error:
             raise ValueError(f"fault {text!r}: {error}") from None
 

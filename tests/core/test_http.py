@@ -79,7 +79,7 @@ def test_headers_are_folded_whatever_their_kind_and_case(
     pairs: RawHeaders, folded: dict[str, str]
 ) -> None:
     assert read_headers(pairs) == folded
-    assert read_headers(iter(list(pairs))) == folded  # type: ignore[arg-type]  # pairs all of them
+    assert read_headers(iter(list(pairs))) == folded  # type: ignore[arg-type]  # of one kind, which the iterator forgets
 
 
 def test_a_mapping_of_headers_will_do_and_what_is_no_headers_is_told() -> None:

@@ -161,12 +161,9 @@ def test_usage_may_leave_anything_out_or_add_to_it() -> None:
     assert msgspec.convert({}, Usage) == Usage()
 
 
-NESTED = {
-    "type": "error",
-    "error": {"type": "invalid_request_error", "message": "no", "details": {"a": 1}},
-    "request_id": "req_1",
-}
-FLAT = {**NESTED["error"], "request_id": "req_1"}  # type: ignore[dict-item]  # it is a dict
+ERROR = {"type": "invalid_request_error", "message": "no", "details": {"a": 1}}
+NESTED = {"type": "error", "error": ERROR, "request_id": "req_1"}
+FLAT = {**ERROR, "request_id": "req_1"}
 
 
 class TestResultError:

@@ -65,7 +65,7 @@ def machines(minutes: float, seed: int) -> None:
 def _counting(machine: Any, counts: list[int]) -> Any:
     """Make a machine that counts its runs, and the steps of each."""
 
-    class Counting(machine):  # type: ignore[misc]  # a base that is chosen by name
+    class Counting(machine):  # type: ignore[misc]  # which machine it is, is known at run time alone
         def __init__(self) -> None:
             super().__init__()
             counts[0] += 1
