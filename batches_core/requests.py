@@ -33,8 +33,8 @@ _PIECE = 256 * 1024
 _OPENING, _CLOSING = b'{"requests":[', b"]}"
 _EMPTY = len(_OPENING) + len(_CLOSING)
 
-#: What holds no float, or has been through a parser.
-_NO_FLOATS = frozenset({str, int, bool, type(None), msgspec.Raw})
+#: What is no float and holds none, or has been through a parser.
+_NO_FLOATS = frozenset({int, bool, type(None), msgspec.Raw})
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -274,21 +274,23 @@ def _encoded(request: RequestLike, index: int, faults: Checker) -> bytes | None:
 
 def _holds_no_number(request: object, encoded: bytes) -> bool:
     """Whether a NaN or an infinity became a null."""
-    left: list[Any] = [request]
+    left: list[Iterable[Any]] = [(request,)]
     while left:
-        value = left.pop()
-        kind = type(value)
-        if kind is dict:
-            left += value.values()
-        elif kind is list or kind is tuple:
-            left += value
-        elif kind is float:
-            if not math.isfinite(value):
-                return True
-        elif kind not in _NO_FLOATS:
-            if b"null" not in encoded:
-                return False
-            left.append(msgspec.to_builtins(value, enc_hook=_as_dict))
+        for value in left.pop():
+            kind = type(value)
+            if kind is str:
+                continue
+            if kind is dict:
+                left.append(value.values())
+            elif kind is list or kind is tuple:
+                left.append(value)
+            elif kind is float:
+                if not math.isfinite(value):
+                    return True
+            elif kind not in _NO_FLOATS:
+                if b"null" not in encoded:
+                    return False
+                left.append((msgspec.to_builtins(value, enc_hook=_as_dict),))
     return False
 
 
