@@ -172,8 +172,8 @@ class ResultDecoder(Generic[M]):
                 f"message_type {message_type!r} is no type that msgspec can decode ({unknown}); "
                 "declare a msgspec.Struct or a dataclass, or use dict or msgspec.Raw"
             )
-        self.decode_lines: Callable[[bytes], list[ResultItem[M]]] = strict.decode_lines
-        self._decode = strict.decode
+        self.decode_lines: Callable[[bytes | memoryview], list[ResultItem[M]]] = strict.decode_lines
+        self._decode: Callable[[bytes], ResultItem[M]] = strict.decode
         self._opens_messages = message_type is Message
 
     def decode_line(self, line: bytes) -> ResultItem[M]:
@@ -183,7 +183,7 @@ class ResultDecoder(Generic[M]):
             UNDECODABLE: it is no JSON, or no result whose known parts have their known shapes.
         """
         try:
-            return cast("ResultItem[M]", self._decode(line))
+            return self._decode(line)
         except msgspec.ValidationError:
             opened = _item_decoder.decode(line)
             type_ = _type_decoder.decode(opened.result).type
@@ -207,14 +207,14 @@ def message_decoder() -> ResultDecoder[Message]:
 class RawDecoder:
     """Keeps the lines of a results file as they are, and reads nothing of them but the ids."""
 
-    def decode_lines(self, block: bytes) -> list[RawResult]:
+    def decode_lines(self, block: bytes | memoryview) -> list[RawResult]:
         """Take many lines, each with its line end.
 
         Raises:
             UNDECODABLE: one of them is no JSON object with an id, or not on a line of its own.
         """
         named = _named_decoder.decode_lines(block)
-        lines = block.split(b"\n")
+        lines = bytes(block).split(b"\n")
         if len(named) != len(lines) - 1:
             raise msgspec.DecodeError("there are not as many objects as lines")
         return [

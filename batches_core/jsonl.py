@@ -1,8 +1,9 @@
 """From bytes to complete lines to decoded items, however the bytes are cut.
 
 Knows lines and a decoder's two calls; not what the lines mean. The work is linear in the bytes:
-each chunk is searched once, from its end, for the last line feed; all complete lines before it
-go to the decoder in one call; what follows it is kept in pieces until its line is complete.
+each chunk is searched once, from its end, for the last line feed; what follows it is kept until
+its line is complete. The line that was begun by the chunks before is put together and decoded
+alone; all other complete lines go to the decoder in one call, where they are, uncopied.
 Only where that one call fails is the block gone through line by line, so that one bad line costs
 one `MalformedResult` and nothing else.
 
@@ -28,7 +29,7 @@ MAX_LINE = 64 * 1024 * 1024
 _KEPT_OF_A_LONG_LINE = 1024
 
 _BOM = b"\xef\xbb\xbf"
-_OPEN, _CLOSE = b"{}"
+_LF, _OPEN, _CLOSE = b"\n{}"
 _LINE_ENDS = (b"}\n", b"}\r\n")
 
 
@@ -36,7 +37,7 @@ class LineDecoder(Protocol[T]):
     """Decodes lines that are complete: many in one call, or one. Both raise `UNDECODABLE`."""
 
     @property
-    def decode_lines(self) -> Callable[[bytes], list[T]]:
+    def decode_lines(self) -> Callable[[memoryview], list[T]]:
         """Decode one value after the other until the end."""
         ...
 
@@ -45,24 +46,28 @@ class LineDecoder(Protocol[T]):
         ...
 
 
-def _plain_lines(block: bytes) -> int:
+def _plain_lines(data: bytes, start: int, end: int) -> int:
     """Count the lines of a block in which each line is surely one or more whole objects, or 0.
 
-    The decoder's call for many lines reads one value after the other and does not mind where the
-    lines end: two values on a line, or one value over two lines, pass it. So that the verdict
-    never depends on how the bytes were cut, it is believed only where each line feed stands
-    between a closing and an opening brace, which is nowhere possible inside of one object, and
-    where it found as many values as there are lines.
+    The block is what stands between two places of the data. The decoder's call for many lines
+    reads one value after the other and does not mind where the lines end: two values on a line,
+    or one value over two lines, pass it. So that the verdict never depends on how the bytes were
+    cut, it is believed only where each line feed stands between a closing and an opening brace,
+    which is nowhere possible inside of one object, and where it found as many values as there are
+    lines.
     """
-    if block[0] != _OPEN or not block.endswith(_LINE_ENDS):
+    if data[start] != _OPEN or not data.endswith(_LINE_ENDS, start, end):
         return 0
     lines = 1
-    last = len(block) - 1
-    find = block.find
-    end = -1
-    while (end := find(b"\n", end + 1)) != last:
+    last = end - 1
+    find = data.find
+    at = start
+    while (at := find(_LF, at)) != last:
         # One step for what every known line looks like keeps this loop cheap.
-        if block[end + 1] != _OPEN or (block[end - 1] != _CLOSE and block[end - 2 : end] != b"}\r"):
+        if data[at - 1] != _CLOSE and data[at - 2 : at] != b"}\r":
+            return 0
+        at += 1
+        if data[at] != _OPEN:
             return 0
         lines += 1
     return lines
@@ -95,23 +100,19 @@ class JSONLines(Generic[T]):
         if not end:
             self._keep(data)
             return []
+        start = 0
         found: list[T | MalformedResult] = []
-        if self._tail_length > self._max_line:
-            block = data[:end]
-            # The end of a line over the limit is in this block; its middle is not held any more.
-            cut = block.find(b"\n")
-            self._keep(block[:cut])
-            self._line_number += 1
-            found.append(self._too_long(bytes(self._tail), self._tail_length))
-            block = block[cut + 1 :]
-        elif self._tail:
-            block = b"".join((self._tail, memoryview(data)[:end]))
-        else:
-            block = data[:end]
-        self._forget_tail()
+        if self._tail:
+            start = data.find(_LF) + 1
+            self._keep(data[: start - 1])
+            self._add_line(found, bytes(self._tail), self._tail_length)
+            self._forget_tail()
         self._keep(data[end:])
-        if block:
-            found = found + self._decode(block) if found else self._decode(block)
+        if start < end:
+            rest = self._decode(data, start, end)
+            if not found:
+                return rest
+            found += rest
         return found
 
     def finish(self) -> tuple[list[T | MalformedResult], bool]:
@@ -160,11 +161,13 @@ class JSONLines(Generic[T]):
         self._tail = bytearray()
         self._tail_length = 0
 
-    def _decode(self, block: bytes) -> list[T | MalformedResult]:
+    def _decode(self, data: bytes, start: int, end: int) -> list[T | MalformedResult]:
+        """Decode the whole lines that stand between two places of the data."""
+        fits = end - start <= self._max_line
         # A block within the limit has no line over it, whatever its lines are.
-        if len(block) <= self._max_line and (lines := _plain_lines(block)):
+        if fits and (lines := _plain_lines(data, start, end)):
             try:
-                items = self._decoder.decode_lines(block)
+                items = self._decoder.decode_lines(memoryview(data)[start:end])
             except UNDECODABLE:
                 pass
             else:
@@ -172,26 +175,27 @@ class JSONLines(Generic[T]):
                     self._line_number += lines
                     return items  # type: ignore[return-value]  # a list of fewer kinds; nobody else holds it
         found: list[T | MalformedResult] = []
-        if len(block) <= self._max_line and block.isspace():
+        block = data[start:end]
+        if fits and block.isspace():
             # However long a run of blank lines is, it costs next to nothing.
             self._line_number += block.count(b"\n")
-            return found
-        start = 0
-        while start < len(block):
-            end = block.find(b"\n", start)
-            self._line_number += 1
-            if end - start > self._max_line:
-                kept = block[start : min(end, start + _KEPT_OF_A_LONG_LINE)]
-                found.append(self._too_long(kept, end - start))
-            else:
-                line = block[start:end].removesuffix(b"\r")
-                if line and not line.isspace():
-                    try:
-                        found.append(self._decoder.decode_line(line))
-                    except UNDECODABLE as error:
-                        found.append(self._malformed(line, str(error), custom_id_of(line)))
-            start = end + 1
+        else:
+            for line in block.split(b"\n")[:-1]:
+                self._add_line(found, line, len(line))
         return found
+
+    def _add_line(self, found: list[T | MalformedResult], line: bytes, length: int) -> None:
+        """Decode one line, of which only the beginning is there if it is over the limit."""
+        self._line_number += 1
+        if length > self._max_line:
+            found.append(self._too_long(line, length))
+            return
+        line = line.removesuffix(b"\r")
+        try:
+            found.append(self._decoder.decode_line(line))
+        except UNDECODABLE as error:
+            if line and not line.isspace():
+                found.append(self._malformed(line, str(error), custom_id_of(line)))
 
     def _malformed(self, line: bytes, reason: str, custom_id: str | None) -> MalformedResult:
         return MalformedResult(

@@ -79,8 +79,8 @@ class CountingDecoder:
         self.in_lines = 0
 
     @property
-    def decode_lines(self) -> Callable[[bytes], list[ResultItem[Message]]]:
-        def decode_lines(block: bytes) -> list[ResultItem[Message]]:
+    def decode_lines(self) -> Callable[[memoryview], list[ResultItem[Message]]]:
+        def decode_lines(block: memoryview) -> list[ResultItem[Message]]:
             self.in_blocks += len(block)
             return DECODER.decode_lines(block)
 
