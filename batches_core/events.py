@@ -7,8 +7,9 @@ Plain values that know nothing of the operation. A driver carries out the direct
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
 
 from .errors import BatchesError, OutcomeUnknown
 from .http import Request
@@ -17,8 +18,7 @@ from .models import CreateMarker, MessageBatch, Page
 T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendRequest:
+class SendRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Send this request; it is HTTP exchange number `exchange`. Any earlier one is given up."""
 
     exchange: int
@@ -32,36 +32,31 @@ class Need(enum.Enum):
     """Hand in the next thing of the current exchange: its head, body bytes, end, or loss."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitUntil:
+class WaitUntil(msgspec.Struct, frozen=True, kw_only=True):
     """Call `handle_timeout` once the clock shows `deadline`, in the clock's own seconds."""
 
     deadline: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done(Generic[T_co]):
+class Done(msgspec.Struct, Generic[T_co], frozen=True, kw_only=True):
     """The operation ended, with this value."""
 
     value: T_co
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchState:
+class BatchState(msgspec.Struct, frozen=True, kw_only=True):
     """A poll's answer: the batch as it is now."""
 
     batch: MessageBatch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageReceived:
+class PageReceived(msgspec.Struct, frozen=True, kw_only=True):
     """One page of a list."""
 
     page: Page
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultsReceived:
+class ResultsReceived(msgspec.Struct, frozen=True, kw_only=True):
     """The results that one piece of the body completed, in the order of the file.
 
     A line that could not be read is a `MalformedResult` at its place. The others are
@@ -71,8 +66,7 @@ class ResultsReceived:
     items: list[Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryScheduled:
+class RetryScheduled(msgspec.Struct, frozen=True, kw_only=True):
     """An exchange failed and will be tried again.
 
     `error` is the failure, `retry` the number of the retry to come, counted from 1, `delay` the
@@ -84,8 +78,7 @@ class RetryScheduled:
     delay: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateMarked:
+class CreateMarked(msgspec.Struct, frozen=True, kw_only=True):
     """A create is about to be sent.
 
     Who keeps `marker` can settle the outcome even if the process dies before it is known.
@@ -94,8 +87,7 @@ class CreateMarked:
     marker: CreateMarker
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettlingStarted:
+class SettlingStarted(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a create is unknown, and is looked for in the list.
 
     `error` tells why, `settle_time` for how many seconds at most.
@@ -105,16 +97,14 @@ class SettlingStarted:
     settle_time: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCreated:
+class BatchCreated(msgspec.Struct, frozen=True, kw_only=True):
     """A batch was created; `adopted` where the list told so, and not the answer."""
 
     batch: MessageBatch
     adopted: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultsInterrupted:
+class ResultsInterrupted(msgspec.Struct, frozen=True, kw_only=True):
     """The results broke off after `delivered` items and will be read again after `delay` seconds.
 
     What was delivered is not delivered again.

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from .errors import LocalProtocolError
 
@@ -67,21 +68,18 @@ MOVES: dict[tuple[State, Input], State] = {
 _DATA, _ABANDONED = Input.DATA, State.ABANDONED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, kw_only=True):
     """A final response head; header names are lower-case."""
 
     status: int
     headers: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Eof:
+class Eof(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a whole response."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a connection in the middle of an exchange."""
 
     reason: str
