@@ -110,7 +110,7 @@ class Exchange:
         if status < 200:  # noqa: PLR2004 - 1xx: the response itself is still to come
             self._move(Input.INFORMATIONAL)
         else:
-            self._arrive(Input.HEAD, Head(status=status, headers=headers))
+            self._move(Input.HEAD, Head(status=status, headers=headers))
 
     def receive_data(self, data: bytes) -> None:
         """Take body bytes.
@@ -126,7 +126,7 @@ class Exchange:
                 "receive_data got no bytes; the end of a body is told by receive_eof, a "
                 "connection that ended too early by connection_lost"
             )
-        self._arrive(_DATA, data)
+        self._move(_DATA, data)
 
     def receive_eof(self) -> None:
         """Take the end of the body.
@@ -134,7 +134,7 @@ class Exchange:
         Raises:
             LocalProtocolError: no body was under way.
         """
-        self._arrive(Input.EOF, Eof())
+        self._move(Input.EOF, Eof())
 
     def connection_lost(self, reason: str, *, sent: bool) -> None:
         """Take the loss of the connection; after a whole response it means nothing."""
@@ -150,15 +150,12 @@ class Exchange:
         self._move(Input.ABANDON)
         self.inbox.clear()
 
-    def _arrive(self, input_: Input, arrival: Arrival) -> None:
-        self._move(input_)
-        if self.state is not _ABANDONED:
-            self.inbox.append(arrival)
-
-    def _move(self, input_: Input) -> None:
+    def _move(self, input_: Input, arrival: Arrival | None = None) -> None:
         state = MOVES.get((self.state, input_))
         if state is None:
             raise LocalProtocolError(
                 f"exchange {self.number} is {self.state.value}: {input_.value} cannot come now"
             )
         self.state = state
+        if arrival is not None and state is not _ABANDONED:
+            self.inbox.append(arrival)

@@ -56,21 +56,21 @@ class Channel:
         self.started = _NEVER
         self._exchange: Exchange | None = None
 
-    def exchange(self, number: int) -> Exchange | None:
-        """Find the exchange that an input is for; None for one that was given up.
+    def take_input(self, number: int, now: float) -> Exchange | None:
+        """Take an input's time; give the exchange that it is for, None for one that was given up.
 
         Raises:
-            LocalProtocolError: no `SendRequest` with this number was handed out.
+            LocalProtocolError: no `SendRequest` with this number was handed out, or `now` is not a
+                number.
         """
         newest = self._exchange
-        if newest is not None and number == newest.number:
-            return newest
         if newest is None or number > newest.number:
             raise LocalProtocolError(
                 f"there is no exchange {number}: the newest SendRequest that was handed out has "
                 f"number {0 if newest is None else newest.number}"
             )
-        return None
+        self.tell_time(now)
+        return newest if number == newest.number else None
 
     def tell_time(self, now: float) -> None:
         """Take the time of an input; a clock that ran backwards is not followed.
@@ -168,7 +168,7 @@ class Operation(Generic[T]):
         Raises:
             LocalProtocolError: no head was due for this exchange.
         """
-        if (current := self._input(exchange, now)) is not None:
+        if (current := self._channel.take_input(exchange, now)) is not None:
             current.receive_head(status, read_headers(headers))
 
     def receive_data(self, exchange: int, data: bytes, now: float) -> None:
@@ -177,7 +177,7 @@ class Operation(Generic[T]):
         Raises:
             LocalProtocolError: no body bytes were due for this exchange, or `data` is empty.
         """
-        if (current := self._input(exchange, now)) is not None:
+        if (current := self._channel.take_input(exchange, now)) is not None:
             current.receive_data(data)
 
     def receive_eof(self, exchange: int, now: float) -> None:
@@ -186,7 +186,7 @@ class Operation(Generic[T]):
         Raises:
             LocalProtocolError: no body was under way for this exchange.
         """
-        if (current := self._input(exchange, now)) is not None:
+        if (current := self._channel.take_input(exchange, now)) is not None:
             current.receive_eof()
 
     def connection_lost(self, exchange: int, reason: str, now: float, *, sent: bool) -> None:
@@ -198,7 +198,7 @@ class Operation(Generic[T]):
         Raises:
             LocalProtocolError: there is no such exchange.
         """
-        if (current := self._input(exchange, now)) is not None:
+        if (current := self._channel.take_input(exchange, now)) is not None:
             current.connection_lost(reason, sent=sent)
 
     def handle_timeout(self, now: float) -> None:
@@ -211,8 +211,3 @@ class Operation(Generic[T]):
             LocalProtocolError: `now` is not a number.
         """
         self._channel.tell_time(now)
-
-    def _input(self, number: int, now: float) -> Exchange | None:
-        exchange = self._channel.exchange(number)
-        self._channel.tell_time(now)
-        return exchange
