@@ -109,10 +109,7 @@ class JSONLines(Generic[T]):
             self._forget_tail()
         self._keep(data[end:])
         if start < end:
-            rest = self._decode(data, start, end)
-            if not found:
-                return rest
-            found += rest
+            found += self._decode(data, start, end)
         return found
 
     def finish(self) -> tuple[list[T | MalformedResult], bool]:
