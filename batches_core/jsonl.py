@@ -30,7 +30,6 @@ _KEPT_OF_A_LONG_LINE = 1024
 
 _BOM = b"\xef\xbb\xbf"
 _LF, _OPEN, _CLOSE = b"\n{}"
-_LINE_ENDS = (b"}\n", b"}\r\n")
 
 
 class LineDecoder(Protocol[T]):
@@ -46,18 +45,17 @@ class LineDecoder(Protocol[T]):
         ...
 
 
-def _plain_lines(data: bytes, start: int, end: int) -> int:
-    """Count the lines of a block in which each line is surely one or more whole objects, or 0.
+def _lines_of_objects(data: bytes, start: int, end: int) -> int:
+    """Count the lines between two places of the data; 0 where one may end inside of a value.
 
-    The block is what stands between two places of the data. The decoder's call for many lines
-    reads one value after the other and does not mind where the lines end: two values on a line,
-    or one value over two lines, pass it. So that the verdict never depends on how the bytes were
-    cut, it is believed only where each line feed stands between a closing and an opening brace,
-    which is nowhere possible inside of one object, and where it found as many values as there are
-    lines.
+    The decoder's call for many lines reads one value after the other and does not mind where the
+    lines end: two values on a line, or one value over two lines, pass it. So that the verdict
+    never depends on how the bytes were cut, it is believed only where each line feed but the last
+    stands between a closing and an opening brace, which is nowhere possible inside of a value, and
+    where it found as many values as there are lines.
     """
-    if data[start] != _OPEN or not data.endswith(_LINE_ENDS, start, end):
-        return 0
+    if data[start] == _LF:
+        return 0  # else what is looked at before it would be the last byte of the data
     lines = 1
     last = end - 1
     find = data.find
@@ -162,7 +160,7 @@ class JSONLines(Generic[T]):
         """Decode the whole lines that stand between two places of the data."""
         fits = end - start <= self._max_line
         # A block within the limit has no line over it, whatever its lines are.
-        if fits and (lines := _plain_lines(data, start, end)):
+        if fits and (lines := _lines_of_objects(data, start, end)):
             try:
                 items = self._decoder.decode_lines(memoryview(data)[start:end])
             except UNDECODABLE:

@@ -112,6 +112,16 @@ def test_a_bad_line_costs_itself_alone(bad: bytes) -> None:
         assert read([whole[i : i + 1] for i in range(len(whole))]) == (found, truncated)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_what_follows_a_block_is_not_taken_for_what_stands_before_it(end: bytes) -> None:
+    # As many values as lines, and the last byte of the chunk is a brace, as before a line's end.
+    two_on_a_line = A[:-1] + B
+    body = end + two_on_a_line + C[:-1]
+    found, _ = read([body])
+    assert [type(item) for item in found] == [tuple, ResultItem]
+    assert read([body[i : i + 1] for i in range(len(body))])[0] == found
+
+
 def test_a_malformed_line_tells_its_number_blank_lines_included_and_its_id() -> None:
     lines = JSONLines(DECODER)
     assert len(lines.feed(A + B)) == 2

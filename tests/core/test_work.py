@@ -160,3 +160,11 @@ def test_one_bad_line_costs_its_own_chunk_and_no_other() -> None:
     found = [item for chunk in chunks for item in reader.feed(chunk)]
     assert sum(isinstance(item, MalformedResult) for item in found) == 1
     assert (decoder.blocks, decoder.lines) == (2, 101)
+
+
+def test_a_run_of_blank_lines_is_not_gone_through() -> None:
+    decoder = CountingDecoder()
+    with counted() as work:
+        assert JSONLines(decoder).feed(b"\r\n \n\n" * 1000) == []
+    assert (decoder.blocks, decoder.lines) == (0, 0)
+    assert work.calls.total() <= 10
