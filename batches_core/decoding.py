@@ -162,9 +162,12 @@ class ResultDecoder(Generic[M]):
     """
 
     def __init__(self, message_type: type[M]) -> None:
+        self._opens_messages = message_type is Message
+        unknown: object = None
         try:
             strict = msgspec.json.Decoder(ResultItem[message_type])  # type: ignore[valid-type]  # a runtime type by design
-            unknown = _custom_type(msgspec.inspect.type_info(message_type), set())
+            if not self._opens_messages:  # to look through our own takes longer than all the rest
+                unknown = _custom_type(msgspec.inspect.type_info(message_type), set())
         except TypeError as error:
             unknown = error
         if unknown is not None:
@@ -174,7 +177,6 @@ class ResultDecoder(Generic[M]):
             )
         self.decode_lines: Callable[[bytes | memoryview], list[ResultItem[M]]] = strict.decode_lines
         self._decode: Callable[[bytes], ResultItem[M]] = strict.decode
-        self._opens_messages = message_type is Message
 
     def decode_line(self, line: bytes) -> ResultItem[M]:
         """Decode one line.
