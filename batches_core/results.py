@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
 
@@ -74,10 +73,9 @@ class _Delivered:
     def __init__(self, before: Iterable[str], total: int) -> None:
         self._total = total
         self._lines_now = 0
-        #: In the order of delivery, which is what tells the new ones of a block.
-        self._ids: dict[str, None] = dict.fromkeys(before)
+        self._ids = set(before)
         #: What the user had from before, and no reading has shown yet.
-        self._unseen: set[str] = set(self._ids)
+        self._unseen = set(self._ids)
         self._malformed: Counter[int] = Counter()
         self._malformed_now: Counter[int] = Counter()
         self._named_now: set[str] = set()
@@ -91,7 +89,7 @@ class _Delivered:
     @property
     def accounted_for(self) -> int:
         """How many results are delivered or, in the present reading, were seen to be unreadable."""
-        unread = len(self._named_now - self._ids.keys()) + self._nameless_now
+        unread = len(self._named_now - self._ids) + self._nameless_now
         return len(self._ids) - len(self._unseen) + unread
 
     @property
@@ -122,7 +120,7 @@ class _Delivered:
 
     def unexpected(self, expected: tuple[str, ...]) -> tuple[str, ...]:
         """Give the ids that came and are not among these."""
-        return tuple(sorted((self._ids.keys() | self._named_now).difference(expected)))
+        return tuple(sorted((self._ids | self._named_now).difference(expected)))
 
     def read_again(self) -> None:
         """Begin a further reading of the file."""
@@ -139,16 +137,14 @@ class _Delivered:
         items = block
         if MalformedResult in map(type, block):
             items = [item for item in block if not isinstance(item, MalformedResult)]
-        before = len(self._ids)
-        # One look-up for each id, and no step of this language: in a large file they take longer
-        # than all else here. Every value is None, so `any` goes through them all.
-        any(map(self._ids.setdefault, map(_ID, items)))
-        grown = len(self._ids) - before
-        if self._unseen:
-            self._unseen.difference_update(map(_ID, items))
-        if grown == len(block):
+        named = set(map(_ID, items))
+        self._unseen -= named
+        if len(named) == len(block) and self._ids.isdisjoint(named):
+            # Nearly every block. In a large file its look-ups take longer than all else here.
+            self._ids |= named
             return block
-        new = set(islice(reversed(self._ids), grown))
+        new = named - self._ids
+        self._ids |= named
         return [item for item in block if self._is_new(item, new)]
 
     def _is_new(self, item: Line | MalformedResult, new: set[str]) -> bool:
