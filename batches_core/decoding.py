@@ -212,13 +212,13 @@ class RawDecoder:
     def decode_lines(self, block: bytes | memoryview) -> list[RawResult]:
         """Take many lines, each with its line end.
 
+        What it gives are as many as the lines only where there are as many objects as lines.
+
         Raises:
-            UNDECODABLE: one of them is no JSON object with an id, or not on a line of its own.
+            UNDECODABLE: one of them is no JSON object with an id.
         """
         named = _named_decoder.decode_lines(block)
         lines = bytes(block).split(b"\n")
-        if len(named) != len(lines) - 1:
-            raise msgspec.DecodeError("there are not as many objects as lines")
         return [
             RawResult(custom_id=each.custom_id, raw=line.removesuffix(b"\r"))
             for each, line in zip(named, lines, strict=False)

@@ -67,6 +67,7 @@ def test_what_is_no_line_of_its_own_is_malformed(size: int) -> None:
     two = A.strip() + B
     found = read(two + C + b"[]\n", 2, size)
     assert [type(each) for each in found] == [MalformedResult, RawResult, MalformedResult]
+    assert [type(each) for each in read(two + C, 2, size)] == [MalformedResult, RawResult]
 
 
 def test_what_is_there_already_is_passed_over() -> None:
