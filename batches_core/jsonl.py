@@ -14,7 +14,7 @@ as it is in JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from .decoding import UNDECODABLE, custom_id_of
@@ -61,7 +61,7 @@ def _lines_of_objects(data: bytes, start: int, end: int) -> int:
     find = data.find
     at = start
     while (at := find(_LF, at)) != last:
-        # One step for what every known line looks like keeps this loop cheap.
+        # A CR is looked for only where there is no brace, which keeps this loop cheap.
         if data[at - 1] != _CLOSE and data[at - 2 : at] != b"}\r":
             return 0
         at += 1
@@ -156,7 +156,7 @@ class JSONLines(Generic[T]):
         self._tail = bytearray()
         self._tail_length = 0
 
-    def _decode(self, data: bytes, start: int, end: int) -> list[T | MalformedResult]:
+    def _decode(self, data: bytes, start: int, end: int) -> Sequence[T | MalformedResult]:
         """Decode the whole lines that stand between two places of the data."""
         fits = end - start <= self._max_line
         # A block within the limit has no line over it, whatever its lines are.
@@ -168,7 +168,7 @@ class JSONLines(Generic[T]):
             else:
                 if len(items) == lines:
                     self._line_number += lines
-                    return items  # type: ignore[return-value]  # a list of fewer kinds; nobody else holds it
+                    return items
         found: list[T | MalformedResult] = []
         block = data[start:end]
         if fits and block.isspace():

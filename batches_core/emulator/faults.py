@@ -232,7 +232,9 @@ class FaultRule:
         if not colon or "=" in route:
             route, rest = "any", text
         try:
-            return cls(route=route.strip(), **_read_fields(rest))  # type: ignore[arg-type]  # the class checks the route
+            named = _read_fields(rest)
+            named["route"] = route.strip()
+            return cls(**named)
         except ValueError as error:
             raise ValueError(f"fault {text!r}: {error}") from None
 

@@ -353,8 +353,9 @@ class TestResultsURL:
 
 
 def test_the_message_type_is_checked_at_once_and_used() -> None:
+    no_type: Any = 5
     with pytest.raises(TypeError, match="message_type 5 is no type"):
-        api().results_stream("b", message_type=5)  # type: ignore[arg-type]  # to show the refusal
+        api().results_stream("b", message_type=no_type)
     play = Playbook(api().results_stream(ended("/r"), message_type=dict))
     play.expect_request("GET", "/r")
     play.answer(result_line("a") + result_line("b"))

@@ -342,9 +342,11 @@ class _Full(io.RawIOBase):
         self._file.close()
 
 
-def test_a_full_disk_leaves_the_part_and_says_so(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_part_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     part = PartFile(tmp_path / "r")
-    part._file = _Full(part._file)  # type: ignore[assignment]  # a disk that is full
+    monkeypatch.setattr(part, "_file", _Full(part._file))
     part.write([RawResult(custom_id="a", raw=b"x" * 50)])
     with pytest.raises(OSError, match="No space left") as caught, part:
         part.write([RawResult(custom_id="b", raw=b"y" * 80)])

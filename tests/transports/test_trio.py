@@ -84,7 +84,8 @@ async def test_a_cancellation_at_any_step_leaves_nothing_open(tls: bool) -> None
                     trio.lowlevel.remove_instrument(instrument)
             finished = not scope.cancelled_caught
             # What is still open now has nothing to do; the rest was closed at once.
-            pool = client._transport._pool  # type: ignore[attr-defined]  # the transport's own
+            transport: Any = client._transport
+            pool = transport._pool
             idle = {id(each) for waiting in pool._idle.values() for each in waiting}
             assert {id(each) for each in pool._open} == idle
             await client.aclose()
