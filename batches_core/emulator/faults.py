@@ -68,6 +68,8 @@ class FaultRule:
 
     - `missing_for`: for so many seconds each request for it is a 404.
     - `unlisted_for`: for so many seconds it is in no list.
+    - `created_at_skew`: its ``created_at`` is so many seconds late, or early if negative, and so
+      are its ``expires_at`` and its place in lists. When it is worked on does not change.
     - `expired`: such a share of its requests (1 is all) ends as expired. So that nobody has to
       wait a day it expires when it would have ended otherwise, and its ``expires_at`` says so.
     - `archived`: when it ends, its results are archived already.
@@ -100,6 +102,7 @@ class FaultRule:
     unknown_variants: int = 0
     missing_for: float = 0.0
     unlisted_for: float = 0.0
+    created_at_skew: float = 0.0
     expired: float = 0.0
     archived: bool = False
     results_url: str | None = None
@@ -120,6 +123,7 @@ class FaultRule:
                 (0 <= getattr(self, name) < math.inf, f"{name} is in seconds, 0 or more and finite")
                 for name in spans
             ),
+            (math.isfinite(self.created_at_skew), "created_at_skew is in seconds and finite"),
             (self.times is None or self.times >= 1, "times is a number of 1 or more, or always"),
             (self.cut is None or self.cut >= 0, "cut is a number of bytes, 0 or more"),
             (self.drop in {None, "before", "after"}, "drop is before or after"),
@@ -184,6 +188,7 @@ class FaultRule:
         return bool(
             self.missing_for
             or self.unlisted_for
+            or self.created_at_skew
             or self.expired
             or self.archived
             or self.results_url is not None
@@ -324,6 +329,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("after", "status", "cut"), _number),
     **dict.fromkeys(("bad_lines", "duplicate_lines", "unknown_variants"), _number),
     **dict.fromkeys(("delay", "missing_for", "unlisted_for", "expired"), _decimal),
+    "created_at_skew": _decimal,
     **dict.fromkeys(("should_retry", "proxy_page", "taken", "drip"), _truth),
     **dict.fromkeys(("unknown_fields", "archived"), _truth),
     "times": _number_or_always,

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,8 @@ from .faults import FaultRule
 #: The service's figures: a batch expires after a day, its results are kept for 29.
 EXPIRES_AFTER = 24 * 3600.0
 ARCHIVED_AFTER = 29 * 24 * 3600.0
+#: Whose a batch is: an organization's, and there of a workspace.
+Owner: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +32,20 @@ class Pace:
     seconds_per_request: float
 
 
-def timestamp(moment: float | None) -> str | None:
+def timestamp(moment: float) -> str:
     """Write a time as the live service does, with microseconds and an offset."""
-    if moment is None:
-        return None
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds")
+
+
+def _timestamp_or_none(moment: float | None) -> str | None:
+    return None if moment is None else timestamp(moment)
 
 
 class Job:
     """One batch: its requests as (custom_id, params as JSON), what was done to it, and its fault.
 
-    A `fault` is a rule about batches; what its fields mean is documented there.
+    A `fault` is a rule about batches; what its fields mean is documented there. Nothing here
+    depends on the `owner`.
     """
 
     def __init__(
@@ -53,10 +58,15 @@ class Job:
         pace: Pace,
         responder: Responder,
         fault: FaultRule | None = None,
+        owner: Owner = ("", ""),
     ) -> None:
         self.id = id_
+        self.owner = owner
         self.created_at = created_at
-        self.expires_at = created_at + EXPIRES_AFTER
+        #: When it says that it was created, which is another time if that clock is skewed.
+        self.stamped_at = created_at + (0.0 if fault is None else fault.created_at_skew)
+        self.stamp = timestamp(self.stamped_at)
+        self.expires_at = self.stamped_at + EXPIRES_AFTER
         self.canceled_at: float | None = None
         self._requests = requests
         self._version = version
@@ -99,7 +109,7 @@ class Job:
         """Give the time since which the results are gone, if they are."""
         if self._fault is not None and self._fault.archived and self.ended(now):
             return self._ends_at
-        moment = self.created_at + ARCHIVED_AFTER
+        moment = self.stamped_at + ARCHIVED_AFTER
         return moment if now >= moment else None
 
     def missing(self, now: float) -> bool:
@@ -135,10 +145,10 @@ class Job:
         else:
             counts["processing"] = len(self._requests)
         return {
-            "archived_at": timestamp(archived_at),
-            "cancel_initiated_at": timestamp(self.canceled_at),
-            "created_at": timestamp(self.created_at),
-            "ended_at": timestamp(ended_at),
+            "archived_at": _timestamp_or_none(archived_at),
+            "cancel_initiated_at": _timestamp_or_none(self.canceled_at),
+            "created_at": self.stamp,
+            "ended_at": _timestamp_or_none(ended_at),
             "expires_at": timestamp(self.expires_at),
             "id": self.id,
             "processing_status": status,

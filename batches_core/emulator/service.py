@@ -6,12 +6,13 @@ on purpose a `FaultPlan`'s.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -22,7 +23,7 @@ from batches_core.requests import MAX_BYTES, MAX_REQUESTS
 
 from .answers import Responder, answer, digest
 from .faults import End, FaultPlan, FaultRule
-from .job import Job, Pace
+from .job import Job, Owner, Pace
 from .spoiling import cut_off, drip, spoil_lines, with_unknown_fields
 
 _VERSIONS = frozenset({"2023-01-01", "2023-06-01", "2026-10-21"})
@@ -50,6 +51,14 @@ _ERROR_TYPES = {
 _PASSING = frozenset({408, 409, 425, 429})
 #: Header pairs.
 _Headers: TypeAlias = tuple[tuple[str, str], ...]
+_JSON = ("content-type", "application/json")
+_JSON_LINES = ("content-type", "application/x-jsonl")
+#: Which of two batches with equal stamps a list shows first; the service's rule is not documented.
+Ties: TypeAlias = Literal["newest", "oldest", "id"]
+_TIES = ("newest", "oldest", "id")
+#: Of the keys for which nothing else is said.
+_ORGANIZATION: Final = "00000000-0000-4000-8000-000000000000"
+_WORKSPACE: Final = "wrkspc_01EmulatorDefault"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -93,10 +102,21 @@ class Emulator:
     default any. `faults` is what goes wrong on purpose, by default nothing; more can be added to
     the attribute at any time. All is in memory; not thread-safe.
 
+    A list is in the order of ``created_at``, newest first. `ties` is the order of batches with
+    equal stamps: the ``"newest"`` or the ``"oldest"`` of them first, or by ``"id"``, which
+    follows neither. `date_skew` seconds are added to the ``Date`` header; the skew of one batch's
+    ``created_at`` is a `FaultRule`'s.
+
+    By default all keys share one workspace of one organization, and ``anthropic-workspace-id`` is
+    ignored. `workspaces` maps a key to the id of its workspace, whose batches are all that it
+    sees; to None if it can act on every workspace of its organization and so names one in that
+    header. `organizations` maps a key to the organization id that its answers name in
+    ``anthropic-organization-id``. A key that is in neither has the default of both.
+
     `handle` is given the time as seconds since the epoch.
 
     Raises:
-        ValueError: a figure is not more than 0.
+        ValueError: a figure is not more than 0, `date_skew` is not finite, or `ties` is unknown.
         TypeError: `api_keys` is one str, or `responder` no function.
     """
 
@@ -109,15 +129,27 @@ class Emulator:
         responder: Responder = answer,
         api_keys: Collection[str] | None = None,
         faults: FaultPlan | None = None,
+        ties: Ties = "newest",
+        date_skew: float = 0.0,
+        workspaces: Mapping[str, str | None] | None = None,
+        organizations: Mapping[str, str] | None = None,
     ) -> None:
         if not (parallel > 0 and seconds_per_request > 0 and speed > 0):
             raise ValueError("parallel, seconds_per_request and speed are more than 0")
         if isinstance(api_keys, str) or not callable(responder):
             raise TypeError("api_keys is a list of keys, responder a function")
+        if ties not in _TIES:
+            raise ValueError(f"ties is newest, oldest or id, not {ties!r}")
+        if not math.isfinite(date_skew):
+            raise ValueError("date_skew is in seconds and finite")
         self.faults = FaultPlan() if faults is None else faults
         self._pace = Pace(parallel=parallel, seconds_per_request=seconds_per_request / speed)
         self._responder = responder
         self._api_keys = api_keys
+        self._ties = ties
+        self._date_skew = date_skew
+        self._workspaces = {} if workspaces is None else workspaces
+        self._organizations = {} if organizations is None else organizations
         self._jobs: dict[str, Job] = {}
         self._created = 0
         self._handled = 0
@@ -156,18 +188,18 @@ class Emulator:
         try:
             body = self._route(request, now)
         except _Refused as refused:
-            return self._refusal(refused, now, rule=rule)
+            return self._refusal(refused, now, request=request, rule=rule)
         if isinstance(body, list):
-            headers = (*self._headers(now), ("content-type", "application/x-jsonl"))
+            headers = (*self._headers(now), *self._organization(request), _JSON_LINES)
             lines = body if rule is None else spoil_lines(body, rule)
             return Response(status=200, headers=headers, chunks=_pieces(lines))
-        return self._json(200, _change(body, rule), now)
+        return self._json(200, _change(body, rule), now, request)
 
     def _answer_of_fault(self, rule: FaultRule, request: Request, now: float) -> Response:
         if rule.location is not None:
             origin, target = _origin(request), request.target
             to = rule.location.replace("{origin}", origin).replace("{target}", target)
-            headers = (*self._headers(now), ("location", to))
+            headers = (*self._headers(now), *self._organization(request), ("location", to))
             return Response(status=rule.status or 307, headers=headers, chunks=())
         more: _Headers = ()
         if rule.retry_after is not None:
@@ -176,9 +208,9 @@ class Emulator:
         if rule.should_retry is not None:
             more = (*more, ("x-should-retry", str(rule.should_retry).lower()))
         if rule.status is None or rule.proxy_page:
-            return _proxy_page(rule.status or 502, now, more)
+            return self._proxy_page(rule.status or 502, now, more)
         refused = _Refused(rule.status, _error_type(rule.status), "A fault of the emulator's plan")
-        return self._refusal(refused, now, more, error_code=rule.error_code)
+        return self._refusal(refused, now, more, request=request, error_code=rule.error_code)
 
     def too_large(self, now: float) -> Response:
         """Answer a request whose body is over `max_body`."""
@@ -196,7 +228,7 @@ class Emulator:
 
     def _route(self, request: Request, now: float) -> Any:
         headers = read_headers(request.headers)
-        self._authenticate(headers)
+        owner = self._authenticate(headers)
         version = headers.get("anthropic-version")
         if version is None:
             raise _bad_request("anthropic-version: header is required")
@@ -205,10 +237,10 @@ class Emulator:
         route, id_ = _read_route(request)
         match route:
             case "create":
-                return self._create(request, version, now)
+                return self._create(request, version, owner, now)
             case "list":
-                return self._list(request, now)
-        job = self._job(id_, now)
+                return self._list(request, owner, now)
+        job = self._job(id_, owner, now)
         match route:
             case "get":
                 return self._describe(job, request, now)
@@ -218,19 +250,34 @@ class Emulator:
                 return self._cancel(job, request, now)
         return self._results(job, now)
 
-    def _authenticate(self, headers: dict[str, str]) -> None:
-        key = headers.get("x-api-key")
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if key is None and scheme.lower() == "bearer":
-            key = token
+    def _authenticate(self, headers: dict[str, str]) -> Owner:
+        """Tell whose batches a request is about."""
+        key = _read_key(headers)
         if not key:
             raise _Refused(401, "authentication_error", "x-api-key header is required")
-        if self._api_keys is not None and key not in self._api_keys:
+        if not self._lets_in(key):
             raise _Refused(401, "authentication_error", "invalid x-api-key")
+        return self._organizations.get(key, _ORGANIZATION), self._workspace(key, headers)
 
-    def _job(self, id_: str, now: float) -> Job:
+    def _lets_in(self, key: str) -> bool:
+        return self._api_keys is None or key in self._api_keys
+
+    def _workspace(self, key: str, headers: dict[str, str]) -> str:
+        if key not in self._workspaces:
+            return _WORKSPACE
+        own = self._workspaces[key]
+        named = headers.get("anthropic-workspace-id") or own
+        # What the service answers in these two cases is not documented.
+        if named is None:
+            raise _bad_request("anthropic-workspace-id: header is required for this credential")
+        if own not in {None, named}:
+            message = f"This credential cannot act on workspace `{named}`."
+            raise _Refused(403, "permission_error", message)
+        return named
+
+    def _job(self, id_: str, owner: Owner, now: float) -> Job:
         job = self._jobs.get(id_)
-        if job is None or job.missing(now):
+        if job is None or job.owner != owner or job.missing(now):
             raise _not_found(f"Batch `{id_}` was not found.")
         return job
 
@@ -239,7 +286,7 @@ class Emulator:
 
     # --- endpoints -----------------------------------------------------------------------
 
-    def _create(self, request: Request, version: str, now: float) -> dict[str, Any]:
+    def _create(self, request: Request, version: str, owner: Owner, now: float) -> dict[str, Any]:
         body = b"" if request.body is None else b"".join(request.body)
         if len(body) > self.max_body:
             raise self._too_large()
@@ -253,16 +300,17 @@ class Emulator:
             pace=self._pace,
             responder=self._responder,
             fault=self.faults.for_batch(),
+            owner=owner,
         )
         self._jobs[job.id] = job
         return self._describe(job, request, now)
 
-    def _list(self, request: Request, now: float) -> dict[str, Any]:
+    def _list(self, request: Request, owner: Owner, now: float) -> dict[str, Any]:
         query = {k: v[-1] for k, v in parse_qs(urlsplit(request.url).query).items()}
         limit = query.get("limit", str(_DEFAULT_LIMIT))
         if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= _MAX_LIMIT:
             raise _bad_request(f"limit: Input should be an integer from 1 to {_MAX_LIMIT}")
-        newest_first = [job for job in reversed(self._jobs.values()) if not job.unlisted(now)]
+        newest_first = self._newest_first(owner, now)
         places = {job.id: place for place, job in enumerate(newest_first)}
         # What the service does with both, or with an id that it does not have, is not documented.
         if "after_id" in query and "before_id" in query:
@@ -285,6 +333,17 @@ class Emulator:
             "first_id": data[0]["id"] if data else None,
             "last_id": data[-1]["id"] if data else None,
         }
+
+    def _newest_first(self, owner: Owner, now: float) -> list[Job]:
+        jobs = [job for job in self._jobs.values() if job.owner == owner and not job.unlisted(now)]
+        if self._ties == "newest":
+            jobs.reverse()
+        elif self._ties == "id":
+            jobs.sort(key=lambda job: job.id, reverse=True)
+        # As they are written: stamps that differ by less than they show are equal. Sorting keeps
+        # the order of equal ones.
+        jobs.sort(key=lambda job: job.stamp, reverse=True)
+        return jobs
 
     def _cancel(self, job: Job, request: Request, now: float) -> dict[str, Any]:
         # What the service answers for a batch that has ended is not documented.
@@ -315,14 +374,32 @@ class Emulator:
     def _headers(self, now: float) -> _Headers:
         self._handled += 1
         return (
-            _date(now),
+            self._date(now),
             ("request-id", "req_01" + _base62(digest("request", str(self._handled)), 22)),
-            ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
             ("vary", "Accept-Encoding"),
         )
 
-    def _json(self, status: int, body: Any, now: float, more: _Headers = ()) -> Response:
-        headers = (*self._headers(now), ("content-type", "application/json"), *more)
+    def _organization(self, request: Request | None) -> _Headers:
+        # A key that is not let in is of no organization.
+        key = "" if request is None else _read_key(read_headers(request.headers))
+        if not key or not self._lets_in(key):
+            return ()
+        return (("anthropic-organization-id", self._organizations.get(key, _ORGANIZATION)),)
+
+    def _date(self, now: float) -> tuple[str, str]:
+        moment = datetime.fromtimestamp(now + self._date_skew, UTC)
+        return "date", format_datetime(moment, usegmt=True)
+
+    def _proxy_page(self, status: int, now: float, more: _Headers) -> Response:
+        # No request-id, for the request did not come as far as the service.
+        headers = (self._date(now), ("server", "proxy"), ("content-type", "text/html"), *more)
+        page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\n"
+        return Response(status=status, headers=headers, chunks=(page.encode(),))
+
+    def _json(
+        self, status: int, body: Any, now: float, request: Request | None, more: _Headers = ()
+    ) -> Response:
+        headers = (*self._headers(now), *self._organization(request), _JSON, *more)
         return Response(status=status, headers=headers, chunks=(msgspec.json.encode(body),))
 
     def _refusal(
@@ -331,6 +408,7 @@ class Emulator:
         now: float,
         more: _Headers = (),
         *,
+        request: Request | None = None,
         error_code: str | None = None,
         rule: FaultRule | None = None,
     ) -> Response:
@@ -343,7 +421,14 @@ class Emulator:
         is_final = refused.status < _SERVER_ERRORS and refused.status not in _PASSING
         if is_final and "x-should-retry" not in dict(more):
             more = (*more, ("x-should-retry", "false"))
-        return self._json(refused.status, _change(body, rule), now, more)
+        return self._json(refused.status, _change(body, rule), now, request, more)
+
+
+def _read_key(headers: dict[str, str]) -> str:
+    """Give the API key of a request, in either of the headers that carry one; "" without."""
+    key = headers.get("x-api-key")
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token if key is None and scheme.lower() == "bearer" else key or ""
 
 
 def _read_route(request: Request) -> tuple[str, str]:
@@ -374,20 +459,9 @@ def _origin(request: Request) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _date(now: float) -> tuple[str, str]:
-    return "date", format_datetime(datetime.fromtimestamp(now, UTC), usegmt=True)
-
-
 def _error_type(status: int) -> str:
     usual = "api_error" if status >= _SERVER_ERRORS else "invalid_request_error"
     return _ERROR_TYPES.get(status, usual)
-
-
-def _proxy_page(status: int, now: float, more: _Headers) -> Response:
-    # No request-id, for the request did not come as far as the service.
-    headers = (_date(now), ("server", "proxy"), ("content-type", "text/html"), *more)
-    page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\n"
-    return Response(status=status, headers=headers, chunks=(page.encode(),))
 
 
 def _change(body: Any, rule: FaultRule | None) -> Any:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
 
 import pytest
 
 from batches_core import Request
-from batches_core.emulator import Emulator
+from batches_core.emulator import Emulator, FaultPlan
 
 from .client import BATCHES, CREATED_AT, KEY, VERSION, Client, Headers, request
 
@@ -148,6 +150,125 @@ def test_answers_look_like_the_services() -> None:
 def test_a_url_that_cannot_be_read_is_a_bad_request() -> None:
     broken = Request(method="GET", url="http://[/v1/messages/batches", headers=KEY + VERSION)
     assert Emulator().handle(broken, 0.0).status == 400
+
+
+@pytest.mark.parametrize("skew", [-0.75, 0.75, 3600])
+def test_the_date_header_can_be_skewed_and_nothing_else_is(skew: float) -> None:
+    client = Client(Emulator(date_skew=skew, faults=FaultPlan("list:proxy_page")))
+    for answer in (
+        client.call("GET"),
+        client.call("GET"),
+        client.call("POST", "", {"requests": [request()]}),
+        client.call("GET", headers=()),
+    ):
+        shown = parsedate_to_datetime(answer.headers["date"])
+        assert shown == (CREATED_AT + timedelta(seconds=skew)).replace(microsecond=0)
+    (batch,) = client.ok("GET")["data"]
+    assert datetime.fromisoformat(batch["created_at"]) == CREATED_AT
+
+
+def test_a_date_skew_is_finite() -> None:
+    with pytest.raises(ValueError, match="date_skew is in seconds"):
+        Emulator(date_skew=float("nan"))
+
+
+def test_ties_are_of_a_known_order() -> None:
+    with pytest.raises(ValueError, match="ties is newest, oldest or id"):
+        Emulator(ties=cast("Any", "random"))
+
+
+# --- several keys ------------------------------------------------------------------------
+
+A, B, EVERY = "sk-a", "sk-b", "sk-every"
+WORKSPACES = {A: "wrkspc_a", B: "wrkspc_b", EVERY: None}
+
+
+def sends(key: str, workspace: str | None = None) -> Headers:
+    chosen = () if workspace is None else (("anthropic-workspace-id", workspace),)
+    return (("x-api-key", key), *VERSION, *chosen)
+
+
+def created(client: Client, headers: Headers) -> str:
+    answer = client.call("POST", "", {"requests": [request()]}, headers)
+    assert answer.status == 200, answer.body
+    return str(answer.json["id"])
+
+
+def listed(client: Client, headers: Headers) -> list[str]:
+    answer = client.call("GET", "", None, headers)
+    assert answer.status == 200, answer.body
+    return [batch["id"] for batch in answer.json["data"]]
+
+
+def test_by_default_all_keys_and_workspace_headers_share_one_list() -> None:
+    client = Client()
+    ids = [
+        created(client, headers)
+        for headers in (sends(A), sends(B), sends(B, "wrkspc_a"), bearer("Bearer x") + VERSION)
+    ]
+    assert listed(client, sends(A)) == listed(client, sends(B, "wrkspc_c")) == ids[::-1]
+
+
+def test_a_key_sees_the_batches_of_its_workspace_alone() -> None:
+    client = Client(Emulator(workspaces=WORKSPACES))
+    a, b = created(client, sends(A)), created(client, sends(B))
+    other = created(client, sends("sk-not-named"))
+    assert listed(client, sends(A)) == [a]
+    assert listed(client, sends(B)) == [b]
+    assert listed(client, bearer("Bearer " + A) + VERSION) == [a]
+    assert listed(client, sends("sk-not-named-either")) == [other]
+    client.now += 60
+    for method, path in (("GET", ""), ("GET", "/results"), ("POST", "/cancel"), ("DELETE", "")):
+        answer = client.call(method, f"/{b}{path}", None, sends(A))
+        assert answer.error == (404, "not_found_error", f"Batch `{b}` was not found.")
+    assert client.call("GET", f"?after_id={b}", None, sends(A)).status == 400
+    assert client.call("GET", f"/{b}/results", None, sends(B)).status == 200
+
+
+def test_a_key_of_several_workspaces_names_one_in_a_header() -> None:
+    client = Client(Emulator(workspaces=WORKSPACES))
+    a, b = created(client, sends(A)), created(client, sends(EVERY, "wrkspc_b"))
+    assert listed(client, sends(EVERY, "wrkspc_a")) == [a]
+    assert listed(client, sends(EVERY, "wrkspc_b")) == listed(client, sends(B)) == [b]
+    assert listed(client, sends(EVERY, "wrkspc_c")) == []
+    status, type_, message = client.call("GET", "", None, sends(EVERY)).error
+    assert (status, type_) == (400, "invalid_request_error")
+    assert message.startswith("anthropic-workspace-id: ")
+
+
+def test_a_workspace_header_has_to_match_the_keys_workspace() -> None:
+    client = Client(Emulator(workspaces=WORKSPACES))
+    assert listed(client, sends(A, "wrkspc_a")) == []
+    assert client.call("GET", "", None, sends(A, "wrkspc_b")).error[:2] == (403, "permission_error")
+
+
+def test_each_answer_to_a_key_names_its_organization() -> None:
+    rules = "get:status=529", "cancel:location=/x"
+    emulator = Emulator(organizations={B: "org-b"}, faults=FaultPlan(*rules), api_keys=[A, B])
+    client = Client(emulator)
+    named: dict[str, set[str | None]] = {A: set(), B: set()}
+    for key, method, path in (
+        *((B, "GET", "/x"), (B, "POST", "/x/cancel"), (B, "GET", ""), (B, "PUT", "")),
+        *((A, "GET", ""), (A, "GET", "/x")),
+    ):
+        answer = client.call(method, path, None, sends(key))
+        named[key].add(answer.headers.get("anthropic-organization-id"))
+    assert emulator.faults.unmet == []
+    assert named == {A: {"00000000-0000-4000-8000-000000000000"}, B: {"org-b"}}
+    # Nobody's organization is named to a key that is nobody's.
+    for headers in (VERSION, sends("sk-c")):
+        answer = client.call("GET", "", None, headers)
+        assert answer.status == 401
+        assert "anthropic-organization-id" not in answer.headers
+
+
+def test_workspaces_of_one_name_in_two_organizations_are_two() -> None:
+    client = Client(Emulator(organizations={B: "org-b"}, workspaces={A: "w", B: "w"}))
+    a, b = created(client, sends(A)), created(client, sends(B))
+    assert (listed(client, sends(A)), listed(client, sends(B))) == ([a], [b])
+    client = Client(Emulator(organizations={B: "org-b"}))
+    a, b = created(client, sends(A)), created(client, sends(B))
+    assert (listed(client, sends(A)), listed(client, sends(B))) == ([a], [b])
 
 
 @pytest.mark.parametrize("figures", [{"speed": 0}, {"parallel": 0}, {"seconds_per_request": -1}])

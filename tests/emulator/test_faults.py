@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -436,6 +437,52 @@ def test_a_batch_is_unlisted_for_a_while() -> None:
     assert [batch["id"] for batch in client.ok("GET")["data"]] == [unlisted, listed]
 
 
+def listed(client: Client) -> list[str]:
+    return [batch["id"] for batch in client.ok("GET")["data"]]
+
+
+def test_a_skewed_created_at_moves_the_batch_in_the_list_and_not_its_work() -> None:
+    client = faulty("create:created_at_skew=-5,after=1", "create:created_at_skew=0.5,after=2")
+    first, early, late = [client.create([request()]) for _ in range(3)]
+    stamps = [datetime.fromisoformat(client.get(id_)["created_at"]) for id_ in (first, early, late)]
+    assert [stamp - CREATED_AT for stamp in stamps] == [
+        timedelta(0),
+        timedelta(seconds=-5),
+        timedelta(seconds=0.5),
+    ]
+    assert listed(client) == [late, first, early]
+    assert applied(client) == ["create:created_at_skew=-5", "create:created_at_skew=0.5"]
+    for id_, stamp in zip((first, early, late), stamps, strict=True):
+        batch = client.get(id_)
+        assert datetime.fromisoformat(batch["expires_at"]) - stamp == timedelta(days=1)
+    # Work began when the batch was made, whatever its stamp says.
+    client.now += 9.9
+    assert [client.get(id_)["ended_at"] for id_ in (first, early, late)] == [None] * 3
+    client.now += 10.1
+    assert all(client.get(id_)["ended_at"] for id_ in (first, early, late))
+
+
+def test_pages_follow_the_order_of_the_stamps() -> None:
+    client = faulty("create:created_at_skew=-0.1,after=2")
+    first = client.create([request()])
+    client.now += 1
+    second, third = client.create([request()]), client.create([request()])
+    assert listed(client) == [second, third, first]
+    page = client.ok("GET", f"?limit=1&after_id={second}")
+    assert ([batch["id"] for batch in page["data"]], page["has_more"]) == ([third], True)
+    page = client.ok("GET", f"?limit=1&before_id={third}")
+    assert ([batch["id"] for batch in page["data"]], page["has_more"]) == ([second], False)
+
+
+def test_a_skew_can_make_two_stamps_equal() -> None:
+    client = faulty("create:created_at_skew=-1,after=1")
+    first = client.create([request()])
+    client.now += 1
+    second = client.create([request()])
+    assert client.get(first)["created_at"] == client.get(second)["created_at"]
+    assert listed(client) == [second, first]
+
+
 @pytest.mark.parametrize(("share", "count"), [(1, 20), (0.5, 10), (0.01, 1)])
 def test_requests_of_a_batch_expire(share: float, count: int) -> None:
     client = faulty(FaultRule(expired=share))
@@ -528,6 +575,7 @@ def test_rules_about_batches_count_batches_and_go_with_those_about_answers() -> 
             "create:missing_for=2,unlisted_for=3,expired=0.5,archived",
             FaultRule(route="create", missing_for=2, unlisted_for=3, expired=0.5, archived=True),
         ),
+        ("create:created_at_skew=-0.1", FaultRule(route="create", created_at_skew=-0.1)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -590,6 +638,9 @@ WHAT = {"drip": True}
         ({"delay": float("inf")}, "delay is in seconds"),
         ({"missing_for": float("nan")}, "missing_for is in seconds"),
         ({"unlisted_for": -1}, "unlisted_for is in seconds"),
+        ({"created_at_skew": float("inf")}, "created_at_skew is in seconds"),
+        ({"created_at_skew": 1, "drip": True}, "one rule is about answers or about batches"),
+        ({"created_at_skew": 1, "route": "get"}, "what is decided when a batch is created"),
         ({"cut": -1}, "cut is a number of bytes"),
         ({"expired": 1.5}, "expired is a share"),
         ({"status": 503, "retry_after": -1}, "retry_after is in seconds"),

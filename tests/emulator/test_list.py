@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+
+from batches_core.emulator import Emulator
 
 from .client import Client, request
 
@@ -87,3 +91,26 @@ def test_a_deleted_batch_is_not_listed() -> None:
     client.now += 60
     client.ok("DELETE", f"/{ids[2]}")
     assert [batch["id"] for batch in client.ok("GET")["data"]] == [ids[i] for i in (4, 3, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "listed"),
+    [({}, "3210"), ({"ties": "newest"}, "3210"), ({"ties": "oldest"}, "0123")],
+)
+def test_of_batches_with_equal_stamps_the_newest_or_the_oldest_is_listed_first(
+    options: dict[str, Any], listed: str
+) -> None:
+    client = Client(Emulator(**options))
+    ids = [client.create([request()]) for _ in range(4)]
+    client.now += 1
+    last = client.create([request()])
+    found = [batch["id"] for batch in client.ok("GET")["data"]]
+    assert found == [last, *(ids[int(number)] for number in listed)]
+
+
+def test_batches_with_equal_stamps_can_be_listed_by_their_ids() -> None:
+    client = Client(Emulator(ties="id"))
+    ids = [client.create([request()]) for _ in range(20)]
+    found = [batch["id"] for batch in client.ok("GET")["data"]]
+    assert found == sorted(ids, reverse=True)
+    assert found not in (ids, ids[::-1])
