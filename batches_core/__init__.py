@@ -6,6 +6,7 @@ number or starts a thread.
 """
 
 from .api import BASE_URL, VERSION, BatchesAPI
+from .creation import CreateOperation
 from .errors import (
     APIStatusError,
     AuthenticationError,
@@ -49,6 +50,8 @@ from .events import (
     WaitUntil,
 )
 from .http import Body, RawHeaders, Request
+from .ledger import CreateLedger
+from .marker import CreateMarker
 from .models import (
     BashCodeExecutionToolResultBlock,
     CacheCreation,
@@ -56,7 +59,6 @@ from .models import (
     CodeExecutionToolResultBlock,
     ContainerUploadBlock,
     ContentBlock,
-    CreateMarker,
     DeletedMessageBatch,
     ErroredResult,
     ExpiredResult,
@@ -85,6 +87,7 @@ from .models import (
 from .operation import Operation
 from .requests import MAX_BYTES, MAX_REQUESTS, BatchRequest, Prepared, RequestLike, RequestsSource
 from .retry import Jitter, RetryPolicy
+from .settling import SettlingPolicy
 
 __all__ = [
     "BASE_URL",
@@ -108,8 +111,10 @@ __all__ = [
     "ConflictError",
     "ContainerUploadBlock",
     "ContentBlock",
+    "CreateLedger",
     "CreateMarked",
     "CreateMarker",
+    "CreateOperation",
     "DeletedMessageBatch",
     "Directive",
     "Done",
@@ -155,6 +160,7 @@ __all__ = [
     "SendRequest",
     "ServerTimeoutError",
     "ServerToolUseBlock",
+    "SettlingPolicy",
     "SettlingStarted",
     "SucceededResult",
     "TextBlock",

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar
+from hashlib import blake2b
+from typing import Any, TypeVar
 
-from . import creation, operations, results
+from . import creation, operations, results, settling
+from .creation import CreateOperation, IfUnknown, IfUnmarked, Marking
 from .decoding import RawDecoder, ResultDecoder, message_decoder
 from .errors import InvalidRequest, OutcomeUnknown, UntrustedHost
 from .http import (
@@ -32,10 +34,13 @@ from .http import (
     with_query,
 )
 from .jsonl import MAX_LINE, LineDecoder
-from .models import CreateMarker, DeletedMessageBatch, Message, MessageBatch, Page
+from .ledger import CreateLedger
+from .marker import CreateMarker
+from .models import DeletedMessageBatch, Message, MessageBatch, Page
 from .operation import Channel, Operation, Script
 from .requests import RequestLike, RequestsSource, prepare
 from .retry import Jitter, RetryPolicy, no_jitter
+from .settling import Settling, SettlingPolicy
 
 #: Where the service is.
 BASE_URL = "https://api.anthropic.com"
@@ -43,22 +48,16 @@ BASE_URL = "https://api.anthropic.com"
 #: ``2026-10-21`` a request with ``temperature``, ``top_p`` or ``top_k`` is refused.
 VERSION = "2023-06-01"
 
-#: For how long an outcome is looked for, in seconds, before it counts as not created. How soon
-#: the list shows a new batch is not documented.
-SETTLE_TIME = 60.0
-
 T = TypeVar("T")
+P = TypeVar("P", RetryPolicy, SettlingPolicy)
 
 _PATH = "/v1/messages/batches"
 _USER_AGENT = ("user-agent", "batches-core/0.1")
 #: The service's bounds of a page.
 _MAX_LIMIT = 1000
-#: The size of a page while an outcome is settled: most often all that is newer than the marker.
+#: The size of the page that marks a create, and of those by which its outcome is settled: most
+#: often all that was made within the clock slack, and all that is newer than the marker.
 _SETTLING_LIMIT = 100
-
-
-def _uncontested() -> bool:
-    return False
 
 
 class BatchesAPI:
@@ -69,6 +68,10 @@ class BatchesAPI:
     `user_profile_id` is sent with a create alone. `jitter` gives a number from 0 to 1, the share
     of each retry's delay that is really waited; by default all of it, for the core has no
     randomness: hand in ``random.random``. `max_line` bounds one line of results, in bytes.
+
+    `settling` says how lost answers of creates are settled. `ledger` is what the process knows of
+    its creates; by default a new one, so pass the same to every `BatchesAPI` of one base URL,
+    credential and workspace.
 
     The credential goes to the API's own origin alone. Results elsewhere are fetched without it,
     and only from `trusted_hosts` (names, with a port where it is an odd one). Plain http is
@@ -90,6 +93,8 @@ class BatchesAPI:
         user_profile_id: str | None = None,
         retry: RetryPolicy | None = None,
         jitter: Jitter = no_jitter,
+        settling: SettlingPolicy | None = None,
+        ledger: CreateLedger | None = None,
         max_line: int = MAX_LINE,
         trusted_hosts: Iterable[str] = (),
         allow_http: bool = False,
@@ -106,10 +111,11 @@ class BatchesAPI:
                 "is in between: use https, or hand in allow_http=True if that is right"
             )
         self._trusted_hosts = _check_trusted(trusted_hosts)
-        self._retry = RetryPolicy() if retry is None else retry
-        if not isinstance(self._retry, RetryPolicy):
-            raise InvalidRequest("retry is a RetryPolicy, as in retry=RetryPolicy(attempts=5)")
+        self._retry = _check_policy("retry", retry, RetryPolicy)
         self._jitter = jitter
+        self._settling_policy = _check_policy("settling", settling, SettlingPolicy)
+        #: What the process knows of its own creates.
+        self.ledger = CreateLedger() if ledger is None else ledger
         if max_line < 1:
             raise InvalidRequest("max_line is a number of bytes, 1 or more")
         self._max_line = max_line
@@ -137,6 +143,9 @@ class BatchesAPI:
         if workspace_id is not None:
             workspace = check_header_value("workspace_id", workspace_id)
             headers.append(("anthropic-workspace-id", workspace))
+        self._workspace_id = workspace_id
+        #: A hash that names the list of batches: of the base URL, the workspace and the credential.
+        self.scope = _scope(self.base_url, workspace_id, self._credentials[0][1])
         self._headers = tuple(headers)
         self._create_headers: tuple[tuple[str, str], ...] = ()
         if user_profile_id is not None:
@@ -152,87 +161,106 @@ class BatchesAPI:
         self,
         requests: Iterable[RequestLike] | RequestsSource,
         *,
-        if_unknown: Literal["raise", "settle"] = "raise",
-        settle_time: float = SETTLE_TIME,
+        if_unknown: IfUnknown = "raise",
+        if_unmarked: IfUnmarked = "raise",
+        settle_time: float | None = None,
         known_ids: Collection[str] = (),
-        is_contested: Callable[[], bool] = _uncontested,
-    ) -> Operation[MessageBatch]:
+    ) -> CreateOperation:
         """Create a batch of 1 to 100,000 requests, at most 256,000,000 bytes as JSON.
 
         Each request is a mapping, a `BatchRequest`, or one request as JSON (bytes or str), so an
         open requests file will do; a `RequestsSource` brings its own body, such as a file that is
         never in memory whole. `params` are passed on untouched.
 
-        The operation reads the newest batch first, as a marker (`CreateMarked`). The create is
-        sent again only where the try before surely had no effect. It ends with the `MessageBatch`
-        (and a `BatchCreated` before it). Where its answer is lost, ``if_unknown="raise"`` ends in
-        `OutcomeUnknown`, which `settle` takes. ``"settle"`` looks at once what became of it:
+        The operation reads the newest batches first, as a marker (`CreateMarked`). If that fails,
+        nothing is sent, unless ``if_unmarked="send"`` asks for it. The create is sent again only if
+        the try before certainly had no effect. The operation ends with the `MessageBatch` (and a
+        `BatchCreated` before it). If the answer is lost, ``if_unknown="raise"`` ends in
+        `OutcomeUnknown`, which `settle` takes. ``"settle"`` settles it at once, by this rule:
 
-        - what the list shows to be newer than the marker and of the same number of requests is
-          the batch, if it stays the only one for ten seconds: it is adopted
-          (``BatchCreated(adopted=True)``);
-        - where there is none, it is looked for again and again for `settle_time` seconds, since
-          the list was not promised to be up to date, and then the create is sent again, within
-          the retry policy's attempts;
-        - several end in `OutcomeUnknown` with `candidates`.
+        - the list is read back past the marker by the clock slack (10 s). A batch in it fits if it
+          has as many requests, was not on the marker's page, and was made while the create could
+          arrive: until the loss of the answer and `settle_time` seconds more;
+        - the only one that fits is adopted (``BatchCreated(adopted=True)``), once it was so for ten
+          seconds and if no other create of this process can have made it;
+        - if none fits for `settle_time` seconds, the create is sent again, within the retry
+          policy's attempts. The list proves this only if it shows a batch of the marker's page, or
+          comes to its end under the same credential or workspace;
+        - anything else ends in `OutcomeUnknown`, with the `candidates` that fit: several, or one
+          that only the ``Date`` header's clock speaks against.
 
-        What this cannot tell apart: two jobs that create batches with equal numbers of requests
-        in one workspace at the same time. `known_ids` are batches that are known to be others,
-        `is_contested` tells whether another create of this size is in doubt as well, and then
-        nothing is adopted; both are asked again at each look. A client hands in what it knows of
-        its own creates. And a create that the network holds up for longer than `settle_time`, or a
-        batch that the list does not show for as long, is not seen.
+        This cannot tell apart two processes that create batches with equal numbers of requests in
+        one workspace at the same time: pass the others' ids as `known_ids`, which are read anew at
+        each look. Nor does it see a create that the network holds up, or a batch that the list does
+        not show, for longer than `settle_time`, by default the settling policy's.
+
+        If you stop driving the operation early, call its `interrupt`.
 
         Raises:
             InvalidRequest: at once, with every fault of the requests and its index.
         """
         if if_unknown not in {"raise", "settle"}:
             raise InvalidRequest(f"if_unknown is 'raise' or 'settle', not {if_unknown!r}")
-        check_seconds("settle_time", settle_time)
+        if if_unmarked not in {"raise", "send"}:
+            raise InvalidRequest(f"if_unmarked is 'raise' or 'send', not {if_unmarked!r}")
         prepared = prepare(requests)
-        request = self._request("POST", "", body=prepared.body, headers=self._create_headers)
-        return self._operation(
-            partial(
-                creation.create,
-                request=request,
-                requests=prepared.count,
-                newest_request=self._page_request(1),
-                settling=self._settling(settle_time, known_ids, is_contested),
-                if_unknown=if_unknown,
-            )
+        settling = self._settling(settle_time, known_ids, is_fresh=True)
+        pending = self.ledger.begin(prepared.count)
+        script = partial(
+            creation.create,
+            request=self._request("POST", "", body=prepared.body, headers=self._create_headers),
+            pending=pending,
+            marking=Marking(
+                page_request=settling.page_request,
+                base_url=self.base_url,
+                workspace_id=self._workspace_id,
+                scope=self.scope,
+            ),
+            settling=settling,
+            if_unknown=if_unknown,
+            if_unmarked=if_unmarked,
+        )
+        return CreateOperation(
+            lambda channel: script(channel, self._retry),
+            self._jitter,
+            pending,
+            settling.settle_time,
         )
 
     def settle(
         self,
         outcome: OutcomeUnknown | CreateMarker,
         *,
-        settle_time: float = SETTLE_TIME,
+        settle_time: float | None = None,
         known_ids: Collection[str] = (),
-        is_contested: Callable[[], bool] = _uncontested,
     ) -> Operation[MessageBatch | None]:
         """Find out what became of a create whose answer was lost; later, or in another process.
 
-        It ends with the batch (and a `BatchCreated`), or with None where `settle_time` seconds
-        showed none, and then the create can be sent again; with several that fit it ends in
-        `OutcomeUnknown`, which names them. `create` says what it goes by, and where that fails.
+        It ends with the batch (and a `BatchCreated`), or with None if the list proves that there is
+        none, and then the create can be sent again. Anything else ends in `OutcomeUnknown`, which
+        names the batches that may be it. `create` describes the rule and its limits.
+
+        A marker from a process that died does not tell when its create was given up. Batches that
+        were made more than an hour after it are then neither adopted nor excluded.
 
         Raises:
-            InvalidRequest: at once, if the outcome has no marker to go by.
+            InvalidRequest: at once, if the outcome has no marker to go by, or was sent to another
+                base URL or workspace; in the end, if that create is still under way here.
         """
         marker = outcome.marker if isinstance(outcome, OutcomeUnknown) else outcome
         if not isinstance(marker, CreateMarker):
             raise InvalidRequest(
-                "this outcome cannot be settled, since the list could not be read before the "
-                "create: look for the batch with list_all()"
+                "this outcome cannot be settled, since the list was not read before the create: "
+                "look for the batch with list_all()"
                 if isinstance(outcome, OutcomeUnknown)
                 else "settle() takes the OutcomeUnknown of a create, or its marker"
             )
-        check_seconds("settle_time", settle_time)
+        self._check_destination(marker)
         return self._operation(
             partial(
-                creation.settle,
+                settling.settle_later,
                 marker=marker,
-                settling=self._settling(settle_time, known_ids, is_contested),
+                settling=self._settling(settle_time, known_ids),
             )
         )
 
@@ -452,17 +480,40 @@ class BatchesAPI:
         return self._request("GET", with_query("", query))
 
     def _settling(
-        self, settle_time: float, known_ids: Collection[str], is_contested: Callable[[], bool]
-    ) -> creation.Settling:
+        self, settle_time: float | None, known_ids: Collection[str], *, is_fresh: bool = False
+    ) -> Settling:
+        if settle_time is not None:
+            check_seconds("settle_time", settle_time)
+        if isinstance(known_ids, str):
+            raise InvalidRequest("known_ids is a collection of batch ids, not one str")
+
         def page_request(cursor: str | None) -> Request:
             return self._page_request(_SETTLING_LIMIT, after_id=cursor)
 
-        return creation.Settling(
-            settle_time=settle_time,
+        policy = self._settling_policy
+        return Settling(
+            policy=policy,
+            settle_time=policy.settle_time if settle_time is None else settle_time,
             page_request=page_request,
+            scope=self.scope,
+            workspace_id=self._workspace_id,
             known_ids=known_ids,
-            is_contested=is_contested,
+            ledger=self.ledger,
+            is_fresh=is_fresh,
         )
+
+    def _check_destination(self, marker: CreateMarker) -> None:
+        if marker.base_url != self.base_url:
+            raise InvalidRequest(
+                f"this create was sent to {marker.base_url}, and this API is {self.base_url}: "
+                "settle it with that base_url"
+            )
+        workspaces = marker.workspace_id, self._workspace_id
+        if None not in workspaces and workspaces[0] != workspaces[1]:
+            raise InvalidRequest(
+                f"this create was sent to workspace {workspaces[0]}, and this API asks workspace "
+                f"{workspaces[1]}: settle it with that workspace_id"
+            )
 
     def _results_request(self, link: str, led_from: Request | None) -> Request:
         url = redirected(led_from.url, link) if led_from else resolve(self.base_url, link)
@@ -477,6 +528,18 @@ class BatchesAPI:
         if is_in_the_clear(url) and not self._allow_http:
             raise UntrustedHost(authority(url), plain=True)
         return Request(method="GET", url=url, headers=(accept, _USER_AGENT), foreign=True)
+
+
+def _check_policy(name: str, policy: P | None, kind: type[P]) -> P:
+    policy = kind() if policy is None else policy
+    if not isinstance(policy, kind):
+        raise InvalidRequest(f"{name} is a {kind.__name__}, as in {name}={kind.__name__}(…)")
+    return policy
+
+
+def _scope(base_url: str, workspace_id: str | None, credential: str) -> str:
+    named = "\0".join((base_url, workspace_id or "", credential))
+    return blake2b(named.encode(), digest_size=16, person=b"batches-core").hexdigest()
 
 
 def _check_ids(what: str, wanted: Iterable[str]) -> tuple[str, ...]:

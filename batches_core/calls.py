@@ -117,23 +117,33 @@ def not_found(error: BatchesError) -> bool:
 
 
 def surely_had_no_effect(error: BatchesError) -> bool:
-    """Whether nothing of the request left, or the service said that it did not take it."""
+    """Whether nothing of the request left, or the service said that it did not take it.
+
+    ``x-should-retry: true`` is advice for clients that do not mind an effect twice, no proof that
+    there was none: beside a server error it says nothing here.
+    """
     match error:
         case TransportError(sent=sent):
             return not sent
-        case APIStatusError(should_retry=True) | APIStatusError(status=429 | 529):
+        case APIStatusError(status=429 | 529):
             return True
+        case APIStatusError(should_retry=True):
+            return not _says_nothing(error.status)
         case _:
             return False
 
 
 def may_have_had_effect(error: BatchesError) -> bool:
     """Whether nobody can say what became of the request; a refusal has no effect."""
-    if isinstance(error, APIStatusError) and not surely_had_no_effect(error):
-        # But a bare 503 is no refusal: it is also what a proxy says when its upstream died
-        # after taking the request, and a 408 can come from one that forwarded half of it.
-        return error.status >= 500 or error.status == 408  # noqa: PLR2004 - HTTP's server errors
+    if isinstance(error, APIStatusError):
+        return error.status != 529 and _says_nothing(error.status)  # noqa: PLR2004 - Overloaded
     return not surely_had_no_effect(error)
+
+
+def _says_nothing(status: int) -> bool:
+    # A bare 503 is no refusal: it is also what a proxy says when its upstream died after taking
+    # the request, and a 408 can come from one that forwarded half of it.
+    return status >= 500 or status == 408  # noqa: PLR2004 - HTTP's server errors, Request Timeout
 
 
 def retried(

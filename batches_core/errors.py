@@ -37,7 +37,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .models import CreateMarker, MessageBatch
+    from .marker import CreateMarker
+    from .models import MessageBatch
 
 #: How many faults, or ids, a message spells out; the error itself holds all that were kept.
 _SPELLED_OUT = 10
@@ -472,10 +473,15 @@ class OutcomeUnknown(TransportError):  # noqa: N818 - named for the state that i
     def _text(self) -> str:
         if self.candidates:
             ids = _some(tuple(batch.id for batch in self.candidates))
+            which = (
+                f"which of {len(self.candidates)} batches of {self.requests} requests is"
+                if len(self.candidates) > 1
+                else f"whether this batch of {self.requests} requests is"
+            )
             return (
-                f"it is not known which of {len(self.candidates)} batches of {self.requests} "
-                f"requests is the one that was sent ({self.reason}): {ids}; keep the one whose "
-                "results have your custom_ids, and do not create it again"
+                f"it is not known {which} the one that was sent ({self.reason}): {ids}; wait until "
+                "it has ended, and compare the custom_ids of its results with yours before you "
+                "create it again"
             )
         how = "look for it with list()" if self.marker is None else "call settle() with this error"
         return (

@@ -13,7 +13,8 @@ import msgspec
 
 from .errors import BatchesError, OutcomeUnknown
 from .http import Request
-from .models import CreateMarker, MessageBatch, Page
+from .marker import CreateMarker
+from .models import MessageBatch, Page
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -9,8 +9,7 @@ JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -100,47 +99,6 @@ class Page(_Wire, frozen=True, kw_only=True):
     has_more: bool = False
     first_id: str | None = None
     last_id: str | None = None
-
-
-#: By how much the clocks of the service's machines may differ; dates in HTTP have whole seconds.
-CLOCK_SLACK = timedelta(seconds=10)
-
-
-class CreateMarker(_Wire, frozen=True, kw_only=True):
-    """What was known before a create was sent: what its outcome can be settled by.
-
-    `requests` is the number of requests in the batch. `newest_id` and `newest_created_at` are
-    those of the newest batch that there was, None where there was none; `read_at` is the service's
-    own time of that look, if it told it. `known_ids` are batches that cannot be this one. It can be
-    pickled, or kept as JSON by msgspec.
-    """
-
-    requests: int
-    newest_id: str | None = None
-    newest_created_at: datetime | None = None
-    read_at: datetime | None = None
-    known_ids: tuple[str, ...] = ()
-
-    def without(self, ids: Iterable[str]) -> CreateMarker:
-        """Add to the batches that cannot be this one."""
-        known = dict.fromkeys((*self.known_ids, *ids))
-        return msgspec.structs.replace(self, known_ids=tuple(known))
-
-    def is_reached_by(self, batch: MessageBatch) -> bool:
-        """Whether a walk from the newest batch on has come to what was there before."""
-        if batch.id == self.newest_id:
-            return True
-        # The newest one can have been deleted since.
-        return self.newest_created_at is not None and batch.created_at < self.newest_created_at
-
-    def may_be(self, batch: MessageBatch) -> bool:
-        """Whether a newer batch can be the one that was sent: by its size, for it has no name.
-
-        One that is clearly older than the look is none, even if the list did not show it then.
-        """
-        if self.read_at is not None and batch.created_at < self.read_at - CLOCK_SLACK:
-            return False
-        return batch.request_counts.total == self.requests and batch.id not in self.known_ids
 
 
 # --- content blocks ----------------------------------------------------------------------

@@ -7,11 +7,19 @@ create a batch is `creation`'s, to read its results `results`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .calls import FAILURES, answer, fetch, may_have_had_effect, not_found, retried
+from .calls import (
+    FAILURES,
+    answer,
+    answer_and_head,
+    fetch,
+    may_have_had_effect,
+    not_found,
+    retried,
+)
 from .errors import BatchesError, RemoteProtocolError, WaitTimeout
 from .events import BatchState, PageReceived, RetryScheduled
 from .http import Request
@@ -21,6 +29,9 @@ from .retry import RetryPolicy
 
 #: Builds the request for the page behind a cursor, or for the first one.
 PageRequest: TypeAlias = Callable[[str | None], Request]
+
+#: The response header that names the organization of the credential.
+ORGANIZATION_HEADER = "anthropic-organization-id"
 
 #: For how long a wait takes a 404 for one that passes, counted from its start, or from the last
 #: answer: reads right after a create, and between polls, were reported to give them.
@@ -65,6 +76,16 @@ def list_page(channel: Channel, policy: RetryPolicy, request: Request) -> Script
     return (yield from fetch(channel, policy, request, Page, "a page of batches"))
 
 
+def _page_and_headers(
+    channel: Channel, policy: RetryPolicy, request: Request
+) -> Script[tuple[Page, Mapping[str, str]]]:
+    def attempt() -> Script[tuple[Page, Mapping[str, str]]]:
+        page, head = yield from answer_and_head(channel, request, Page, "a page of batches")
+        return page, head.headers
+
+    return (yield from retried(channel, policy, attempt))
+
+
 class Pages:
     """Page after page of the list, each read when it is asked for.
 
@@ -91,6 +112,8 @@ class Pages:
         self._is_circle = False
         #: Whether the service said that there is no page after the last one.
         self.is_complete = False
+        #: The headers that the last page came with.
+        self.headers: Mapping[str, str] = {}
 
     def next(self) -> Script[Page | None]:
         """Read the next page; None where there is none."""
@@ -102,7 +125,7 @@ class Pages:
                 "time; what was listed is good, try the rest again later"
             )
         request = self._page_request(self._cursor)
-        page = yield from list_page(self._channel, self._policy, request)
+        page, self.headers = yield from _page_and_headers(self._channel, self._policy, request)
         self._cursor = page.first_id if self._backwards else page.last_id
         self._ended = not page.has_more or not page.data or not self._cursor
         self.is_complete = not page.has_more

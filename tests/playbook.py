@@ -24,6 +24,8 @@ E = TypeVar("E")
 
 KEY = "sk-test-key-0123456789"
 BASE = "https://api.example.test"
+#: When the list was read before a create, by the service's clock.
+READ_AT = "Fri, 01 May 2026 21:00:00 GMT"
 #: A request that the service would answer.
 REQUEST: dict[str, Any] = {
     "custom_id": "a",
@@ -119,10 +121,21 @@ class Playbook:
     def expect_done(self) -> Any:
         return self.expect(Done).value
 
-    def mark(self, *newest: dict[str, Any], prefix: str = "") -> CreateMarker:
-        """The beginning of each create: the newest batch is read, if there is one."""
-        self.expect_request("GET", f"{prefix}/v1/messages/batches?limit=1")
-        self.answer({"data": [*newest], "has_more": False})
+    def mark(
+        self,
+        *listed: dict[str, Any],
+        prefix: str = "",
+        has_more: bool = False,
+        read_at: str | None = READ_AT,
+        organization: str | None = None,
+    ) -> CreateMarker:
+        """The beginning of each create: the newest batches are read."""
+        self.expect_request("GET", f"{prefix}/v1/messages/batches?limit=100")
+        headers = {"date": read_at, "anthropic-organization-id": organization}
+        self.answer(
+            {"data": [*listed], "has_more": has_more},
+            headers=[(name, value) for name, value in headers.items() if value is not None],
+        )
         return self.expect(CreateMarked).marker
 
     def head(self, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, Protocol, Self, TypeVar, Unpack, overload
 
 from batches_core import (
     BatchesAPI,
@@ -38,16 +38,14 @@ from batches_core import (
     TransportError,
     WaitUntil,
 )
-from batches_core.api import SETTLE_TIME
+from batches_core.creation import IfUnknown, IfUnmarked
 from batches_core.requests import prepare
 
-from .creates import Creates
 from .files import PartFile
 from .settings import (
     OnEvent,
     ReadOptions,
     check_on_event,
-    ignore,
     settings_from_env,
 )
 
@@ -287,7 +285,6 @@ class AsyncBatchesClientBase:
         self._api = api
         self._transport = transport
         self._on_event: OnEvent = check_on_event(on_event)
-        self._creates = Creates()
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} of {self._api.base_url}>"
@@ -311,30 +308,48 @@ class AsyncBatchesClientBase:
         self,
         requests: Iterable[RequestLike] | RequestsSource,
         *,
-        if_unknown: Literal["raise", "settle"] = "raise",
-        settle_time: float = SETTLE_TIME,
+        if_unknown: IfUnknown = "raise",
+        if_unmarked: IfUnmarked = "raise",
+        settle_time: float | None = None,
+        known_ids: Collection[str] = (),
     ) -> MessageBatch:
-        """Create a batch; see `BatchesAPI.create`."""
-        prepared = await self._prepared(requests)
-        with self._creates.begin(prepared.count) as this:
-            operation = self._api.create(
-                prepared,
-                if_unknown=if_unknown,
-                settle_time=settle_time,
-                known_ids=this,
-                is_contested=this.is_contested,
-            )
-            return await self._run(operation, this.on_event)
+        """Create a batch; see `BatchesAPI.create`.
+
+        If it is interrupted (by a cancellation, Ctrl-C, or an `on_event` that raised), the error
+        has ``created_batch`` or ``create_outcome``: see `CreateOperation.interrupt`.
+        """
+        operation = self._api.create(
+            await self._prepared(requests),
+            if_unknown=if_unknown,
+            if_unmarked=if_unmarked,
+            settle_time=settle_time,
+            known_ids=known_ids,
+        )
+        try:
+            return await self._run(operation)
+        except BaseException as error:
+            operation.interrupt(error, self._transport.now())
+            raise
 
     async def settle(
-        self, outcome: OutcomeUnknown | CreateMarker, *, settle_time: float = SETTLE_TIME
+        self,
+        outcome: OutcomeUnknown | CreateMarker,
+        *,
+        settle_time: float | None = None,
+        known_ids: Collection[str] = (),
     ) -> MessageBatch | None:
         """Find out what became of a create whose answer was lost; see `BatchesAPI.settle`."""
-        with self._creates.resume(outcome) as this:
-            operation = self._api.settle(
-                outcome, settle_time=settle_time, known_ids=this, is_contested=this.is_contested
-            )
-            return await self._run(operation, this.on_event)
+        return await self._run(
+            self._api.settle(outcome, settle_time=settle_time, known_ids=known_ids)
+        )
+
+    def unfinished_creates(self) -> builtins.list[OutcomeUnknown | MessageBatch]:
+        """Return what became of creates of this process whose call returned no batch.
+
+        Of all clients of the same base URL, credential and workspace: an `OutcomeUnknown` to
+        settle, or the batch itself. For a cancellation, whose error nobody sees.
+        """
+        return self._api.ledger.unfinished()
 
     async def get(self, batch_id: str) -> MessageBatch:
         """Read a batch."""
@@ -479,11 +494,10 @@ class AsyncBatchesClientBase:
             return await self._transport.in_thread(requests.prepared)
         return prepare(requests)
 
-    async def _run(self, operation: Operation[T], on_event: OnEvent = ignore) -> T:
+    async def _run(self, operation: Operation[T]) -> T:
         drive = AsyncDrive(self._transport, operation)
         try:
             while not isinstance(event := await drive.next_event(), Done):
-                on_event(event)
                 self._on_event(event)
         finally:
             await drive.aclose()

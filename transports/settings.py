@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 from batches_core import (
     BASE_URL,
     BatchesAPI,
+    CreateLedger,
     Event,
     InvalidRequest,
     Jitter,
     RetryPolicy,
+    SettlingPolicy,
 )
 from batches_core.http import Secret, check_base_url, check_header_value
 
@@ -30,6 +32,12 @@ OnEvent = Callable[[Event], None]
 TIMEOUT = 120.0
 #: Seconds to establish a connection, TLS and proxy included.
 CONNECT_TIMEOUT = 15.0
+
+#: What this process knows of its creates, for each list of batches that they can be in: shared by
+#: all clients of one base URL, credential and workspace, in any thread, also after they are closed.
+_ledgers: dict[str, CreateLedger] = {}
+#: The range of the random number from which a process counts its creates.
+_SERIAL_BITS = 48
 
 #: What a client that was closed says.
 CLOSED = "this client was closed: make a new one, or close it later"
@@ -64,6 +72,7 @@ class Settings(TypedDict, total=False):
     user_profile_id: str | None
     retry: RetryPolicy | None
     jitter: Jitter
+    settling: SettlingPolicy | None
     max_line: int
     trusted_hosts: Iterable[str]
     allow_http: bool
@@ -77,9 +86,11 @@ class ReadOptions(TypedDict, total=False):
 
 
 def make_api(settings: Settings) -> BatchesAPI:
-    """Build the API of a client, which unlike the core has randomness for its jitter."""
+    """Build the API of a client, which unlike the core has randomness and a process around it."""
     merged: Settings = {"jitter": random.random, **settings}
-    return BatchesAPI(**merged)
+    api = BatchesAPI(**merged, ledger=CreateLedger(random.getrandbits(_SERIAL_BITS)))
+    api.ledger = _ledgers.setdefault(api.scope, api.ledger)
+    return api
 
 
 def settings_from_env(given: Mapping[str, Any], *, with_proxy: bool) -> dict[str, Any]:

@@ -9,14 +9,16 @@ PROMISED = """
     APIStatusError AuthenticationError BASE_URL BadRequestError BashCodeExecutionToolResultBlock
     BatchCreated BatchRequest BatchState BatchesAPI BatchesError BillingError Body CacheCreation
     CanceledResult CodeExecutionToolResultBlock ConflictError ContainerUploadBlock ContentBlock
-    CreateMarked CreateMarker DeletedMessageBatch Directive Done ErroredResult Event
+    CreateLedger CreateMarked CreateMarker CreateOperation DeletedMessageBatch Directive Done
+    ErroredResult Event
     ExpiredResult Fault IncompleteResults InternalServerError InvalidRequest Jitter
     LocalProtocolError MAX_BYTES MAX_REQUESTS MalformedResult Message MessageBatch Need
     NotFoundError Operation OutcomeUnknown OverloadedError Page PageReceived
     PermissionDeniedError Prepared RateLimitError RawHeaders RawResult RedactedThinkingBlock
     RemoteProtocolError Request RequestCounts RequestLike RequestTooLargeError RequestsSource
     Result ResultError ResultItem ResultsInterrupted ResultsReceived ResultsUnavailable
-    RetryPolicy RetryScheduled SendRequest ServerTimeoutError ServerToolUseBlock SettlingStarted
+    RetryPolicy RetryScheduled SendRequest ServerTimeoutError ServerToolUseBlock SettlingPolicy
+    SettlingStarted
     SucceededResult TextBlock TextEditorCodeExecutionToolResultBlock ThinkingBlock
     ToolSearchToolResultBlock ToolUseBlock TransportError UnknownBlock UnknownResult
     UntrustedHost Usage VERSION WaitTimeout WaitUntil WebFetchToolResultBlock

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import msgspec
@@ -22,109 +21,129 @@ from batches_core import (
     RetryPolicy,
     RetryScheduled,
     SendRequest,
+    SettlingPolicy,
     SettlingStarted,
     TransportError,
     WaitUntil,
 )
 from tests.playbook import KEY, REQUEST, Playbook, api, batch_json, error_json
 
-PATH = "/v1/messages/batches"
-LIST = PATH + "?limit=100"
-ONCE = RetryPolicy(attempts=1)
-BEFORE = batch_json("old", created_at="2026-05-01T20:00:00Z")
-SECOND = {**REQUEST, "custom_id": "b"}
-
-
-def made(id_: str = "new", total: int = 2, at: str = "2026-05-01T21:00:00Z") -> dict[str, Any]:
-    counts = {"processing": total, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
-    return batch_json(id_, created_at=at, request_counts=counts)
-
-
-def page(*batches: dict[str, Any], has_more: bool = False) -> dict[str, Any]:
-    last = batches[-1]["id"] if batches else None
-    return {"data": batches, "has_more": has_more, "first_id": None, "last_id": last}
-
-
-def lost(
-    *newest: dict[str, Any], retry: RetryPolicy | None = None, settle_time: float = 60.0
-) -> Playbook:
-    """A create that is to be settled, and whose answer is lost."""
-    operation = api(retry=retry).create(
-        [REQUEST, SECOND], if_unknown="settle", settle_time=settle_time
-    )
-    book = Playbook(operation)
-    book.mark(*newest)
-    book.expect_request("POST", PATH)
-    book.lose("read timeout")
-    started = book.expect(SettlingStarted)
-    assert (started.error.reason, started.settle_time) == ("read timeout", settle_time)
-    return book
-
-
-def looks(book: Playbook, *batches: dict[str, Any]) -> None:
-    book.expect_request("GET", LIST)
-    book.answer(page(*batches))
-
-
-def adopted(book: Playbook, *shown: dict[str, Any], alone_for: float = 10.0) -> str:
-    """It is the only one that fits for a while, at the second look as at the first."""
-    book.expect_wait(alone_for)
-    looks(book, *shown)
-    created = book.expect(BatchCreated)
-    assert created.adopted
-    assert book.expect_done() == created.batch
-    return created.batch.id
-
+from .settling_book import (
+    BEFORE,
+    LIST,
+    ONCE,
+    PATH,
+    SECOND,
+    adopted,
+    looks,
+    lost,
+    made,
+    page,
+    undecided,
+    unknown,
+)
 
 # --- the marker --------------------------------------------------------------------------
 
 
-def test_the_marker_is_the_newest_batch_and_can_be_kept() -> None:
-    book = Playbook(api().create([REQUEST], known_ids=["x"]))
-    marker = book.mark(BEFORE)
-    assert (marker.requests, marker.newest_id) == (1, "old")
-    assert marker.newest_created_at is not None
+def test_the_marker_tells_what_the_list_showed_and_where_and_can_be_kept() -> None:
+    on = api(workspace_id="wrkspc_1")
+    book = Playbook(on.create([REQUEST]))
+    older = batch_json("older", created_at="2026-05-01T19:00:00Z")
+    marker = book.mark(older, BEFORE, has_more=True, organization="org")
+    assert marker.requests == 1
+    assert marker.listed_ids == ("older", "old")
+    assert f"{marker.newest_created_at}" == "2026-05-01 20:00:00+00:00"
+    assert f"{marker.oldest_created_at}" == "2026-05-01 19:00:00+00:00"
+    assert f"{marker.read_at}" == "2026-05-01 21:00:00+00:00"
+    assert (marker.base_url, marker.workspace_id) == (on.base_url, "wrkspc_1")
+    assert (marker.organization_id, marker.scope) == ("org", on.scope)
     assert pickle.loads(pickle.dumps(marker)) == marker  # noqa: S301 - our own bytes
     assert msgspec.json.decode(msgspec.json.encode(marker), type=CreateMarker) == marker
 
 
-def test_the_marker_is_the_first_of_a_page_that_is_longer_than_asked_for() -> None:
+def test_a_page_that_is_the_whole_list_leaves_nothing_older() -> None:
+    marker = Playbook(api().create([REQUEST])).mark(BEFORE)
+    assert marker.newest_created_at is not None
+    assert marker.oldest_created_at is None
+
+
+def test_the_marker_lists_all_batches_that_are_within_the_clock_slack_of_the_newest() -> None:
     book = Playbook(api().create([REQUEST]))
-    assert book.mark(BEFORE, batch_json("older")).newest_id == "old"
+    book.expect_request("GET", LIST)
+    book.answer(page(made("b1", at="2026-05-01T20:59:59Z"), has_more=True))
+    book.expect_request("GET", LIST + "&after_id=b1")
+    older = made("b3", at="2026-05-01T20:59:48Z")
+    book.answer(page(made("b2", at="2026-05-01T20:59:50Z"), older, has_more=True))
+    marker = book.expect(CreateMarked).marker
+    assert marker.listed_ids == ("b1", "b2", "b3")
 
 
-def test_without_settling_a_list_that_fails_is_done_without() -> None:
-    book = Playbook(api(retry=RetryPolicy(attempts=2)).create([REQUEST]))
-    book.expect_request("GET", PATH + "?limit=1")
-    book.answer(error_json("api_error"), 500)
-    book.expect(RetryScheduled)
-    book.expect_wait(0.5)
-    book.expect_request("GET", PATH + "?limit=1")
-    book.answer(error_json("api_error"), 500)
-    book.expect_request("POST", PATH)
-    book.lose()
-    with pytest.raises(OutcomeUnknown, match=r"look for it with list\(\)") as caught:
-        book.next()
-    assert caught.value.marker is None
-    with pytest.raises(InvalidRequest, match=r"cannot be settled.*list_all\(\)"):
-        api().settle(caught.value)
+def test_the_marker_ends_with_an_empty_page_or_after_so_many_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book = Playbook(api().create([REQUEST]))
+    book.expect_request("GET", LIST)
+    book.answer({"data": [], "has_more": True, "last_id": "b0"})
+    assert book.expect(CreateMarked).marker.newest_created_at is None
+
+    monkeypatch.setattr("batches_core.creation._MAX_LISTED", 1)
+    book = Playbook(api().create([REQUEST]))
+    book.expect_request("GET", LIST)
+    book.answer(page(made("b1"), made("b2"), has_more=True))
+    assert book.expect(CreateMarked).marker.listed_ids == ("b1", "b2")
 
 
-def test_with_settling_nothing_is_sent_before_the_list_was_read() -> None:
-    operation = api().create([REQUEST], if_unknown="settle")
-    book = Playbook(operation)
+def test_the_scope_names_url_workspace_and_credential_and_shows_none_of_them() -> None:
+    scopes = {
+        api().scope,
+        api(workspace_id="w").scope,
+        api(api_key="sk-another-key-1234").scope,
+        api(base_url="https://other.test").scope,
+    }
+    assert len(scopes) == 4
+    assert api().scope == api(max_line=5).scope
+    assert not any(KEY in scope for scope in scopes)
+
+
+@pytest.mark.parametrize("if_unknown", ["raise", "settle"])
+def test_nothing_is_sent_if_the_list_cannot_be_read_before(if_unknown: Any) -> None:
+    book = Playbook(api().create([REQUEST], if_unknown=if_unknown))
     for delay in (0.5, 1.0):
-        book.expect_request("GET", PATH + "?limit=1")
+        book.expect_request("GET", LIST)
         book.answer(error_json("api_error"), 500)
         book.expect(RetryScheduled)
         book.expect_wait(delay)
-    book.expect_request("GET", PATH + "?limit=1")
+    book.expect_request("GET", LIST)
     book.answer(error_json("api_error"), 500)
     with pytest.raises(InternalServerError) as caught:
         book.next()
-    assert caught.value.__notes__ == [
-        "this was the look at the list before the create: nothing was created"
-    ]
+    (note,) = caught.value.__notes__
+    assert "nothing was created" in note
+    assert 'if_unmarked="send"' in note
+
+
+def test_it_is_sent_without_a_marker_only_if_that_is_asked_for() -> None:
+    book = Playbook(api(retry=ONCE).create([REQUEST], if_unmarked="send"))
+    book.expect_request("GET", LIST)
+    book.answer(error_json("api_error"), 500)
+    book.expect_request("POST", PATH)
+    book.lose()
+    error = undecided(book, r"look for it with list\(\)")
+    assert error.marker is None
+    with pytest.raises(InvalidRequest, match=r"cannot be settled.*list_all\(\)"):
+        api().settle(error)
+
+
+def test_the_outcome_keeps_for_how_long_the_request_can_still_arrive() -> None:
+    book = Playbook(api().create([REQUEST, SECOND], settle_time=30.0))
+    book.mark(BEFORE)
+    book.expect_request("POST", PATH)
+    book.now += 100.0
+    book.lose("read timeout")
+    error = undecided(book, "read timeout")
+    assert error.marker is not None
+    assert error.marker.arrives_within == 130.0
 
 
 # --- at once -----------------------------------------------------------------------------
@@ -194,70 +213,53 @@ def test_a_look_that_outlasts_the_settling_time_is_followed_by_one_last() -> Non
     book.expect(RetryScheduled)
 
 
-def test_at_the_end_of_the_settling_time_the_only_one_is_it() -> None:
+def test_the_last_look_adopts_only_what_was_alone_for_ten_seconds() -> None:
     book = lost(BEFORE, settle_time=3.0)
     looks(book, made(), BEFORE)
-    assert adopted(book, made(), BEFORE, alone_for=3.0) == "new"
+    assert adopted(book, made(), BEFORE, alone_for=10.0) == "new"
 
 
-def test_nothing_is_adopted_while_another_create_is_in_doubt() -> None:
-    doubts = [True]
-    operation = api().create([REQUEST, SECOND], if_unknown="settle", is_contested=lambda: doubts[0])
-    book = Playbook(operation)
-    book.mark(BEFORE)
-    book.expect_request("POST", PATH)
-    book.lose()
-    book.expect(SettlingStarted)
-    for delay in (1.0, 2.0):
-        looks(book, made(), BEFORE)
-        book.expect_wait(delay)
-    doubts[0] = False
+def test_one_that_first_shows_at_the_last_look_is_watched_for_ten_seconds_more() -> None:
+    book = lost(BEFORE, settle_time=0)
     looks(book, made(), BEFORE)
-    assert adopted(book, made(), BEFORE) == "new"
+    assert adopted(book, made(), BEFORE, alone_for=10.0) == "new"
 
 
-def test_in_doubt_to_the_end_it_is_unknown() -> None:
-    operation = api().settle(unknown(), settle_time=1.0, is_contested=lambda: True)
-    book = Playbook(operation)
+def test_one_that_takes_the_place_of_another_after_the_settling_time_is_not_adopted() -> None:
+    book = lost(BEFORE, settle_time=0)
+    looks(book, made("one"), BEFORE)
+    book.expect_wait(10.0)
+    looks(book, made("two"), BEFORE)
+    error = undecided(book, "one after the other")
+    assert [batch.id for batch in error.candidates] == ["two", "one"]
+
+
+def test_one_that_fitted_and_is_gone_proves_no_absence() -> None:
+    book = lost(BEFORE, settle_time=0)
     looks(book, made(), BEFORE)
-    book.expect_wait(1.0)
-    looks(book, made(), BEFORE)
-    with pytest.raises(OutcomeUnknown, match=r"another create .* in doubt") as caught:
-        book.next()
-    assert [batch.id for batch in caught.value.candidates] == ["new"]
-
-
-def test_in_doubt_but_without_a_batch_it_was_not_created() -> None:
-    book = Playbook(api().settle(unknown(), settle_time=0, is_contested=lambda: True))
+    book.expect_wait(10.0)
     looks(book, BEFORE)
-    assert book.expect_done() is None
+    undecided(book, "batch new fitted, and is not in the list any more")
 
 
 @pytest.mark.parametrize(
-    ("pages", "newest"),
-    [
-        ([([], True)], (BEFORE,)),
-        ([([], False)], (BEFORE,)),
-        ([([], True)], ()),
-        ([([made("other", 3)], False)], (BEFORE,)),
-    ],
-    ids=["an empty page", "an empty workspace", "no end of an empty one", "another workspace"],
+    ("batches", "has_more", "newest"),
+    [([], True, (BEFORE,)), ([], True, ())],
+    ids=["an empty page", "no end of an empty list"],
 )
-def test_a_list_that_does_not_reach_the_marker_proves_nothing(
-    pages: list[tuple[list[dict[str, Any]], bool]], newest: tuple[dict[str, Any], ...]
+def test_a_list_that_breaks_off_proves_nothing(
+    batches: list[dict[str, Any]], has_more: Any, newest: tuple[dict[str, Any], ...]
 ) -> None:
     book = lost(*newest, settle_time=0, retry=ONCE)
-    for batches, has_more in pages:
-        book.expect_request("GET", LIST)
-        book.answer(page(*batches, has_more=has_more))
-    with pytest.raises(OutcomeUnknown, match="could not be read: the list does not reach back"):
-        book.next()
+    book.expect_request("GET", LIST)
+    book.answer(page(*batches, has_more=has_more))
+    undecided(book, "could not be read: the list does not reach back")
 
 
 def test_a_list_without_an_end_is_left_after_so_many_pages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("batches_core.creation._MAX_PAGES", 3)
+    monkeypatch.setattr("batches_core.settling._MAX_PAGES", 3)
     book = lost(BEFORE, settle_time=0, retry=ONCE)
     cursor = ""
     for number in range(3):
@@ -266,23 +268,6 @@ def test_a_list_without_an_end_is_left_after_so_many_pages(
         cursor = f"&after_id=b{number}"
     with pytest.raises(OutcomeUnknown, match="does not reach back"):
         book.next()
-
-
-@pytest.mark.parametrize(("seconds", "is_it"), [(-11, False), (-9, True), (0, True)])
-def test_what_is_older_than_the_look_is_not_it(seconds: int, is_it: Any) -> None:
-    look = datetime(2026, 5, 1, 21, 0, 0, tzinfo=UTC)
-    book = Playbook(api().create([REQUEST, SECOND], if_unknown="settle", settle_time=0))
-    book.expect_request("GET", PATH + "?limit=1")
-    book.answer({"data": []}, headers=[("date", format_datetime(look, usegmt=True))])
-    assert book.expect(CreateMarked).marker.read_at == look
-    book.expect_request("POST", PATH)
-    book.lose()
-    book.expect(SettlingStarted)
-    looks(book, made(at=(look + timedelta(seconds=seconds)).isoformat()))
-    if is_it:
-        assert book.expect(BatchCreated).adopted
-    else:
-        book.expect(RetryScheduled)
 
 
 def test_a_later_refusal_does_not_hide_that_an_earlier_try_is_unknown() -> None:
@@ -366,35 +351,88 @@ def test_a_late_one_of_the_first_try_is_seen_after_the_second() -> None:
 def test_several_that_fit_are_named_and_none_is_taken() -> None:
     book = lost(BEFORE)
     looks(book, made("one"), made("two"), BEFORE)
-    with pytest.raises(OutcomeUnknown, match=r"which of 2 batches.*one, two.*not create") as caught:
+    with pytest.raises(
+        OutcomeUnknown, match=r"which of 2 batches.*one, two.*before you create"
+    ) as caught:
         book.next()
     assert [batch.id for batch in caught.value.candidates] == ["one", "two"]
     assert caught.value.marker is not None
-    assert caught.value.marker.newest_id == "old"
+    assert caught.value.marker.listed_ids == ("old",)
 
 
-def test_the_walk_goes_over_pages_to_the_marker_and_no_further() -> None:
+def test_the_walk_goes_over_pages_past_the_marker_by_the_clock_slack_and_no_further() -> None:
     book = lost(BEFORE)
     book.expect_request("GET", LIST)
-    book.answer(page(made("other", 3), has_more=True))
-    book.expect_request("GET", LIST + "&after_id=other")
-    older = made("older", at="2026-05-01T19:00:00Z")
-    book.answer(page(made(), BEFORE, older, has_more=True))
-    assert adopted(book, made(), BEFORE, older) == "new"
+    book.answer(page(made("other", 3), BEFORE, has_more=True))
+    book.expect_request("GET", LIST + "&after_id=old")
+    within = made("within", 3, at="2026-05-01T19:59:51Z")
+    past = made("past", at="2026-05-01T19:59:49Z")
+    book.answer(page(within, made(), past, has_more=True))
+    assert adopted(book, made(), BEFORE, past) == "new"
 
 
-def test_a_marker_that_was_deleted_meanwhile_is_known_by_its_time() -> None:
-    book = lost(BEFORE)
-    shown = made(), made("older", at="2026-05-01T19:59:59Z")
+# --- order and clocks ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "at",
+    ["2026-05-01T20:59:50Z", "2026-05-01T20:59:59.9Z", "2026-05-01T21:00:00Z"],
+    ids=["ten seconds of skew", "a tenth of a second of skew", "equal stamps"],
+)
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_the_batch_is_found_also_behind_the_marker(at: str, is_behind: Any) -> None:
+    newest = made("old", at="2026-05-01T21:00:00Z")
+    shown = (newest, made(at=at)) if is_behind else (made(at=at), newest)
+    book = lost(newest)
     looks(book, *shown)
     assert adopted(book, *shown) == "new"
 
 
-def test_one_as_old_as_the_marker_is_not_passed_over() -> None:
-    book = lost(BEFORE)
-    shown = made(at="2026-05-01T20:00:00Z"), BEFORE
-    looks(book, *shown)
-    assert adopted(book, *shown) == "new"
+def test_an_older_batch_of_equal_size_on_the_markers_page_is_known_to_be_older() -> None:
+    twin = made("twin", at="2026-05-01T20:59:58Z")
+    newest = made("newest", at="2026-05-01T20:59:59Z")
+    book = lost(newest, twin, settle_time=0, retry=ONCE)
+    looks(book, newest, twin)
+    undecided(book, "read timeout")  # none fits; one attempt leaves none to send it again
+
+
+def test_the_batch_is_found_after_the_marker_was_deleted() -> None:
+    older = made("older", at="2026-05-01T19:59:59Z")
+    book = lost(BEFORE, older)
+    looks(book, made(), older)
+    assert adopted(book, made(), older) == "new"
+
+
+@pytest.mark.parametrize("seconds", [-3600, -11])
+def test_what_only_the_date_header_excludes_is_undecided_and_never_absent(seconds: int) -> None:
+    at = datetime(2026, 5, 1, 21, 0, 0, tzinfo=UTC) + timedelta(seconds=seconds)
+    book = lost(settle_time=0)
+    looks(book, made(at=at.isoformat()))
+    error = undecided(book, r"whether this batch of 2 requests.*clocks do not agree.*new")
+    assert [batch.id for batch in error.candidates] == ["new"]
+
+
+def test_what_may_be_older_than_a_full_page_is_undecided() -> None:
+    newest = made("newest", 3, at="2026-05-01T20:59:59Z")
+    oldest = made("oldest", 3, at="2026-05-01T20:59:58Z")
+    book = lost(newest, oldest, has_more=True, settle_time=0)
+    looks(book, newest, oldest, made(at="2026-05-01T20:59:57Z"))
+    assert undecided(book, "clocks do not agree").candidates[0].id == "new"
+
+
+def test_without_a_date_a_fresh_create_is_settled_by_order_alone() -> None:
+    book = lost(BEFORE, read_at=None)
+    looks(book, made(), BEFORE)
+    assert adopted(book, made(), BEFORE) == "new"
+
+
+def test_without_a_date_a_later_settling_decides_nothing() -> None:
+    book = Playbook(api().create([REQUEST, SECOND]))
+    marker = book.mark(BEFORE, read_at=None)
+    book.expect_request("POST", PATH)
+    book = Playbook(api().settle(marker))
+    looks(book, made(), BEFORE)
+    undecided(book, "clocks do not agree")
 
 
 def test_batches_that_are_known_to_be_others_are_left_out_also_those_of_meanwhile() -> None:
@@ -425,6 +463,16 @@ def test_an_outage_while_it_is_looked_for_is_waited_out() -> None:
     assert adopted(book, made(), BEFORE) == "new"
 
 
+def test_known_ids_stay_known_where_the_last_look_fails() -> None:
+    operation = api(retry=ONCE).settle(unknown(), settle_time=0, known_ids=["mine"])
+    book = Playbook(operation)
+    book.expect_request("GET", LIST)
+    book.lose("no route", sent=False)
+    error = undecided(book, "no route")
+    assert error.marker is not None
+    assert error.marker.known_ids == ("mine",)
+
+
 def test_an_outage_to_the_end_leaves_the_outcome_unknown() -> None:
     book = lost(BEFORE, retry=ONCE, settle_time=1.0)
     for _ in range(2):
@@ -449,16 +497,6 @@ def test_a_refusal_to_list_leaves_it_unknown_at_once() -> None:
 # --- later -------------------------------------------------------------------------------
 
 
-def unknown() -> OutcomeUnknown:
-    book = Playbook(api().create([REQUEST, SECOND]))
-    book.mark(BEFORE)
-    book.expect_request("POST", PATH)
-    book.lose("read timeout")
-    with pytest.raises(OutcomeUnknown, match=r"read timeout\); call settle\(\)") as caught:
-        book.next()
-    return caught.value
-
-
 def test_an_outcome_is_settled_later_and_elsewhere() -> None:
     elsewhere = pickle.loads(pickle.dumps(unknown()))  # noqa: S301 - our own bytes
     assert isinstance(elsewhere.__cause__, TransportError)
@@ -476,6 +514,110 @@ def test_settled_to_none_the_create_can_be_sent_again() -> None:
     assert book.expect_done() is None
 
 
+def later(outcome: Any = None, **settings: Any) -> Playbook:
+    return Playbook(api().settle(outcome or unknown(), **{"settle_time": 0, **settings}))
+
+
+@pytest.mark.parametrize(
+    ("at", "fit"),
+    [
+        ("2026-05-01T21:01:10Z", "adopted"),  # 60 s of settling time and 10 s of slack
+        ("2026-05-01T21:01:11Z", "undecided"),
+        ("2026-05-01T22:01:00Z", "undecided"),
+        ("2026-05-01T22:01:01Z", "another"),
+        ("2026-05-02T20:00:00Z", "another"),
+    ],
+)
+def test_what_was_made_after_the_request_could_arrive_is_no_candidate(at: str, fit: str) -> None:
+    book = later()
+    looks(book, made(at=at), BEFORE)
+    if fit == "adopted":
+        assert adopted(book, made(at=at), BEFORE) == "new"
+    elif fit == "undecided":
+        undecided(book, "clocks do not agree")
+    else:
+        assert book.expect_done() is None
+
+
+@pytest.mark.parametrize(
+    ("at", "is_adopted"), [("2026-05-01T22:00:00Z", True), ("2026-05-01T22:00:01Z", False)]
+)
+def test_after_a_death_nothing_later_than_an_hour_is_adopted_or_excluded(
+    at: str, is_adopted: Any
+) -> None:
+    marker = Playbook(api().create([REQUEST, SECOND])).mark(BEFORE)
+    assert marker.arrives_within is None
+    book = later(marker)
+    looks(book, made(at=at), BEFORE)
+    if is_adopted:
+        assert adopted(book, made(at=at), BEFORE) == "new"
+    else:
+        undecided(book, "clocks do not agree")
+
+
+# --- another list ----------------------------------------------------------------------------
+
+
+OTHER = {"api_key": "sk-test-other-9876543210"}
+OLDER = made("elsewhere", 5, at="2026-05-01T10:00:00Z")
+
+
+@pytest.mark.parametrize("shown", [(OLDER,), (), (made(), OLDER)], ids=len)
+def test_another_keys_list_without_the_markers_page_proves_nothing(
+    shown: tuple[dict[str, Any], ...],
+) -> None:
+    book = Playbook(api(**OTHER).settle(unknown(), settle_time=0))
+    looks(book, *shown)
+    undecided(book, "may be another workspace's, so use the credential")
+
+
+def test_another_key_of_the_same_workspace_is_known_by_the_markers_page() -> None:
+    book = Playbook(api(**OTHER).settle(unknown(), settle_time=0))
+    looks(book, BEFORE)
+    assert book.expect_done() is None
+
+
+def test_an_older_batch_without_the_markers_page_proves_no_absence_under_the_same_key() -> None:
+    book = later()
+    looks(book, OLDER)
+    undecided(book, "shows none of the batches that were there before")
+
+
+@pytest.mark.parametrize("settings", [{}, {**OTHER, "workspace_id": "w"}], ids=["key", "workspace"])
+def test_a_deleted_marker_with_nothing_older_is_settled_at_the_end_of_the_right_list(
+    settings: Any,
+) -> None:
+    outcome = unknown(on=api(workspace_id=settings.get("workspace_id")))
+    book = Playbook(api(**settings).settle(outcome, settle_time=0))
+    looks(book)
+    assert book.expect_done() is None
+
+
+def test_another_organizations_list_ends_the_settling_at_once() -> None:
+    book = Playbook(api().create([REQUEST, SECOND]))
+    marker = book.mark(BEFORE, organization="ours")
+    book.expect_request("POST", PATH)
+    book = Playbook(api().settle(marker))
+    looks(book, BEFORE, headers=(("anthropic-organization-id", "theirs"),))
+    undecided(book, "another organization's: use the credential")
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"base_url": "https://other.test"}, "settle it with that base_url"),
+        ({"workspace_id": "there"}, "settle it with that workspace_id"),
+    ],
+)
+def test_an_outcome_of_another_destination_is_refused_at_once(settings: Any, advice: str) -> None:
+    outcome = unknown(on=api(workspace_id="here"))
+    with pytest.raises(InvalidRequest, match=advice):
+        api(**settings).settle(outcome)
+
+
+# --- what is passed --------------------------------------------------------------------------
+
+
 def test_settled_with_what_is_known_elsewhere() -> None:
     book = Playbook(api().settle(unknown(), settle_time=0, known_ids={"new"}))
     looks(book, made(), BEFORE)
@@ -489,10 +631,17 @@ def test_settle_takes_an_outcome(outcome: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"if_unknown": "retry"}, {"if_unknown": None}, {"settle_time": -1}]
+    "settings",
+    [
+        {"if_unknown": "retry"},
+        {"if_unknown": None},
+        {"if_unmarked": "no"},
+        {"settle_time": -1},
+        {"known_ids": "msgbatch_1"},
+    ],
 )
 def test_what_to_do_is_checked_at_once(settings: Any) -> None:
-    with pytest.raises(InvalidRequest, match=r"if_unknown|settle_time"):
+    with pytest.raises(InvalidRequest, match=r"if_unknown|if_unmarked|settle_time|known_ids"):
         api().create([REQUEST], **settings)
 
 
@@ -516,3 +665,29 @@ def test_the_settling_time_counts_from_the_first_time_that_is_told() -> None:
         else:
             assert event == WaitUntil(deadline=wait)
             operation.handle_timeout(wait)
+
+
+def test_the_times_of_settling_can_be_shortened() -> None:
+    quick = SettlingPolicy(settle_time=3.0, alone=0.5, first_look=0.25, longest_look=0.5)
+    on = api(settling=quick)
+    book = Playbook(on.settle(unknown(on=on)))
+    for delay in (0.25, 0.5, 0.5):
+        looks(book, BEFORE)
+        book.expect_wait(delay)
+    looks(book, made(), BEFORE)
+    # It was lost here a moment ago, and the batch is none of another create.
+    assert adopted(book, made(), BEFORE, alone_for=0.5) == "new"
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [{"alone": -1}, {"settle_time": float("inf")}, {"first_look": 0}, {"longest_look": "1"}],
+)
+def test_a_settling_policy_refuses_odd_figures(figures: Any) -> None:
+    with pytest.raises(InvalidRequest, match="is in seconds"):
+        SettlingPolicy(**figures)
+
+
+def test_settling_is_a_settling_policy() -> None:
+    with pytest.raises(InvalidRequest, match="settling is a SettlingPolicy, as in settling="):
+        api(settling=60)

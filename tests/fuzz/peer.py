@@ -7,11 +7,13 @@ a state machine or by a fuzzer's bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from batches_core import (
+    BatchesAPI,
     CreateMarker,
     DeletedMessageBatch,
     MalformedResult,
@@ -37,8 +39,11 @@ _ENDED = msgspec.convert(batch_json(status="ended"), MessageBatch)
 _BEFORE = batch_json("old", created_at="2026-05-01T20:00:00Z")
 _MARKER = CreateMarker(
     requests=2,
-    newest_id="old",
+    base_url=BASE,
+    scope=api().scope,
+    listed_ids=("old",),
     newest_created_at=msgspec.convert(_BEFORE, MessageBatch).created_at,
+    read_at=datetime(2026, 5, 1, 20, 29, tzinfo=UTC),
 )
 _TWO = [REQUEST, {**REQUEST, "custom_id": "b"}]
 
@@ -155,18 +160,18 @@ def _ended(batch: MessageBatch) -> bool:
     return batch.request_counts.succeeded > 0
 
 
-def _contested() -> bool:
-    return True
+def _contested(on: BatchesAPI) -> Operation[Any]:
+    """A create whose process has another one of its size in doubt."""
+    on.ledger.resume(msgspec.structs.replace(_MARKER, serial=-1))
+    return on.create(_TWO, if_unknown="settle")
 
 
 #: Each kind of operation, on an API, and the type of the value that it ends with.
 KINDS: dict[str, tuple[Callable[[Any], Operation[Any]], type]] = {
     "create": (lambda a: a.create(_TWO), MessageBatch),
     "create, settling": (lambda a: a.create(_TWO, if_unknown="settle"), MessageBatch),
-    "create, contested": (
-        lambda a: a.create(_TWO, if_unknown="settle", is_contested=_contested),
-        MessageBatch,
-    ),
+    "create, contested": (_contested, MessageBatch),
+    "create, unmarked": (lambda a: a.create(_TWO, if_unmarked="send"), MessageBatch),
     "settle": (lambda a: a.settle(_MARKER, settle_time=20, known_ids=["x"]), object),
     "get": (lambda a: a.get("msgbatch_1"), MessageBatch),
     "cancel": (lambda a: a.cancel("msgbatch_1"), MessageBatch),

@@ -7,7 +7,7 @@ it may take; not what its value has to be, which is the scripts' to say.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from batches_core import (
@@ -52,6 +52,9 @@ class Call:
         self.calm = False
         #: After how many directives the process of this client dies.
         self.dies_after: int | None = None
+        #: After how many events and directives its caller stops it, and the error that did.
+        self.interrupts_after: int | None = None
+        self.interruption: BaseException | None = None
         self.events: list[Any] = []
         self.delivered: list[Told] = []
         self.value: Any = None
@@ -60,7 +63,6 @@ class Call:
         self.adopted = False
         #: Whether another create of as many requests was in doubt at the same time.
         self.is_contested = False
-        self.on_event: Callable[[Any], None] | None = None
 
         #: When the operation was first told the time, which it counts its timeouts from.
         self.started = self.sent_at = world.now
@@ -119,8 +121,6 @@ class Call:
             self.failing_since = None
 
     def take(self, event: Any) -> None:
-        if self.on_event is not None:
-            self.on_event(event)
         # The error in an event of a failure holds the frames that it went through.
         if not isinstance(event, ResultsInterrupted | RetryScheduled | SettlingStarted):
             self.events.append(event)
@@ -137,7 +137,7 @@ class Call:
         if self.error is not None:
             return type(self.error).__name__
         if not self.ended:
-            return "died"
+            return "died" if self.interruption is None else "interrupted"
         return "adopted" if self.adopted else "none" if self.found_none else "done"
 
     @property
@@ -205,7 +205,7 @@ class Call:
         if isinstance(self.error, OutcomeUnknown):
             if not self.ambiguous and self.name == "create":
                 self.violate("outcome unknown that nothing made unknown")
-            if self.error.candidates and not self.is_contested:
+            if self.error.candidates and not self.is_contested and not self.world.is_skewed:
                 self.doubt("candidates where only one batch can be it")
 
 

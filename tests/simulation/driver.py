@@ -14,6 +14,7 @@ import msgspec
 
 from batches_core import (
     BatchesError,
+    CreateOperation,
     Directive,
     Done,
     ErroredResult,
@@ -65,7 +66,7 @@ class Driver:
         self._skew = skew
         self._steps: Steps = iter(())
         self._exchange = 0
-        self._directives = 0
+        self._directives = self._steps_taken = 0
         self._alive: list[weakref.ref[Any]] = []
         #: The sizes of the last block, and of that which was the last when a reading broke off: the
         #: error of the break keeps it until the next.
@@ -113,8 +114,10 @@ class Driver:
                 continue
             if event is not Need.DATA and not isinstance(event, SendRequest | WaitUntil):
                 call.take(event)
+                if self._is_interrupted():
+                    return
                 continue
-            if self._dies():
+            if self._dies() or self._is_interrupted():
                 return
             yield from self._carry_out(event)
             if call.exchanges > _MOST_EXCHANGES:
@@ -137,6 +140,19 @@ class Driver:
         # What has left the client's machine goes its way.
         self._world.fault("client died")
         self._world.spawn(self._drained(self._steps))
+        return True
+
+    def _is_interrupted(self) -> bool:
+        """Stop as a client does whose caller's code raised, or whose user pressed Ctrl-C."""
+        call = self._call
+        self._steps_taken += 1
+        if call.interrupts_after is None or self._steps_taken <= call.interrupts_after:
+            return False
+        assert isinstance(self._operation, CreateOperation)
+        self._world.fault("client interrupted")
+        self._world.spawn(self._drained(self._steps))
+        call.interruption = KeyboardInterrupt()
+        self._operation.interrupt(call.interruption, self._clock)
         return True
 
     def _drained(self, steps: Steps) -> Task:

@@ -68,16 +68,17 @@ _REFUSALS: Final = (
         ),
         wait=4.0,
     ),
-    Refusal(status=500, headers=(("x-should-retry", "true"),)),
+    Refusal(status=500, headers=(("x-should-retry", "true"),), unsure=True),
     Refusal(
         status=503,
         headers=(
             ("x-should-retry", "TRUE"),
             ("retry-after", "1"),
         ),
+        unsure=True,
         wait=1.0,
     ),
-    Refusal(status=408, headers=(("x-should-retry", "true"),)),
+    Refusal(status=408, headers=(("x-should-retry", "true"),), unsure=True),
     Refusal(status=500, unsure=True),
     Refusal(status=502, type=None, unsure=True),
     Refusal(status=503, type=None, headers=(("retry-after", "2"),), unsure=True, wait=2.0),
@@ -308,7 +309,11 @@ class Network:
     def _held(self, request: Request, call: Call) -> Steps:
         """The request comes to the service after its sender gave up."""
         world = self._world
-        room = max(0.0, world.settle_time - world.lag) * 0.9
+        room = world.settle_time - world.lag
+        if call.interrupts_after is not None:
+            # Its caller may stop it at once, and what the network holds counts from then.
+            room -= READ_TIMEOUT + LONGEST_WAY
+        room = max(0.0, room) * 0.9
         hold = self._rng.random() * room
         if world.is_beyond:
             hold += world.settle_time

@@ -10,17 +10,26 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from random import Random
+from typing import NamedTuple
 
 from batches_core import BatchesAPI, RetryPolicy
 from batches_core.emulator import FaultRule
 
 from .network import Network, Weather
-from .scripts import Client, job, look, stranger, two_jobs
+from .scripts import Client, WatchedLedger, job, look, stranger, two_jobs
 from .world import FOREIGN, LONGEST_LINE, ORIGIN, Service, Task, World
 
+#: By how many seconds the clock of the Date header, and the stamp of one batch, can be off.
+_DATE_SKEWS = (-1800.0, -15.0, -3.0, 3.0, 15.0, 1800.0)
+_STAMP_SKEWS = (-4.0, -2.0, -0.1, -1e-6, 1e-6, 0.1, 2.0, 4.0)
+#: What is off by no more has to be settled all the same.
+_TOLERATED_SKEW = 3.0
+#: How many batches of a run have stamps that are off.
+_SKEWED_BATCHES = 4
 #: One of so many runs does what the documentation excludes.
 _BEYOND = 50
 _ROUTES = ("create", "get", "list", "cancel", "delete", "results")
@@ -79,13 +88,17 @@ def _tasks(world: World) -> Iterator[tuple[Task, float]]:
     world.settle_time = rng.choice((5.0, 60.0, 60.0, 120.0))
     client = _client(world)
     old = [
-        world.service.make(f"O{index}", rng.randint(1, 3), world.secret, -50.0 + index)
-        for index in range(rng.choice((0, 0, 1, 1, 2)))
+        # Long ago or just now, and often of a size that a job has as well.
+        world.service.make(f"O{index}", rng.randint(1, 3), world.secret, -begin + index / 10)
+        for begin in (rng.choice((50.0, 5.0, 0.5)),)
+        for index in range(rng.choice((0, 0, 1, 1, 2, 3)))
     ]
     world.rules(*_rules(world, client))
     size = rng.randint(1, 3) if rng.random() < 0.5 else rng.randint(1, _LARGEST)
     chance = rng.random()
     dies = rng.random() < 0.15
+    # Clients of one process share what it knows, and nothing else.
+    second = replace(client, api=copy(client.api)) if rng.random() < 0.5 else client
     if chance < 0.55:
         yield job(client, "J1", size, dies=dies), 0.0
     elif chance < 0.75:
@@ -95,7 +108,7 @@ def _tasks(world: World) -> Iterator[tuple[Task, float]]:
         other = size if rng.random() < 0.5 else size % _LARGEST + 1
         dies = dies and other != size
         yield job(client, "J1", size, dies=dies), 0.0
-        yield job(client, "J2", other), rng.random() * rng.choice((2.0, 60.0))
+        yield job(second, "J2", other), rng.random() * rng.choice((2.0, 60.0))
     else:
         old += [
             world.service.make(f"P{index}", 1, world.secret, -20.0 + index)
@@ -110,7 +123,13 @@ def _tasks(world: World) -> Iterator[tuple[Task, float]]:
 def _client(world: World) -> Client:
     rng = world.rng
     pace = rng.choice((0.5, 5.0, 60.0, 900.0))
+    date_skew = rng.choice(_DATE_SKEWS) if rng.random() < 0.15 else 0.0
+    if date_skew:
+        world.fault("the clock of the Date header is off")
+    world.is_skewed = abs(date_skew) > _TOLERATED_SKEW
     world.service = Service(
+        date_skew=date_skew,
+        ties=rng.choice(("newest", "oldest", "id")),
         secret=world.secret,
         parallel=rng.choice((1, 3, 50)),
         seconds=pace,
@@ -125,15 +144,17 @@ def _client(world: World) -> Client:
     )
     trusted, allows_http = _trusted(rng)
     max_line = rng.choice((300, 1000)) if rng.random() < 0.05 else LONGEST_LINE
-    credential = "api_key" if rng.random() < 0.6 else "auth_token"
+    is_key = rng.random() < 0.6
     api = BatchesAPI(
-        **{credential: world.secret},
+        api_key=world.secret if is_key else None,
+        auth_token=None if is_key else world.secret,
         base_url=ORIGIN + ("/" if rng.random() < 0.1 else ""),
         retry=policy,
         jitter=rng.random,
         max_line=max_line,
         trusted_hosts=trusted,
         allow_http=allows_http,
+        ledger=WatchedLedger(rng.getrandbits(32)),
     )
     trusts = frozenset(
         origin
@@ -201,8 +222,7 @@ def _rules(world: World, client: Client) -> Iterator[FaultRule]:
     ):
         if is_so:
             world.fault(kind)
-    if world.lag or missing or expired or url is not None or client.archives:
-        yield _batch_rule(world.lag, missing, expired, url, client.archives)
+    yield from _batch_rules(world, _BatchFaults(world.lag, missing, expired, url, client.archives))
     # With more in them, lines could be over a limit.
     is_limited = client.max_line < LONGEST_LINE
     if rng.random() < 0.12:
@@ -216,22 +236,39 @@ def _rules(world: World, client: Client) -> Iterator[FaultRule]:
         yield _fields_rule()
 
 
+class _BatchFaults(NamedTuple):
+    lag: float
+    missing: float
+    expired: float
+    url: str | None
+    archives: bool
+
+
+def _batch_rules(world: World, faults: _BatchFaults) -> Iterator[FaultRule]:
+    rng = world.rng
+    if rng.random() < 0.2:
+        world.fault("stamps of batches are off")
+        world.is_skewed = world.is_skewed or world.service.page_limit is not None
+        for index in range(_SKEWED_BATCHES):
+            yield _batch_rule(faults, skew=rng.choice(_STAMP_SKEWS), after=index, times=1)
+    if any(faults):
+        yield _batch_rule(faults)
+
+
 @lru_cache(maxsize=1000)
 def _batch_rule(
-    lag: float,
-    missing: float,
-    expired: float,
-    url: str | None,
-    archives: bool,  # noqa: FBT001
+    faults: _BatchFaults, *, skew: float = 0.0, after: int = 0, times: int | None = None
 ) -> FaultRule:
     return FaultRule(
         route="create",
-        times=None,
-        unlisted_for=lag,
-        missing_for=missing,
-        expired=expired,
-        results_url=url,
-        archived=archives,
+        after=after,
+        times=times,
+        created_at_skew=skew,
+        unlisted_for=faults.lag,
+        missing_for=faults.missing,
+        expired=faults.expired,
+        results_url=faults.url,
+        archived=faults.archives,
     )
 
 

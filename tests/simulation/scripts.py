@@ -6,11 +6,11 @@ that several can run at once.
 
 from __future__ import annotations
 
+import enum
 import pickle
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeAlias
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -21,9 +21,10 @@ from batches_core import (
     BatchesError,
     BatchRequest,
     BatchState,
+    CreateLedger,
     CreateMarked,
     CreateMarker,
-    Event,
+    CreateOperation,
     IncompleteResults,
     InvalidRequest,
     Message,
@@ -37,7 +38,7 @@ from batches_core import (
     UntrustedHost,
     WaitTimeout,
 )
-from transports.creates import Creates, OneCreate
+from batches_core.ledger import PendingCreate
 
 from .calls import EPSILON, Call
 from .driver import Driver, Watched
@@ -45,12 +46,14 @@ from .network import LONGEST_WAY, READ_TIMEOUT, Network
 from .truth import Reading, check_results
 from .world import EPOCH, LONGEST_LINE, Made, Task, World, params_of
 
-#: Makes an operation that creates or settles, of what a client knows of its other creates.
-Make: TypeAlias = Callable[..., Operation[Any]]
 #: Polls and looks at a list are this far apart at least, in seconds.
 _LEAST_LOOK = 1.0
 #: What a success's message becomes; a decoder for all that is known takes long to make.
 _MESSAGE_TYPES: Any = (Message, *[Watched] * 10, *[msgspec.Raw] * 30)
+#: For how long a batch has to be the only one that fits before it is adopted.
+_ALONE = 10.0
+#: How often the caller of a create stops it.
+_INTERRUPTED = 0.12
 #: How often a job that was not created is begun again.
 _ROUNDS = 3
 
@@ -65,8 +68,6 @@ class Client:
     policy: RetryPolicy
     skew: float
     max_line: int
-    #: What the client knows of its own creates.
-    creates: Creates = field(default_factory=Creates)
     spoils: bool = False
     unknown: bool = False
     archives: bool = False
@@ -84,53 +85,50 @@ class Client:
         calm: bool = False,
         dies_after: int | None = None,
         max_outage: float = float("inf"),
-        on_event: Callable[[Event], None] | None = None,
+        interrupts_after: int | None = None,
     ) -> Generator[float, None, Call]:
         if call is None:
             call = Call(self.world, name, label, self.policy)
         call.calm = calm
-        call.on_event = on_event
         call.dies_after = dies_after
+        call.interrupts_after = interrupts_after
         call.max_outage = max_outage
         yield from Driver(self.world, self.network, operation, call, self.skew).run()
         return call
 
     def create(
-        self, name: str, label: str, this: OneCreate, make: Make, **how: Any
+        self, label: str, operation: CreateOperation, **how: Any
     ) -> Generator[float, None, Call]:
-        """Run what creates or settles, as a client does, which keeps what it knows of each."""
-        call = Call(self.world, name, label, self.policy)
-
-        def is_contested() -> bool:
-            call.is_contested = call.is_contested or this.is_contested()
-            return this.is_contested()
-
-        operation = make(
-            settle_time=self.world.settle_time, known_ids=this, is_contested=is_contested
-        )
-        try:
-            with this:
-                call = yield from self.call(
-                    name, label, operation, call=call, on_event=this.on_event, **how
-                )
-                _raise_end(call)
-        except BatchesError:
-            pass
-        except _DiedError:
+        """Run a create as a client does, whose process may die, or whose caller may stop it."""
+        call = yield from self.call("create", label, operation, **how)
+        call.is_contested = operation._pending.serial in self.ledger.contested
+        if not call.ended and call.interruption is None:
             # Another process goes on, which knows nothing of this one.
-            self.creates = Creates()
+            self.start_again()
         return call
 
+    @property
+    def ledger(self) -> WatchedLedger:
+        ledger = self.api.ledger
+        assert isinstance(ledger, WatchedLedger)
+        return ledger
 
-class _DiedError(Exception):
-    """The client's process is gone."""
+    def start_again(self) -> None:
+        self.api.ledger = WatchedLedger(self.world.rng.getrandbits(32))
 
 
-def _raise_end(call: Call) -> None:
-    if call.error is not None:
-        raise call.error
-    if not call.ended:
-        raise _DiedError
+class WatchedLedger(CreateLedger):
+    """A ledger that tells whose creates were in doubt together with others of their size."""
+
+    def __init__(self, first_serial: int) -> None:
+        super().__init__(first_serial)
+        self.contested: set[int] = set()
+
+    def rivals(self, marker: CreateMarker) -> list[PendingCreate]:
+        rivals = super().rivals(marker)
+        if any(rival.requests == marker.requests for rival in rivals):
+            self.contested.add(marker.serial)
+        return rivals
 
 
 def job(client: Client, label: str, count: int, *, dies: bool = False) -> Task:
@@ -186,38 +184,85 @@ def _created(
     requests = _requests(client, label, count)
     for _ in range(_ROUNDS):
         settles = rng.random() < 0.6
-        make = partial(client.api.create, requests, if_unknown="settle" if settles else "raise")
         dies_after = rng.randint(1, 8) if dies else None
+        interrupts_after = rng.randint(1, 12) if rng.random() < _INTERRUPTED else None
         dies = False
-        this = client.creates.begin(count)
-        call = yield from client.create("create", label, this, make, dies_after=dies_after)
-        _check_create(client, call, settles=settles)
-        if isinstance(call.value, MessageBatch):
-            return call.value
-        outcome: OutcomeUnknown | CreateMarker | None = None
-        if not call.ended:
-            # The next process goes on with what this one kept, no sooner than this one would have
-            # given its request up.
-            yield world.now + READ_TIMEOUT + LONGEST_WAY
-            outcome = _kept_marker(call)
-            if outcome is None:
-                if call.exchanges > 1 and not settles:
-                    # It may have been sent without a marker, where the list could not be read.
-                    return None
-                if world.service.made_for(label):
-                    call.violate("a batch was bought before its marker was told")
-                continue
-        elif isinstance(call.error, OutcomeUnknown):
-            outcome = _handed_over(client, call.error)
-            if outcome is None:
-                return None
-        else:
-            # Surely nothing was created, so it can be tried again.
+        is_marked = rng.random() < 0.9
+        operation = client.api.create(
+            requests,
+            if_unknown="settle" if settles else "raise",
+            if_unmarked="raise" if is_marked else "send",
+            settle_time=world.settle_time,
+        )
+        call = yield from client.create(
+            label, operation, dies_after=dies_after, interrupts_after=interrupts_after
+        )
+        _check_create(client, call, settles=settles, is_marked=is_marked)
+        ending = yield from _ending(client, call)
+        if ending is _Ending.NOT_CREATED:
             continue
-        is_known, found = yield from _settled(client, label, outcome)
+        if ending is _Ending.UNKNOWN:
+            return None
+        if isinstance(ending, MessageBatch):
+            return ending
+        is_known, found = yield from _settled(client, label, ending)
         if found is not None or not is_known:
             return found
     return None
+
+
+class _Ending(enum.Enum):
+    """What is left of a create that gave neither a batch nor an outcome that can be settled."""
+
+    NOT_CREATED = "it can be tried again"
+    UNKNOWN = "nobody can say what became of it"
+
+
+def _ending(
+    client: Client, call: Call
+) -> Generator[float, None, MessageBatch | OutcomeUnknown | CreateMarker | _Ending]:
+    """Tell what a client has in hand after a create."""
+    world = client.world
+    if call.interruption is not None:
+        return _carried(client, call, call.interruption)
+    if isinstance(call.error, OutcomeUnknown):
+        return _handed_over(client, call.error)
+    if call.ended:
+        return _Ending.NOT_CREATED if call.value is None else call.value
+    # The next process goes on with what this one kept, no sooner than this one would have given its
+    # request up.
+    yield world.now + READ_TIMEOUT + LONGEST_WAY
+    marker = _kept_marker(call)
+    if marker is not None:
+        return marker
+    if call.exchanges > 1:
+        # It may have been sent without a marker, where the list could not be read.
+        return _Ending.UNKNOWN
+    if world.service.made_for(call.label):
+        call.violate("a batch was bought before its marker was told")
+    return _Ending.NOT_CREATED
+
+
+def _carried(
+    client: Client, call: Call, error: BaseException
+) -> MessageBatch | OutcomeUnknown | _Ending:
+    """Give what an error that stopped a create carries: the batch, or its outcome."""
+    made = {each.job.id for each in client.world.service.made_for(call.label)}
+    batch: MessageBatch | None = getattr(error, "created_batch", None)
+    outcome: OutcomeUnknown | None = getattr(error, "create_outcome", None)
+    unfinished = client.ledger.unfinished()
+    if batch is not None:
+        if batch.id not in made or batch not in unfinished:
+            call.doubt("an interrupted create carries a batch that is not its own")
+        return batch
+    if outcome is not None:
+        call.check_text(outcome)
+        if str(outcome) not in map(str, unfinished):
+            call.violate("an interrupted create's outcome is not among the unfinished")
+        return _Ending.UNKNOWN if outcome.marker is None else outcome
+    if made or client.world.held[call.label]:
+        call.doubt("an interruption lost a batch")
+    return _Ending.NOT_CREATED
 
 
 def _requests(client: Client, label: str, count: int) -> list[Any]:
@@ -238,14 +283,15 @@ def _requests(client: Client, label: str, count: int) -> list[Any]:
     return requests
 
 
-def _check_create(client: Client, call: Call, *, settles: bool) -> None:
+def _check_create(client: Client, call: Call, *, settles: bool, is_marked: bool) -> None:
     world = client.world
     made = world.service.made_for(call.label)
     attempts = client.policy.attempts
     looks = call.ambiguous * (world.settle_time / _LEAST_LOOK + 2) * (len(world.service.made) + 1)
-    call.check_effort(
-        needed=int(2 + looks), more_waiting=call.ambiguous * (world.settle_time if settles else 0)
-    )
+    settling = world.settle_time + _ALONE if settles else 0
+    # The list before the create can be one of many small pages.
+    pages = len(world.service.made) + 1
+    call.check_effort(needed=int(1 + pages + looks), more_waiting=call.ambiguous * settling)
     call.check_unknown()
     if isinstance(call.value, MessageBatch):
         if call.value.id not in {each.job.id for each in made}:
@@ -254,26 +300,29 @@ def _check_create(client: Client, call: Call, *, settles: bool) -> None:
             call.violate("a create without the event of its name")
     if call.error is None:
         return
-    is_told_at_once = isinstance(call.error, OutcomeUnknown) and not settles
+    is_told_at_once = isinstance(call.error, OutcomeUnknown) and not (settles and call.error.marker)
     is_lost = isinstance(call.error, OutcomeUnknown) and (
-        call.is_contested or _is_lost(world, call.error.marker)
+        call.is_contested or _is_undecidable(world, call.error.marker)
     )
     if call.failures < attempts and not call.final and not is_told_at_once and not is_lost:
         call.doubt("gave up too early")
     if isinstance(call.error, OutcomeUnknown):
-        if settles and call.error.marker is None:
+        if is_marked and call.error.marker is None:
             call.violate("an outcome without its marker")
     elif made or world.held[call.label]:
         call.doubt("an error that says nothing was created, and there is a batch")
 
 
-def _is_lost(world: World, marker: CreateMarker | None) -> bool:
-    """Whether nothing is left of what was there at the marker, so that a walk has no known end."""
-    if marker is None or marker.newest_created_at is None:
+def _is_undecidable(world: World, marker: CreateMarker | None) -> bool:
+    """Whether even a perfect client could not tell what became of a create.
+
+    Nothing of its marker's page is left, or the clocks differ by more than they should.
+    """
+    if marker is None:
         return False
     jobs = world.service.emulator._jobs
-    oldest = min((job.created_at for job in jobs.values()), default=float("inf"))
-    return marker.newest_id not in jobs and oldest >= marker.newest_created_at.timestamp()
+    is_gone = bool(marker.listed_ids) and not any(id_ in jobs for id_ in marker.listed_ids)
+    return is_gone or world.is_skewed
 
 
 def _kept_marker(call: Call) -> CreateMarker | None:
@@ -284,19 +333,19 @@ def _kept_marker(call: Call) -> CreateMarker | None:
     return None
 
 
-def _handed_over(client: Client, error: OutcomeUnknown) -> OutcomeUnknown | CreateMarker | None:
+def _handed_over(client: Client, error: OutcomeUnknown) -> OutcomeUnknown | CreateMarker | _Ending:
     """Give what is settled: the error, a copy of it from another process, or its marker."""
     if error.marker is None:
         try:
             client.api.settle(error)
         except InvalidRequest:
-            return None
+            return _Ending.UNKNOWN
         client.world.violate("an outcome without a marker is settled")
     chance = client.world.rng.random()
     if chance < 0.3:
         copied: OutcomeUnknown = pickle.loads(pickle.dumps(error))  # noqa: S301 - made just now
         return copied
-    return error.marker if chance < 0.6 else error
+    return error.marker if chance < 0.6 and error.marker is not None else error
 
 
 def _settled(
@@ -306,14 +355,14 @@ def _settled(
     world = client.world
     marker = outcome.marker if isinstance(outcome, OutcomeUnknown) else outcome
     for calm in (False, True):
-        make = partial(client.api.settle, outcome)
-        this = client.creates.resume(outcome)
-        call = yield from client.create("settle", label, this, make, calm=calm)
+        operation = client.api.settle(outcome, settle_time=world.settle_time)
+        call = yield from client.call("settle", label, operation, calm=calm)
+        call.is_contested = marker is not None and marker.serial in client.ledger.contested
         made = world.service.made_for(label)
         looks = (world.settle_time / _LEAST_LOOK + 2) * (len(world.service.made) + 1)
-        call.check_effort(needed=int(looks), more_waiting=world.settle_time)
+        call.check_effort(needed=int(looks), more_waiting=world.settle_time + _ALONE)
         call.check_unknown()
-        is_lost = call.is_contested or _is_lost(world, marker)
+        is_lost = call.is_contested or _is_undecidable(world, marker)
         if call.error is None:
             found: MessageBatch | None = call.value
             if found is not None:

@@ -22,6 +22,7 @@ import msgspec
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
 from batches_core.emulator.job import Job
+from batches_core.emulator.service import Ties
 from batches_core.http import BytesBody
 
 #: A task: it yields the moments at which it wants to go on.
@@ -83,7 +84,7 @@ class _Emulator(Emulator):
     """The emulator without headers that nobody asks for, which take a third of its time."""
 
     def _headers(self, now: float) -> tuple[tuple[str, str], ...]:
-        return _headers_at(int(now))
+        return _headers_at(int(now + self._date_skew))
 
 
 @lru_cache(maxsize=100)
@@ -95,9 +96,18 @@ class Service:
     """The emulator, and a book of what it made; `page_limit` makes its pages smaller than asked."""
 
     def __init__(
-        self, *, secret: str, parallel: int, seconds: float, page_limit: int | None
+        self,
+        *,
+        secret: str,
+        parallel: int,
+        seconds: float,
+        page_limit: int | None,
+        date_skew: float,
+        ties: Ties,
     ) -> None:
         self.emulator = _Emulator(
+            date_skew=date_skew,
+            ties=ties,
             parallel=parallel,
             seconds_per_request=seconds,
             responder=respond,
@@ -105,12 +115,12 @@ class Service:
             faults=FaultPlan(),
         )
         self.made: list[Made] = []
-        self._page_limit = page_limit
+        self.page_limit = page_limit
         #: Whether each page of a list is the first again.
         self.circles = False
 
     def handle(self, request: Request, now: float) -> Response:
-        if request.method == "GET" and (self._page_limit or self.circles):
+        if request.method == "GET" and (self.page_limit or self.circles):
             request = self._with_other_page(request)
         jobs = len(self.emulator._jobs)
         response = self.emulator.handle(request, EPOCH + now)
@@ -127,8 +137,8 @@ class Service:
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         if self.circles:
             query = {name: query[name] for name in query if name == "limit"}
-        if self._page_limit:
-            query["limit"] = str(min(int(query.get("limit", "20")), self._page_limit))
+        if self.page_limit:
+            query["limit"] = str(min(int(query.get("limit", "20")), self.page_limit))
         return replace(request, url=f"{ORIGIN}{url.path}?{urlencode(query)}")
 
     def made_for(self, label: str) -> list[Made]:
@@ -142,8 +152,8 @@ class Service:
 
     def lists(self, now: float) -> list[str]:
         """Give the ids that the list shows, newest first."""
-        jobs = reversed(self.emulator._jobs.values())
-        return [job.id for job in jobs if not job.unlisted(EPOCH + now)]
+        owner = self.made[0].job.owner if self.made else ("", "")
+        return [job.id for job in self.emulator._newest_first(owner, EPOCH + now)]
 
     def make(self, label: str, count: int, secret: str, now: float) -> str:
         """Make a batch for somebody whose network does not matter here."""
@@ -182,6 +192,8 @@ class World:
         self.is_beyond = False
         self.settle_time = 60.0
         self.lag = 0.0
+        #: Whether the service's clocks differ by more than they should.
+        self.is_skewed = False
         self.service: Service
         self._heap: list[tuple[float, int, Iterator[float]]] = []
         self._tasks = 0

@@ -18,6 +18,7 @@ import trio
 
 import transports.h11
 import transports.trio
+from batches_core import SettlingPolicy
 from transports.httpx import AsyncBatchesClient, BatchesClient
 
 #: A scenario: a function without arguments that is to be awaited.
@@ -73,6 +74,10 @@ async def _each(items: Any) -> AsyncIterator[Any]:
         yield item
 
 
+#: An emulator's list shows a batch at once.
+QUICK_SETTLING = SettlingPolicy(alone=0.02, first_look=0.01, longest_look=0.02)
+
+
 @dataclass(frozen=True)
 class Carrier:
     """One transport: how its client is made, and what runs its coroutines."""
@@ -85,7 +90,8 @@ class Carrier:
     @asynccontextmanager
     async def client(self, base_url: str, **settings: Any) -> AsyncIterator[Any]:
         """Open a client; its connections are closed at the end."""
-        client = self.make(base_url=base_url, **{"api_key": "sk-carried", **settings})
+        defaults = {"api_key": "sk-carried", "settling": QUICK_SETTLING}
+        client = self.make(base_url=base_url, **{**defaults, **settings})
         try:
             yield client
         finally:

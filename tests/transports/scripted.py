@@ -109,7 +109,7 @@ def scripted(
         with accepted, contextlib.suppress(OSError), (prepare or _as_it_is)(accepted) as connection:
             live.append(connection)
             while (request := _read_request(connection, buffer)) is not None:
-                if request.startswith(b"GET /v1/messages/batches?limit=1 "):
+                if request.startswith(b"GET /v1/messages/batches?limit=100 "):
                     # The look at the list before a create, which has no part in the scripts.
                     reply(b'{"data":[]}')(connection)
                     continue

@@ -154,4 +154,4 @@ async def test_what_a_stream_of_ones_own_raises_comes_out_as_it_is() -> None:
 
     async with BatchesClient(api_key="k", base_url="http://localhost", connect=connect) as client:
         with pytest.raises(ZeroDivisionError):
-            await client.create([REQUEST])
+            await client.create([REQUEST], if_unmarked="send")
