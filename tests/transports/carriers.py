@@ -39,6 +39,9 @@ class _Blocking:
 
         return call
 
+    def unfinished_creates(self) -> Any:
+        return self._client.unfinished_creates()
+
     def list_all(self, **options: Any) -> AsyncIterator[Any]:
         return _each(self._client.list_all(**options))
 
