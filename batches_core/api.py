@@ -336,11 +336,15 @@ class BatchesAPI:
         """Poll a batch until it has ended; each poll's answer is a `BatchState`.
 
         It ends with the batch once that has ended, has a status that this version does not know,
-        or satisfies `until`; with `WaitTimeout` after `timeout` seconds, the last poll being made
-        at the deadline; or with an error that does not pass. Errors that may pass, and 404s in
-        the first minute, are waited out for up to `max_outage` seconds in a row.
-        A poll that is under way at the deadline is not cut short: it may take the transport's own
-        timeout.
+        or satisfies `until`; with `WaitTimeout` by the end of `timeout` seconds; or with an error
+        that does not pass. Errors that may pass, and 404s in the first minute, are waited out for
+        up to `max_outage` seconds in a row.
+
+        The last poll is made shortly before the deadline (by `poll_interval`, a quarter of
+        `timeout` or 5 seconds, whichever is least), so that it can be answered; the wait ends
+        with its answer. A poll that is under way at the deadline is given up (`Operation.deadline`
+        tells the driver). ``timeout=0`` makes one poll, which may take 5 seconds; so does a wait
+        whose last sleep was longer than it should have been.
         """
         check_seconds("poll_interval", poll_interval, positive=True)
         check_seconds("max_outage", max_outage)

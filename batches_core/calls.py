@@ -28,6 +28,9 @@ MAX_ANSWER_TIME = 600.0
 #: What is read and kept of an error's body. An API error is a few hundred bytes; of a proxy's
 #: page the beginning is enough.
 MAX_ERROR = 64 * 1024
+#: How long an error's body may take from its head on, in seconds. The head has said what matters
+#: most; the few hundred bytes behind it come with it, or something is wrong with the peer.
+MAX_ERROR_TIME = 10.0
 
 #: What `RetryPolicy.retries` can be asked about: everything that an exchange can fail with.
 FAILURES = (TransportError, APIStatusError, RemoteProtocolError)
@@ -51,6 +54,7 @@ def check_success(channel: Channel, request: Request, head: Head) -> Script[None
 
 def _status_error(channel: Channel, request: Request, head: Head) -> Script[APIStatusError]:
     """Read as much of an error's body as is worth it; what cannot be read is done without."""
+    channel.limit(MAX_ERROR_TIME, "the error's body did not come to its end")
     read = bytearray()
     while len(read) < MAX_ERROR and isinstance(data := (yield from channel.receive()), bytes):
         read += data
@@ -87,7 +91,7 @@ def answer_and_head(
     """Send a request; give the decoded body of its success, and its head."""
     head = yield from opened(channel, request)
     yield from check_success(channel, request, head)
-    began = channel.now
+    channel.limit(MAX_ANSWER_TIME, f"the answer did not come to its end in {MAX_ANSWER_TIME:g} s")
     pieces: list[bytes] = []
     size = 0
     while not isinstance(arrival := (yield from channel.receive()), Eof):
@@ -101,11 +105,6 @@ def answer_and_head(
             raise RemoteProtocolError(
                 f"the answer is not {what}: it is longer than {MAX_ANSWER:,} bytes; check that "
                 "base_url is the API's"
-            )
-        if channel.now - began > MAX_ANSWER_TIME:
-            channel.abandon()
-            raise TransportError(
-                f"the answer did not come to its end in {MAX_ANSWER_TIME:g} s", sent=True
             )
     hide = partial(without_credentials, request)
     return decode_body(b"".join(pieces), type_, what, hide), head

@@ -513,6 +513,7 @@ class WaitTimeout(BatchesError, TimeoutError):  # noqa: N818 - a timeout, as its
             state = f"was not seen within {timeout:g} s{why}"
             advice = "check the id and the network, then call wait_for() again"
         else:
-            state = f"was still {quote(batch.processing_status)!r} after {timeout:g} s{why}"
+            status = quote(batch.processing_status)
+            state = f"was still {status!r} when it was last seen within {timeout:g} s{why}"
             advice = "it goes on at the service: call wait_for() again with the same id"
         super().__init__(f"batch {batch_id} {state}; {advice}")

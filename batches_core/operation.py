@@ -13,7 +13,8 @@ The loop of a driver is ten lines long::
             case SendRequest(exchange=number, request=request):
                 ...                               # send it; then receive_head, or connection_lost
             case Need.DATA:
-                ...                               # receive_data, receive_eof or connection_lost
+                ...                               # receive_data, receive_eof or connection_lost;
+                                                  # or, after operation.deadline, handle_timeout
             case WaitUntil(deadline=deadline):
                 ...                               # sleep; then handle_timeout
             case Done(value=value):
@@ -29,7 +30,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from .errors import LocalProtocolError
 from .events import Directive, Done, Event, Need, SendRequest, WaitUntil
-from .exchange import Arrival, Exchange
+from .exchange import Arrival, Exchange, Lost, State
 from .http import RawHeaders, Request, read_headers
 from .retry import Jitter
 
@@ -37,6 +38,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _NEVER = float("-inf")
+_NO_LIMIT = float("inf"), ""
 
 Script: TypeAlias = Generator[Event | Directive, None, R]
 
@@ -48,13 +50,27 @@ class Channel:
     driver's clock; before the first input both are minus infinity.
     """
 
-    __slots__ = ("_exchange", "jitter", "now", "started")
+    __slots__ = ("_bound", "_exchange", "_limit", "_sent_at", "jitter", "now", "started")
 
     def __init__(self, jitter: Jitter) -> None:
         self.jitter = jitter
         self.now = _NEVER
         self.started = _NEVER
         self._exchange: Exchange | None = None
+        self._sent_at = _NEVER
+        #: When the current exchange is given up, and in what words.
+        self._limit = _NO_LIMIT
+        #: The same for every exchange, by the time at which it was begun.
+        self._bound: Callable[[float], tuple[float, str]] | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """The time at which the exchange under way is given up; None where there is none."""
+        exchange = self._exchange
+        if exchange is None or exchange.state not in {State.SENT, State.BODY}:
+            return None
+        deadline, _ = self._nearest_limit()
+        return None if deadline == _NO_LIMIT[0] else deadline
 
     def take_input(self, number: int, now: float) -> Exchange | None:
         """Take an input's time; give the exchange that it is for, None for one that was given up.
@@ -92,13 +108,36 @@ class Channel:
         number = 1 if self._exchange is None else self._exchange.number + 1
         self.abandon()
         self._exchange = Exchange(number)
+        self._sent_at = self.now
+        self._limit = _NO_LIMIT
         yield SendRequest(exchange=number, request=request)
 
+    def limit(self, seconds: float, reason: str) -> None:
+        """Give the current exchange up after so many seconds from now, for this reason."""
+        self._limit = (self.now + seconds, reason)
+
+    def limit_each(self, bound: Callable[[float], tuple[float, str]]) -> None:
+        """Limit every exchange: `bound` gives the end of one by the time at which it began."""
+        self._bound = bound
+
     def receive(self) -> Script[Arrival]:
-        """Wait for the next thing of the current exchange and take it."""
+        """Wait for the next thing of the current exchange and take it.
+
+        One that outlasts its limit is given up, and so is lost. What came is taken all the same.
+        """
         while (arrival := self.take()) is None:
+            deadline, reason = self._nearest_limit()
+            if self.now >= deadline:
+                self.abandon()
+                return Lost(reason=reason, sent=True)
             yield Need.DATA
         return arrival
+
+    def _nearest_limit(self) -> tuple[float, str]:
+        if self._bound is None or self.now == _NEVER:
+            return self._limit
+        # One that was sent before anybody told the time began when somebody did.
+        return min(self._limit, self._bound(max(self._sent_at, self.started)))
 
     def take(self) -> Arrival | None:
         """Take the next thing of the current exchange; None where nothing has come."""
@@ -132,6 +171,7 @@ class Operation(Generic[T]):
 
     `exchange` numbers the HTTP exchanges. Input for one that was given up is dropped, so late
     bytes of a failed attempt cannot get into the next. `now` is any monotonic clock in seconds.
+    `deadline` tells by that clock how long an exchange is wanted.
     """
 
     def __init__(self, script: Callable[[Channel], Script[T]], jitter: Jitter) -> None:
@@ -161,6 +201,17 @@ class Operation(Generic[T]):
         if isinstance(self._end, Exception):
             raise self._end
         return self._end
+
+    @property
+    def deadline(self) -> float | None:
+        """The time after which the exchange under way is not wanted any more, or None.
+
+        To be read after `SendRequest` and at each `Need.DATA`, for it can change with every input.
+        A driver bounds by it what it does for the exchange, and calls `handle_timeout` when it has
+        passed; then `next_event` goes on without the exchange. A driver that does not look at it
+        has only its own timeouts, and the exchange is given up at the first input that is later.
+        """
+        return self._channel.deadline
 
     def receive_head(self, exchange: int, status: int, headers: RawHeaders, now: float) -> None:
         """Take a response head: its status and its header pairs, str or bytes.

@@ -7,6 +7,7 @@ create a batch is `creation`'s, to read its results `results`'s.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -38,6 +39,10 @@ ORGANIZATION_HEADER = "anthropic-organization-id"
 PASSING_404 = 60.0
 #: By how much of its interval a poll can come early, which spreads the polls of many waits.
 POLL_SPREAD = 0.2
+#: How long before its deadline a wait makes its last poll, at most, so that the answer can come in
+#: time; a poll that cannot begin before the deadline is given as long. In seconds: an answer takes
+#: less than one, a new connection over a bad network a few.
+LAST_POLL = 5.0
 #: The least that a wait adds to its delay with each failed poll, in seconds.
 _LEAST_DELAY = 0.5
 
@@ -149,6 +154,19 @@ class WaitOptions:
     max_outage: float
     until: Callable[[MessageBatch], bool] | None
 
+    def last_poll(self, started: float) -> float:
+        """Give the time at which the last poll is made: early enough to be answered."""
+        if self.timeout is None:
+            return math.inf
+        return started + self.timeout - min(self.poll_interval, LAST_POLL, self.timeout / 4)
+
+    def end_of_poll(self, started: float, began: float) -> tuple[float, str]:
+        """Give the time at which a poll is given up, and in what words."""
+        deadline = math.inf if self.timeout is None else started + self.timeout
+        # A wait is there for its polls: with a timeout of 0, or woken too late, it makes one.
+        end = deadline if began < deadline else began + LAST_POLL
+        return end, "no answer came before the deadline"
+
     def next_poll(self, channel: Channel) -> float:
         """Give the wait before the next poll: many waits that began at once do not stay in step."""
         return self.poll_interval * (1 - POLL_SPREAD * (1 - channel.jitter()))
@@ -170,8 +188,9 @@ def wait_for(
     """Poll a batch until it ended.
 
     One failed poll is no reason to end a wait of a day: what may pass is waited out for up to
-    `max_outage`. The last sleep is cut to the deadline, and one last poll follows it.
+    `max_outage`. The last poll is made a little before the deadline, and given up at it.
     """
+    channel.limit_each(lambda began: options.end_of_poll(channel.started, began))
     last: MessageBatch | None = None
     outage_began: float | None = None
     failures = 0
@@ -191,9 +210,9 @@ def wait_for(
             if options.settled(batch):
                 return batch
         now = channel.now
-        deadline = None if options.timeout is None else channel.started + options.timeout
-        if deadline is not None and now >= deadline:
-            assert options.timeout is not None, "without a timeout there is no deadline"  # noqa: S101
+        last_poll = options.last_poll(channel.started)
+        if now >= last_poll:
+            assert options.timeout is not None, "without a timeout no poll is the last"  # noqa: S101
             raise WaitTimeout(
                 batch_id, timeout=options.timeout, batch=last, failure=failure
             ) from failure
@@ -210,6 +229,4 @@ def wait_for(
             delay = min(delay, outage_left)
             failure.with_traceback(None)  # which would keep alive what was held there
             yield RetryScheduled(error=failure, retry=failures, delay=delay)
-        if deadline is not None:
-            delay = min(delay, deadline - now)
-        yield from channel.pause(delay)
+        yield from channel.pause(min(delay, last_poll - now))

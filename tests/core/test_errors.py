@@ -212,7 +212,11 @@ def test_errors_can_be_caught_as_what_they_also_are(
         (TransportError("no route", sent=False), "no route; nothing was sent", "check base_url"),
         (OutcomeUnknown("reset", requests=7), "7 requests was created (reset)", "list()"),
         (WaitTimeout("b", timeout=90, batch=None), "not seen within 90 s", "wait_for() again"),
-        (WaitTimeout("b", timeout=0.5, batch=batch()), "still 'in_progress' after 0.5", "again"),
+        (
+            WaitTimeout("b", timeout=0.5, batch=batch()),
+            "seen within 0.5 s; it goes on",
+            "again",
+        ),
     ],
 )
 def test_a_message_says_what_happened_and_then_what_to_do(

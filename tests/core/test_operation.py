@@ -164,7 +164,7 @@ def test_without_being_told_the_time_first_timeouts_count_from_the_first_input()
     book.operation, book.now, book.exchange = operation, 70.0, 1
     book.answer(batch_json())
     book.expect(BatchState)
-    assert book.expect(WaitUntil).deadline == 75.0
+    assert book.expect(WaitUntil).deadline == 73.75
 
 
 def test_informational_heads_are_passed_over() -> None:

@@ -377,7 +377,7 @@ def test_an_answer_may_take_all_of_its_time() -> None:
     book = Playbook(api(retry=RetryPolicy(attempts=1)).get("msgbatch_1"), now=1.0)
     book.expect_request("GET", ONE)
     book.head()
-    for seconds in (0, 600):
+    for seconds in (0, 599):
         assert book.next() is Need.DATA
         book.now += seconds
         book.data(b" ")

@@ -94,14 +94,15 @@ def test_it_goes_on_behind_the_time_at_which_the_batch_expires() -> None:
 # --- the deadline ------------------------------------------------------------------------
 
 
-def test_the_last_wait_is_cut_to_the_deadline_and_one_last_poll_follows() -> None:
+def test_the_last_poll_comes_so_early_that_it_can_be_answered_by_the_deadline() -> None:
     book = start(poll_interval=30, timeout=70)
-    for wait in (30.0, 30.0, 10.0):
+    for wait in (30.0, 30.0, 5.0):
         poll(book)
         book.expect_wait(wait)
         book.expect_request("GET", PATH)
     poll(book)
-    with pytest.raises(WaitTimeout, match="still 'in_progress' after 70 s") as caught:
+    told = "still 'in_progress' when it was last seen within 70 s"
+    with pytest.raises(WaitTimeout, match=told) as caught:
         book.next()
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.batch is not None
@@ -111,10 +112,28 @@ def test_the_last_wait_is_cut_to_the_deadline_and_one_last_poll_follows() -> Non
 def test_the_last_poll_can_still_find_it_ended() -> None:
     book = start(poll_interval=30, timeout=10)
     poll(book)
-    book.expect_wait(10.0)
+    book.expect_wait(7.5)
     book.expect_request("GET", PATH)
     poll(book, "ended")
     assert book.expect_done().ended
+
+
+@pytest.mark.parametrize(
+    ("timeout", "poll_interval", "seconds"),
+    [(100, 50, 5), (12, 50, 3), (100, 2, 2), (0.5, 0.25, 0.125)],
+)
+def test_the_last_poll_has_the_least_of_three_times(
+    timeout: float, poll_interval: float, seconds: float
+) -> None:
+    book = start(poll_interval=poll_interval, timeout=timeout)
+    began, sent = book.now, 0.0
+    with pytest.raises(WaitTimeout):  # noqa: PT012 - it polls until then
+        while True:
+            sent = book.now
+            poll(book)
+            book.expect_wait(min(poll_interval, began + timeout - seconds - book.now))
+            book.expect_request("GET", PATH)
+    assert sent == book.now == began + timeout - seconds
 
 
 def test_a_poll_that_comes_back_after_the_deadline_is_the_last() -> None:
@@ -134,7 +153,7 @@ def test_a_timeout_of_zero_is_one_poll() -> None:
 
 def test_the_deadline_comes_also_in_an_outage_and_names_its_cause() -> None:
     book = start(timeout=1.25, poll_interval=60)
-    for wait in (0.5, 0.75):  # the second would be 1 s, but the deadline is nearer
+    for wait in (0.5, 0.4375):  # the second would be 1 s, but the last poll comes before
         book.lose("no route", sent=False)
         book.expect(RetryScheduled)
         book.expect_wait(wait)
