@@ -161,6 +161,7 @@ def retried(
             return (yield from attempt())
         except FAILURES as error:
             if retry >= policy.attempts or not (is_retried or policy.retries)(error):
+                error.attempts = retry
                 raise
             delay = policy.delay(retry, error, channel.jitter)
             # Without its traceback, which would keep alive whatever was held where it was raised.

@@ -72,7 +72,17 @@ def _some(ids: tuple[str, ...]) -> str:
 
 
 class BatchesError(Exception):
-    """The base of every error of this project."""
+    """The base of every error of this project.
+
+    `attempts` tells how often was tried what failed in the end; the message says so if it was more
+    than once.
+    """
+
+    attempts: int = 1
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.attempts == 1 else f"{text} (after {self.attempts} attempts)"
 
     def __reduce__(self) -> tuple[Any, ...]:
         cause = self.__cause__ if isinstance(self.__cause__, BatchesError) else None

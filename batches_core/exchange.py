@@ -13,6 +13,8 @@ a message's parts may come, not what they mean::
                  └────▶ LOST ◀──────┘        any ── given up ──▶ ABANDONED
                               data
 
+A flood of informational heads is a loss, after which the exchange is given up.
+
 What came is kept in `inbox`, in order, until the operation takes it. Once an exchange is given up
 nothing that still comes for it is kept, and nothing that comes for it is an error: the transport
 may well have bytes in flight.
@@ -64,6 +66,9 @@ MOVES: dict[tuple[State, Input], State] = {
     **{(State.ABANDONED, input_): State.ABANDONED for input_ in Input},
 }
 
+#: How many heads may say that the response itself is still to come; servers send one or two.
+MAX_INFORMATIONAL = 100
+
 # To look up a member in its enum takes longer than all else that a piece of a body takes here.
 _DATA, _ABANDONED = Input.DATA, State.ABANDONED
 
@@ -92,15 +97,16 @@ Arrival: TypeAlias = Head | bytes | Eof | Lost
 class Exchange:
     """One request and what has come back for it so far."""
 
-    __slots__ = ("inbox", "number", "state")
+    __slots__ = ("_informational", "inbox", "number", "state")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.state = State.SENT
         self.inbox: deque[Arrival] = deque()
+        self._informational = 0
 
     def receive_head(self, status: int, headers: dict[str, str]) -> None:
-        """Take a response head; informational ones are passed over.
+        """Take a response head; informational ones are passed over, unless there is no end of them.
 
         Raises:
             LocalProtocolError: no head was due, or the status is no HTTP status.
@@ -109,6 +115,11 @@ class Exchange:
             raise LocalProtocolError(f"{status!r} is no HTTP status")
         if status < 200:  # noqa: PLR2004 - 1xx: the response itself is still to come
             self._move(Input.INFORMATIONAL)
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL and self.state is State.SENT:
+                # Lost, but as if it was given up: the driver is not to stumble over what follows.
+                self._move(Input.ABANDON)
+                self.inbox.append(Lost(reason="there is no end of 1xx heads", sent=True))
         else:
             self._move(Input.HEAD, Head(status=status, headers=headers))
 

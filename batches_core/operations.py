@@ -202,6 +202,7 @@ def wait_for(
             since = channel.started if last is None else outage_began
             fresh = since is None or channel.now - since < PASSING_404
             if not policy.retries(error) and not (fresh and not_found(error)):
+                error.attempts = failures + 1
                 raise
             failure = error
         else:
@@ -222,6 +223,7 @@ def wait_for(
             outage_began = now if outage_began is None else outage_began
             outage_left = outage_began + options.max_outage - now
             if outage_left <= 0:
+                failure.attempts = failures
                 raise failure
             delay = policy.delay(failures, failure, channel.jitter)
             # A wait has no number of attempts, so no policy and no answer may make it a hot loop.

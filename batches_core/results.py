@@ -181,8 +181,9 @@ def results(
     request = results_request(batch.results_url, None)
     total = batch.request_counts.total
     delivered = _Delivered(options.delivered, total)
-    fruitless = 0
+    fruitless = readings = 0
     while True:
+        readings += 1
         had = delivered.items
         is_open = False
         try:
@@ -200,6 +201,7 @@ def results(
             # one is tried again even where the service says not to, as it does of any refusal.
             again = policy.retries(error) or not_found(error)
             if (is_open and not options.resume) or fruitless >= policy.attempts or not again:
+                error.attempts = readings
                 raise
             delay = policy.delay(fruitless, error, channel.jitter)
             # Without its traceback, which would keep the last piece of the file alive.

@@ -10,8 +10,8 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import MAXYEAR, UTC, datetime
+from email.utils import parsedate_to_datetime, parsedate_tz
 
 from .errors import (
     SPEND_LIMIT_REACHED,
@@ -32,7 +32,10 @@ RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 #: By how much of itself a wait that the service asks for can be longer.
 _RETRY_AFTER_SPREAD = 0.2
 
-_SECONDS = re.compile(r"\d{1,15}(\.\d{0,9})?")
+#: The longest wait that an answer is taken to ask for, in seconds: any longer one says no more.
+LONGEST = 1e9
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 def no_jitter() -> float:
@@ -46,7 +49,8 @@ class RetryPolicy:
 
     `attempts` counts the first try: 1 means no retries. Before the n-th retry the wait is a
     random share (the jitter) of `initial_delay` * `multiplier` ** (n - 1), at most `max_delay`;
-    all in seconds. A wait that the service asks for replaces it, up to `max_retry_after`.
+    all in seconds. A wait that the service asks for replaces it, up to `max_retry_after`; 0 seconds
+    are no wait.
 
     Raises:
         InvalidRequest: a figure is out of its range.
@@ -89,7 +93,7 @@ class RetryPolicy:
     def delay(self, retry: int, error: BatchesError, jitter: Jitter) -> float:
         """Give the seconds to wait before the `retry`-th retry, counted from 1."""
         asked = error.retry_after if isinstance(error, APIStatusError) else None
-        if asked is not None:
+        if asked:  # 0 asks for no wait, and so leaves it to the policy: at once would be too soon
             # A little later, and never sooner, so that those who were told the same come apart.
             return min(asked * (1 + _RETRY_AFTER_SPREAD * (1 - jitter())), self.max_retry_after)
         try:
@@ -103,23 +107,36 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Read the wait that an answer asks for, in seconds, or None where it asks for none.
 
     ``retry-after-ms`` comes before ``retry-after``, which is a number of seconds or a date; a
-    date counts from the answer's own ``date``, so that the local clock does not matter.
+    date counts from the answer's own ``date``, so that the local clock does not matter. A date
+    that is past is 0, and whatever is longer than `LONGEST` is that.
     """
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _SECONDS.fullmatch(milliseconds):
-        return float(milliseconds) / 1000
+        return min(float(milliseconds) / 1000, LONGEST)
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
-        return float(value)
-    until, now = http_date(value), http_date(headers.get("date", ""))
+        return min(float(value), LONGEST)
+    now = http_date(headers.get("date", ""))
+    if now is not None and _is_beyond_dates(value):
+        return LONGEST
+    until = http_date(value)
     if until is None or now is None:
         return None
-    return max(0.0, (until - now).total_seconds())
+    return min(max(0.0, (until - now).total_seconds()), LONGEST)
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:
     """Read ``x-should-retry``: True, False, or None where the answer does not say."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
+def _is_beyond_dates(value: str) -> bool:
+    """Whether this is a date of a year that no `datetime` can hold."""
+    try:
+        parts = parsedate_tz(value)
+    except ValueError:
+        return False
+    return parts is not None and parts[0] > MAXYEAR
 
 
 def http_date(value: str) -> datetime | None:

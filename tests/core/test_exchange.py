@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batches_core import LocalProtocolError
-from batches_core.exchange import MOVES, Eof, Exchange, Head, Input, Lost, State
+from batches_core.exchange import (
+    MAX_INFORMATIONAL,
+    MOVES,
+    Eof,
+    Exchange,
+    Head,
+    Input,
+    Lost,
+    State,
+)
 
 # What each input is on the outside, and how each state is reached.
 DO: dict[Input, Callable[[Exchange], None]] = {
@@ -118,6 +127,30 @@ def test_every_status_has_three_digits_and_the_first_are_informational(
 def test_data_without_bytes_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="receive_eof"):
         reach(State.BODY).receive_data(b"")
+
+
+def test_a_flood_of_informational_heads_ends_the_exchange_and_is_no_fault_of_the_driver() -> None:
+    exchange = Exchange(1)
+    for _ in range(MAX_INFORMATIONAL):
+        exchange.receive_head(103, {})
+    assert (exchange.state, list(exchange.inbox)) == (State.SENT, [])
+    # The driver need not know of the bound: whatever it still hands in is dropped.
+    exchange.receive_head(103, {})
+    exchange.receive_head(103, {})
+    exchange.receive_head(200, {})
+    exchange.receive_data(b"late")
+    exchange.receive_eof()
+    exchange.connection_lost("late", sent=False)
+    assert list(exchange.inbox) == [Lost(reason="there is no end of 1xx heads", sent=True)]
+    assert exchange.state is State.ABANDONED
+
+
+def test_as_many_informational_heads_as_are_allowed_are_passed_over() -> None:
+    exchange = Exchange(1)
+    for _ in range(MAX_INFORMATIONAL):
+        exchange.receive_head(100, {})
+    exchange.receive_head(200, {})
+    assert list(exchange.inbox) == [Head(status=200, headers={})]
 
 
 @given(st.lists(st.sampled_from(list(Input)), max_size=20))

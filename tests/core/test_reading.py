@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -430,3 +431,44 @@ def test_a_refusal_to_delete_is_no_deletion_whatever_came_before(status: int) ->
     with pytest.raises(APIStatusError) as caught:
         book.next()
     assert caught.value.status == status
+
+
+# --- how often it was tried --------------------------------------------------------------
+
+
+def test_what_fails_for_good_tells_after_how_many_attempts() -> None:
+    book = Playbook(api().get("msgbatch_1"))
+    for delay in (0.5, 1.0):
+        book.expect_request("GET", ONE)
+        book.lose("reset")
+        assert book.expect(RetryScheduled).error.attempts == 1
+        book.expect_wait(delay)
+    book.expect_request("GET", ONE)
+    book.lose("reset")
+    with pytest.raises(TransportError, match=r"^reset; .* again \(after 3 attempts\)$") as caught:
+        book.next()
+    assert caught.value.attempts == 3
+    copied = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
+    assert (copied.attempts, str(copied)) == (3, str(caught.value))
+
+
+def test_what_is_told_at_once_says_nothing_of_attempts() -> None:
+    book = Playbook(api().get("msgbatch_1"))
+    book.expect_request("GET", ONE)
+    book.answer(error_json("permission_error"), 403)
+    with pytest.raises(APIStatusError) as caught:
+        book.next()
+    assert caught.value.attempts == 1
+    assert "attempt" not in str(caught.value)
+
+
+def test_a_refusal_after_a_retry_tells_that_it_was_the_second_attempt() -> None:
+    book = Playbook(api().get("msgbatch_1"))
+    book.expect_request("GET", ONE)
+    book.lose()
+    book.expect(RetryScheduled)
+    book.expect_wait(0.5)
+    book.expect_request("GET", ONE)
+    book.answer(error_json("permission_error"), 403)
+    with pytest.raises(APIStatusError, match=r"\(after 2 attempts\)"):
+        book.next()

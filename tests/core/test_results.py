@@ -640,3 +640,16 @@ def test_an_event_that_is_kept_keeps_no_part_of_the_file() -> None:
     received(book)
     book.lose()
     assert book.expect(ResultsInterrupted).error.__traceback__ is None
+
+
+def test_results_that_stay_short_tell_how_often_they_were_read() -> None:
+    book = start(2)
+    book.answer(A)
+    assert received(book) == ["a"]
+    again(book, 1)
+    book.answer(A)
+    again(book, 1, 1.0)
+    book.answer(A)
+    with pytest.raises(IncompleteResults, match=r"\(after 3 attempts\)$") as caught:
+        book.next()
+    assert caught.value.attempts == 3

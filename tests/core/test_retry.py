@@ -21,7 +21,7 @@ from batches_core import (
     TransportError,
     WaitTimeout,
 )
-from batches_core.retry import RETRIED_STATUSES, no_jitter, retry_after, should_retry
+from batches_core.retry import LONGEST, RETRIED_STATUSES, no_jitter, retry_after, should_retry
 
 LOST = TransportError("connection reset", sent=True)
 
@@ -79,7 +79,9 @@ class TestDelay:
         assert RetryPolicy().delay(2, LOST, lambda: share) == share * 1
         assert RetryPolicy().delay(99, LOST, lambda: share) == share * 30
 
-    @pytest.mark.parametrize(("asked", "waited"), [(0.0, 0.0), (7.5, 7.5), (300, 300), (301, 300)])
+    @pytest.mark.parametrize(
+        ("asked", "waited"), [(0.25, 0.25), (7.5, 7.5), (300, 300), (301, 300)]
+    )
     def test_that_the_service_asks_for_replaces_it_up_to_a_cap(
         self, asked: float, waited: float
     ) -> None:
@@ -90,6 +92,15 @@ class TestDelay:
             later = RetryPolicy().delay(5, error, [share].pop)
             assert later == min(asked * (1 + 0.2 * (1 - share)), 300)
         assert RetryPolicy(max_retry_after=2).delay(5, error, no_jitter) == min(asked, 2)
+
+    def test_of_no_seconds_is_no_wait_and_the_policys_own_stands(self) -> None:
+        error = status(429, retry_after=0.0)
+        assert [RetryPolicy().delay(n, error, no_jitter) for n in (1, 2, 3)] == [0.5, 1, 2]
+
+    @pytest.mark.parametrize("value", ["1e9", "9" * 20, "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+    def test_that_is_huge_is_cut_to_the_cap(self, value: str) -> None:
+        error = status(503, retry_after=retry_after({"retry-after": value, "date": DATE}))
+        assert RetryPolicy().delay(1, error, no_jitter) == 300
 
     def test_of_a_status_that_asks_for_none_is_the_policys(self) -> None:
         assert RetryPolicy().delay(3, status(500), no_jitter) == 2
@@ -177,11 +188,29 @@ class TestRetryAfter:
             ({"retry-after": "", "date": DATE}, None),
             ({"retry-after": "soon", "date": DATE}, None),
             ({"retry-after": "-5", "date": DATE}, None),
-            ({"retry-after": "1e3"}, None),
+            ({"retry-after": "Fri, 01 May 99999 20:30:00 GMT", "date": DATE}, LONGEST),
+            ({"retry-after": f"Fri, 01 May {'9' * 30} 20:30:00 GMT", "date": DATE}, LONGEST),
+            ({"retry-after": "Fri, 01 May 99999 20:30:00 GMT"}, None),
+            ({"retry-after": "Fri, 01 May -5 20:30:00 GMT", "date": DATE}, None),
+            ({"retry-after": "1e3"}, 1000.0),
+            ({"retry-after": "1E+3"}, 1000.0),
+            ({"retry-after": "1.5e1"}, 15.0),
+            ({"retry-after": "7."}, 7.0),
+            ({"retry-after": "0.0000000000001"}, 1e-13),
+            ({"retry-after": "1e-3"}, 0.001),
+            ({"retry-after": "1e9"}, LONGEST),
+            ({"retry-after": "1e999"}, LONGEST),
+            ({"retry-after": "9" * 20}, LONGEST),
+            ({"retry-after": "9" * 400}, LONGEST),
+            ({"retry-after-ms": "9" * 400}, LONGEST),
+            ({"retry-after": "-9999999999999999999"}, None),
+            ({"retry-after": "1_000"}, None),
+            ({"retry-after": "٣"}, None),
+            ({"retry-after": "e3"}, None),
+            ({"retry-after": "1e"}, None),
             ({"retry-after": "inf"}, None),
             ({"retry-after": "nan"}, None),
             ({"retry-after": "5, 5"}, None),
-            ({"retry-after": "9" * 400}, None),
         ],
     )
     def test_is_read_in_every_form(self, headers: dict[str, str], seconds: float | None) -> None:
@@ -198,7 +227,7 @@ class TestRetryAfter:
     )
     def test_of_any_headers_is_none_or_a_number_of_seconds(self, headers: dict[str, str]) -> None:
         seconds = retry_after(headers)
-        assert seconds is None or 0 <= seconds < math.inf
+        assert seconds is None or 0 <= seconds <= LONGEST
 
 
 @pytest.mark.parametrize(

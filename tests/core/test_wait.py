@@ -304,7 +304,7 @@ def test_a_batch_that_is_gone_for_a_minute_is_gone() -> None:
     poll(book)
     book.expect_wait(3600)
     began = book.now
-    with pytest.raises(NotFoundError):  # noqa: PT012 - it is asked for until then
+    with pytest.raises(NotFoundError, match=r"\(after \d+ attempts\)"):  # noqa: PT012 - it is asked for until then
         while True:
             book.expect_request("GET", PATH)
             book.answer(error_json("not_found_error"), 404)
@@ -368,3 +368,26 @@ def test_a_batch_that_cannot_be_read_is_an_outage_not_a_crash() -> None:
 def test_times_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="in seconds"):
         api().wait_for("msgbatch_1", **options)
+
+
+def test_an_outage_that_ends_a_wait_tells_after_how_many_polls() -> None:
+    book = start(max_outage=3)
+    for delay in (0.5, 1.0, 1.5):
+        book.lose("down")
+        book.expect(RetryScheduled)
+        book.expect_wait(delay)
+        book.expect_request("GET", PATH)
+    book.lose("down")
+    with pytest.raises(TransportError, match=r"down.*\(after 4 attempts\)"):
+        book.next()
+
+
+def test_an_answer_that_asks_for_no_wait_leaves_the_delay_to_the_policy() -> None:
+    book = start()
+    delays = []
+    for _ in range(5):
+        book.answer(error_json("rate_limit_error"), 429, [("retry-after", "0")])
+        delays.append(book.expect(RetryScheduled).delay)
+        book.expect_wait(delays[-1])
+        book.expect_request("GET", PATH)
+    assert delays == [0.5, 1, 2, 4, 8]
