@@ -28,6 +28,9 @@ MAX_LINE = 64 * 1024 * 1024
 #: How much of a line over the limit is kept to be shown.
 _KEPT_OF_A_LONG_LINE = 1024
 
+#: More than any body has.
+_UNBOUNDED = 1 << 62
+
 _BOM = b"\xef\xbb\xbf"
 _LF, _OPEN, _CLOSE = b"\n{}"
 
@@ -72,11 +75,27 @@ def _lines_of_objects(data: bytes, start: int, end: int) -> int:
 
 
 class JSONLines(Generic[T]):
-    """A results body as it comes: chunks in, items and malformed lines out, in order."""
+    """A results body as it comes: chunks in, items and malformed lines out, in order.
 
-    def __init__(self, decoder: LineDecoder[T], max_line: int = MAX_LINE) -> None:
+    A body of more than `max_lines` lines, blank ones included, or with a line of more than
+    `longest` bytes (no fewer than `max_line`) is not read on from there: `fault` tells why. What
+    comes before that place is delivered, and nothing behind it, however the bytes are cut.
+    """
+
+    def __init__(
+        self,
+        decoder: LineDecoder[T],
+        max_line: int = MAX_LINE,
+        *,
+        max_lines: int = _UNBOUNDED,
+        longest: int = _UNBOUNDED,
+    ) -> None:
         self._decoder = decoder
         self._max_line = max_line
+        self._max_lines = max_lines
+        self._longest = longest
+        #: Why the body is not read on.
+        self.fault: str | None = None
         self._line_number = 0
         self._at_start = True
         #: The line that is not complete yet, and its length. Of a line over the limit only the
@@ -90,6 +109,8 @@ class JSONLines(Generic[T]):
 
         A chunk that completes no line costs a search of that chunk alone.
         """
+        if self.fault is not None:
+            return []
         if self._at_start:
             if (started := self._skip_bom(data)) is None:
                 return []
@@ -97,6 +118,7 @@ class JSONLines(Generic[T]):
         end = data.rfind(b"\n") + 1
         if not end:
             self._keep(data)
+            self._check_tail()
             return []
         start = 0
         found: list[T | MalformedResult] = []
@@ -106,8 +128,9 @@ class JSONLines(Generic[T]):
             self._add_line(found, bytes(self._tail), self._tail_length)
             self._forget_tail()
         self._keep(data[end:])
-        if start < end:
+        if start < end and self.fault is None:
             found += self._decode(data, start, end)
+        self._check_tail()
         return found
 
     def finish(self) -> tuple[list[T | MalformedResult], bool]:
@@ -152,6 +175,20 @@ class JSONLines(Generic[T]):
         ):
             self._tail = (self._tail + piece)[:_KEPT_OF_A_LONG_LINE]
 
+    def _check_tail(self) -> None:
+        """Leave a line that has no end in sight, and all that is behind a fault."""
+        if self._tail_length > self._longest and self.fault is None:
+            self._is_within_bounds(self._line_number + 1, self._tail_length)
+        if self.fault is not None:
+            self._forget_tail()
+
+    def _is_within_bounds(self, line_number: int, length: int) -> bool:
+        if line_number > self._max_lines:
+            self.fault = f"it has more than {self._max_lines:,} lines"
+        elif length > self._longest:
+            self.fault = f"its line {line_number:,} has more than {self._longest:,} bytes"
+        return self.fault is None
+
     def _forget_tail(self) -> None:
         self._tail = bytearray()
         self._tail_length = 0
@@ -160,7 +197,8 @@ class JSONLines(Generic[T]):
         """Decode the whole lines that stand between two places of the data."""
         fits = end - start <= self._max_line
         # A block within the limit has no line over it, whatever its lines are.
-        if fits and (lines := _lines_of_objects(data, start, end)):
+        lines = _lines_of_objects(data, start, end) if fits else 0
+        if lines and self._line_number + lines <= self._max_lines:
             try:
                 items = self._decoder.decode_lines(memoryview(data)[start:end])
             except UNDECODABLE:
@@ -174,14 +212,18 @@ class JSONLines(Generic[T]):
         if fits and block.isspace():
             # However long a run of blank lines is, it costs next to nothing.
             self._line_number += block.count(b"\n")
+            self._is_within_bounds(self._line_number, 0)
         else:
             for line in block.split(b"\n")[:-1]:
-                self._add_line(found, line, len(line))
+                if self.fault is None:
+                    self._add_line(found, line, len(line))
         return found
 
     def _add_line(self, found: list[T | MalformedResult], line: bytes, length: int) -> None:
         """Decode one line, of which only the beginning is there if it is over the limit."""
         self._line_number += 1
+        if not self._is_within_bounds(self._line_number, length):
+            return
         if length > self._max_line:
             found.append(self._too_long(line, length))
             return

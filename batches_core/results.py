@@ -25,7 +25,7 @@ from .errors import (
 from .events import Need, ResultsInterrupted, ResultsReceived
 from .exchange import Lost
 from .http import Request, struck
-from .jsonl import JSONLines, LineDecoder
+from .jsonl import MAX_LINE, JSONLines, LineDecoder
 from .models import MessageBatch, RawResult, ResultItem
 from .operation import Channel, Script
 from .operations import get
@@ -41,8 +41,12 @@ ResultsRequest: TypeAlias = Callable[[str, Request | None], Request]
 
 #: How many redirects are followed, one after the other.
 MAX_REDIRECTS = 5
-#: How many lines beyond twice the batch's size are read before a file counts as endless.
+#: How many lines beyond twice the batch's size are read before a file counts as endless, blank
+#: ones included: a file may have a blank line behind each result, and some are there twice.
 _SPARE = 1000
+#: How many times the longest line, by its limit or by the default of that, a line can have before
+#: it counts as endless. One that is only too long is passed over; this one may never end.
+_ENDLESS = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _ID = attrgetter("custom_id")
@@ -70,8 +74,7 @@ class _Delivered:
     any reading before.
     """
 
-    def __init__(self, before: Iterable[str], total: int) -> None:
-        self._total = total
+    def __init__(self, before: Iterable[str]) -> None:
         self._lines_now = 0
         self._ids = set(before)
         #: What the user had from before, and no reading has shown yet.
@@ -96,18 +99,6 @@ class _Delivered:
     def is_something_else(self) -> bool:
         """Whether lines came, and none of them was a result or named one."""
         return self._lines_now > 0 and not self._ids and not self._named_now
-
-    def check_bound(self) -> None:
-        """Refuse to read a file on that may have no end.
-
-        Raises:
-            RemoteProtocolError: it has more lines than any good one.
-        """
-        if self._lines_now > 2 * self._total + _SPARE:
-            raise RemoteProtocolError(
-                f"the results file has {self._lines_now:,} lines and more, for a batch of "
-                f"{self._total:,} requests: it is not read on; check what came"
-            )
 
     @property
     def unseen(self) -> int:
@@ -180,7 +171,7 @@ def results(
         raise ResultsUnavailable(batch)
     request = results_request(batch.results_url, None)
     total = batch.request_counts.total
-    delivered = _Delivered(options.delivered, total)
+    delivered = _Delivered(options.delivered)
     fruitless = readings = 0
     while True:
         readings += 1
@@ -189,7 +180,13 @@ def results(
         try:
             yield from _open(channel, request, results_request)
             is_open = True
-            yield from _read(channel, request, JSONLines(decoder, options.max_line), delivered)
+            lines = JSONLines(
+                decoder,
+                options.max_line,
+                max_lines=2 * total + _SPARE,
+                longest=_ENDLESS * max(options.max_line, MAX_LINE),
+            )
+            yield from _read(channel, request, lines, delivered, total)
             _check_reading(batch, delivered, options.expected)
             break
         except FAILURES as error:
@@ -262,7 +259,7 @@ def _open(channel: Channel, request: Request, results_request: ResultsRequest) -
 
 
 def _read(
-    channel: Channel, request: Request, lines: JSONLines[Line], delivered: _Delivered
+    channel: Channel, request: Request, lines: JSONLines[Line], delivered: _Delivered, total: int
 ) -> Script[None]:
     """Read the file from its start to its end, or until it breaks off."""
     while True:
@@ -273,7 +270,11 @@ def _read(
             if items := delivered.new(lines.feed(arrival)):
                 yield ResultsReceived(items=items)
                 del items  # so that their memory can be used again for the next ones
-            delivered.check_bound()
+            if lines.fault is not None:
+                raise RemoteProtocolError(
+                    f"the results file may have no end: {lines.fault}, for a batch of {total:,} "
+                    "requests; it is not read on: check what came"
+                )
         elif isinstance(arrival, Lost):
             raise TransportError(struck(request, arrival.reason), sent=True)
         else:

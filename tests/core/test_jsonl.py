@@ -276,6 +276,56 @@ def test_any_body_cut_anywhere_gives_what_it_gives_whole(
     assert read(chunks, max_line) == read([body] if body else [], max_line)
 
 
+def read_bounded(
+    chunks: Sequence[bytes], max_line: int, max_lines: int, longest: int
+) -> tuple[Outcome, str | None]:
+    lines = JSONLines(DECODER, max_line, max_lines=max_lines, longest=longest)
+    items: list[Item] = []
+    for chunk in chunks:
+        items += lines.feed(chunk)
+        if lines.fault is not None:
+            return outcome(items, truncated=False), lines.fault
+    rest, truncated = lines.finish()
+    return outcome(items + rest, truncated), None
+
+
+@given(
+    body=st.lists(fragments, max_size=12).map(b"".join),
+    cuts=st.lists(st.integers(0, 4000), max_size=12),
+    max_line=st.sampled_from([1, 5, 400, MAX_LINE]),
+    max_lines=st.integers(0, 8),
+    longest=st.sampled_from([1, 3, 9, 100, 250, 1000]),
+)
+@example(body=b"\n" * 9, cuts=[1, 2, 3, 4], max_line=400, max_lines=3, longest=9)
+@example(body=b"\n" + b" " * 20, cuts=[4, 8], max_line=5, max_lines=1, longest=9)
+@example(body=A + b"x" * 20 + b"\n" + B, cuts=[len(A) + 9], max_line=5, max_lines=8, longest=9)
+def test_the_bounds_of_a_body_are_the_same_for_every_cut(
+    body: bytes, cuts: list[int], max_line: int, max_lines: int, longest: int
+) -> None:
+    longest = max(longest, max_line)
+    borders = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
+    chunks = [body[i:j] for i, j in itertools.pairwise(borders)]
+    whole = read_bounded([body] if body else [], max_line, max_lines, longest)
+    assert read_bounded(chunks, max_line, max_lines, longest) == whole
+    each_byte = [body[i : i + 1] for i in range(len(body))]
+    assert read_bounded(each_byte, max_line, max_lines, longest) == whole
+    (items, _), fault = whole
+    is_beyond = body.count(b"\n") > max_lines or any(
+        len(line) > longest for line in body.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    )
+    assert (fault is not None) == is_beyond
+    assert len(items) <= max_lines + 1
+    # Within its bounds it is what it is without any.
+    assert is_beyond or whole[0] == read([body] if body else [], max_line)
+
+
+def test_beyond_its_bounds_nothing_is_read_nor_held() -> None:
+    lines = JSONLines(DECODER, max_lines=2, longest=MAX_LINE)
+    assert len(lines.feed(A + B + C + A[:50])) == 2
+    assert lines.fault == "it has more than 2 lines"
+    assert (lines.feed(C), len(lines._tail), lines.finish()) == ([], 0, ([], False))
+
+
 @given(body=st.binary(max_size=60))
 def test_any_bytes_give_items_or_malformed_lines(body: bytes) -> None:
     found, truncated = read([body])

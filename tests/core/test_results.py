@@ -27,6 +27,7 @@ from batches_core import (
     TransportError,
     UnknownResult,
 )
+from batches_core.jsonl import MAX_LINE
 from tests.playbook import BASE, Playbook, api, batch_json, error_json, result_line
 
 GET = "/v1/messages/batches/msgbatch_1"
@@ -464,7 +465,7 @@ def test_a_file_without_end_that_is_short_as_well_is_an_error() -> None:
     book.head()
     book.data(A * 1005)
     assert received(book) == ["a"]
-    with pytest.raises(RemoteProtocolError, match="1,005 lines and more, for a batch of 2"):
+    with pytest.raises(RemoteProtocolError, match="more than 1,004 lines, for a batch of 2"):
         book.next()
 
 
@@ -479,9 +480,68 @@ def test_the_bound_of_a_file_is_that_of_each_reading(lines: int, *, is_left: boo
     book.head()
     book.data(A * lines)
     if is_left:
-        assert "1,009 lines and more" in str(book.expect(ResultsInterrupted).error)
+        assert "more than 1,008 lines" in str(book.expect(ResultsInterrupted).error)
     else:
         assert book.next() is Need.DATA
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" \t\n", b"\n\r\n \n" * 300])
+def test_blank_lines_without_end_are_lines_too(blank: bytes) -> None:
+    book = start(total=2, settings={"retry": RetryPolicy(attempts=1)})
+    book.head()
+    book.data(A)
+    assert received(book) == ["a"]
+    with pytest.raises(RemoteProtocolError, match="more than 1,004 lines, for a batch of 2"):  # noqa: PT012
+        for _ in range(1004):
+            book.data(blank)
+            assert book.next() is Need.DATA
+
+
+def test_blank_lines_without_end_behind_all_results_take_nothing_away() -> None:
+    book = start(total=1)
+    book.head()
+    book.data(A + b"\n" * 1001)
+    assert received(book) == ["a"]
+    assert book.next() is Need.DATA
+    book.data(b"\n")
+    book.expect_done()
+
+
+def test_a_reading_delivers_no_line_beyond_its_bound_however_it_is_cut() -> None:
+    ids = [f"r{number}" for number in range(1010)]
+    book = start(total=2, settings={"retry": RetryPolicy(attempts=1)})
+    book.head()
+    book.data(b"".join(map(result_line, ids)))
+    assert received(book) == ids[:1004]
+    with pytest.raises(RemoteProtocolError, match="more than 1,004 lines"):
+        book.next()
+
+
+@pytest.mark.parametrize("piece", [b"x", b" ", b"\r"])
+@pytest.mark.parametrize("max_line", [1000, MAX_LINE])
+def test_a_line_without_end_is_left_after_four_times_the_longest(
+    piece: bytes, max_line: int
+) -> None:
+    settings = {"retry": RetryPolicy(attempts=1), "max_line": max_line}
+    book = start(total=2, settings=settings)
+    book.head()
+    book.data(A)
+    assert received(book) == ["a"]
+    chunk = piece * (1 << 20)
+    for _ in range(256):
+        book.data(chunk)
+        assert book.next() is Need.DATA
+    book.data(piece)
+    with pytest.raises(RemoteProtocolError, match="line 2 has more than 268,435,456 bytes"):
+        book.next()
+
+
+def test_lines_over_a_small_limit_are_no_reason_to_leave_the_file() -> None:
+    book = start(total=3, settings={"max_line": 1000})
+    long = result_line("b", "x" * 9000)
+    book.answer(A + long + C)
+    assert received(book) == ["a", None, "c"]
+    book.expect_done()
 
 
 def test_the_bound_of_a_file_grows_with_its_batch() -> None:
