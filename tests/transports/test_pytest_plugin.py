@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batches_core import APIStatusError, AuthenticationError, RetryPolicy
 from batches_core.emulator import FaultRule, errored
+from batches_core_pytest import BatchesEmulator
 from tests.playbook import REQUEST
 from transports.h11 import BatchesClient
-from transports.pytest_plugin import BatchesEmulator
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -191,3 +195,113 @@ def test_the_marker_is_documented() -> None:
         timeout=60,
     )
     assert "@pytest.mark.batches_emulator(speed, parallel," in done.stdout
+
+
+# --- in a project whose own `transports` hides the package's -----------------------------
+
+USES_IT = "def test_it(batches_emulator):\n    assert batches_emulator.base_url\n"
+USES_IT_NOT = "import transports\n\ndef test_it():\n    assert transports.OWN\n"
+
+
+def project(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    return root
+
+
+def run_in(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a suite as its user does: from its folder, with nothing but the installed package."""
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("PYTEST")}
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(  # noqa: S603 - this interpreter, our own words
+        [sys.executable, *command, "-p", "no:cacheprovider"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=root,
+        env=environment,
+    )
+
+
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        {"transports/__init__.py": "OWN = True"},
+        {"transports.py": "OWN = True"},
+        {"transports/__init__.py": "OWN = True", "transports/emulator.py": ""},
+        {"transports/__init__.py": "OWN = True", "transports/pytest_plugin.py": "1 / 0"},
+    ],
+    ids=["package", "module", "with an emulator", "with a plugin"],
+)
+def test_a_project_with_a_transports_of_its_own_can_run_its_tests(
+    tmp_path: Path, hiding: dict[str, str]
+) -> None:
+    root = project(tmp_path, {**hiding, "test_own.py": USES_IT_NOT})
+    done = run_in(root, "-m", "pytest")
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        {"transports/__init__.py": ""},
+        {"transports.py": ""},
+        {"transports/__init__.py": "", "transports/emulator.py": ""},
+        {"transports/__init__.py": "raise RuntimeError('not here')"},
+    ],
+    ids=["package", "module", "with an emulator", "that fails"],
+)
+def test_the_fixture_says_what_hides_its_package_and_what_to_do(
+    tmp_path: Path, hiding: dict[str, str]
+) -> None:
+    other = "def test_other():\n    pass\n"
+    root = project(tmp_path, {**hiding, "tests/test_own.py": USES_IT + "\n\n" + other})
+    done = run_in(root, "-m", "pytest")
+    assert done.returncode == 1
+    assert "1 passed, 1 error" in done.stdout
+    assert str((root / next(iter(hiding))).resolve()) in done.stdout
+    assert "hides the package transports of batches-core" in done.stdout
+    assert "During handling" not in done.stdout
+    assert done.stderr == ""
+    # What it advises helps.
+    assert "pytest --import-mode=importlib" in done.stdout
+    script = Path(sys.executable).with_name("pytest")
+    done = run_in(root, str(script), "--import-mode=importlib")
+    assert (done.returncode, "2 passed" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+def test_a_folder_of_that_name_without_an_init_hides_nothing(tmp_path: Path) -> None:
+    root = project(tmp_path, {"transports/notes.txt": "", "test_own.py": USES_IT})
+    done = run_in(root, "-m", "pytest")
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+def test_the_plugin_imports_nothing_of_ours_and_nothing_hidden_at_the_start(
+    tmp_path: Path,
+) -> None:
+    (plugin,) = entry_points(group="pytest11", name="batches_core")
+    program = f"""
+import sys
+import pytest
+known = set(sys.modules)
+import {plugin.module}
+new = {{name.partition(".")[0] for name in set(sys.modules) - known}}
+assert new <= sys.stdlib_module_names | {{"{plugin.module}"}}, new
+"""
+    done = run_in(tmp_path, "-c", program)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_installed_holds_the_plugin_and_is_typed() -> None:
+    root = Path(__file__).parents[2]
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    module = settings["project"]["entry-points"]["pytest11"]["batches_core"]
+    targets = settings["tool"]["hatch"]["build"]["targets"]
+    assert module in targets["wheel"]["packages"]
+    assert f"/{module}" in targets["sdist"]["include"]
+    assert module in settings["tool"]["mypy"]["files"]
+    for package in targets["wheel"]["packages"]:
+        assert f"/{package}" in targets["sdist"]["include"]
+        assert (root / package / "py.typed").is_file()

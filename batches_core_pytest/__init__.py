@@ -13,13 +13,16 @@ A marker tells it otherwise, with the parameters of `Emulator`, and `faults`, `f
     @pytest.mark.batches_emulator(speed=100, faults=["create:status=529"])
 
 Knows pytest; the emulator and its server are imported only where the fixture is used, which needs
-the extra ``h11``.
+the extra ``h11``. It is a package of its own because pytest imports it in every test run of an
+environment: a project's own ``transports``, which may come first, must not hide it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
 #: How many times faster than by default the emulator works.
 _SPEED = 1e6
 _KEY = "sk-of-the-emulator"
+_HIDDEN = (
+    "{path} hides the package transports of batches-core, which batches_emulator needs. One "
+    "process can import one package of a name: rename yours, or, if no test imports it, keep its "
+    "folder off sys.path with `pytest --import-mode=importlib` (not `python -m pytest`)."
+)
 
 
 class ClientArguments(TypedDict):
@@ -83,15 +91,30 @@ def pytest_configure(config: pytest.Config) -> None:
 def batches_emulator(request: pytest.FixtureRequest) -> Iterator[BatchesEmulator]:
     """Serve an emulator of Claude's Message Batches API on loopback, for one test."""
     # pytest loads plugins before it measures coverage, and for tests that do not need them.
+    advice = None
     try:
         from transports.emulator import running_emulator  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name != "h11":
+    except Exception as error:
+        advice = _advise(error)
+        if advice is None:
             raise
-        pytest.fail("batches_emulator needs h11: pip install 'batches-core[h11]'", pytrace=False)
+    if advice is not None:  # out of the handler, so that the advice is all that is shown
+        pytest.fail(advice, pytrace=False)
     emulator = _make(request.node.get_closest_marker("batches_emulator"))
     with running_emulator(emulator) as base_url:
         yield BatchesEmulator(base_url=base_url, emulator=emulator)
+
+
+def _advise(error: Exception) -> str | None:
+    """Tell what to do where the server could not be imported, if that is known."""
+    spec = importlib.util.find_spec("transports")
+    found = None if spec is None or spec.origin is None else Path(spec.origin).resolve()
+    ours = Path(__file__).resolve().parents[1] / "transports" / "__init__.py"
+    if found not in {None, ours}:
+        return _HIDDEN.format(path=found)
+    if isinstance(error, ModuleNotFoundError) and error.name == "h11":
+        return "batches_emulator needs h11: pip install 'batches-core[h11]'"
+    return None
 
 
 def _make(marker: pytest.Mark | None) -> Emulator:
