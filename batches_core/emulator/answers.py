@@ -14,33 +14,18 @@ Result: TypeAlias = dict[str, Any]
 #: What a user can hand in to write the answers: custom_id and params in, a result out.
 Responder: TypeAlias = Callable[[str, dict[str, Any]], Result]
 
-#: The top-level params that are known; the service refuses others by name.
+#: The top-level params that are known, those of betas included; the service refuses others by name.
 _KNOWN_PARAMS = frozenset(
     [
-        "model",
-        "messages",
-        "max_tokens",
-        "system",
-        "temperature",
-        "top_p",
-        "top_k",
-        "stop_sequences",
-        "stream",
-        "metadata",
-        "tools",
-        "tool_choice",
-        "thinking",
-        "service_tier",
-        "container",
-        "context_management",
-        "mcp_servers",
-        "speed",
-        "output_config",
-        "cache_control",
-        "inference_geo",
-        "user_profile_id",
+        *("model", "messages", "max_tokens", "system", "stop_sequences", "stream", "metadata"),
+        *("temperature", "top_p", "top_k"),
+        *("tools", "tool_choice", "mcp_servers", "container"),
+        *("thinking", "output_config", "cache_control", "context_management", "compaction"),
+        *("service_tier", "speed", "inference_geo", "user_profile_id", "billing_policy"),
+        *("diagnostics", "thread", "fallbacks", "fallback_credit_token"),
     ]
 )
+_ROLES = ("user", "assistant", "system")
 #: Refused by name under this version of the API.
 _VERSION_WITHOUT_SAMPLING = "2026-10-21"
 _SAMPLING = ("temperature", "top_p", "top_k")
@@ -102,18 +87,26 @@ def succeeded(
     return {"type": "succeeded", "message": message}
 
 
-def check_params(params: dict[str, Any], version: str) -> tuple[str, str] | None:
-    """Find the first fault that the service tells as an errored result: its type and message."""
+def check_params(
+    params: dict[str, Any], version: str, user_profile_id: str | None = None
+) -> tuple[str, str] | None:
+    """Find the first fault that the service tells as an errored result: its type and message.
+
+    `user_profile_id` is the header's that came with the create.
+    """
     for check in (
         _check_fields,
         _check_max_tokens,
         _check_messages,
         _check_sampling,
         _check_thinking,
+        _check_billing,
     ):
         fault = check(params, version)
         if fault is not None:
             return "invalid_request_error", fault
+    if user_profile_id and params.get("user_profile_id") not in (None, user_profile_id):
+        return "invalid_request_error", "user_profile_id: Differs from the batch's own"
     if not params["model"].startswith("claude"):
         return "not_found_error", f"model: {params['model']}"
     return None
@@ -160,8 +153,8 @@ def _check_messages(params: dict[str, Any], _: str) -> str | None:
 def _fault_of_message(index: int, message: Any) -> str | None:
     if not isinstance(message, dict):
         return f"messages.{index}: Input should be an object"
-    if message.get("role") not in ("user", "assistant"):
-        return f"messages.{index}.role: Input should be 'user' or 'assistant'"
+    if message.get("role") not in _ROLES:
+        return f"messages.{index}.role: Input should be 'user', 'assistant' or 'system'"
     content = message.get("content")
     if not isinstance(content, (str, list)):
         return f"messages.{index}.content: Input should be a valid string or array"
@@ -191,6 +184,12 @@ def _check_thinking(params: dict[str, Any], _: str) -> str | None:
         return f"thinking.enabled.budget_tokens: {least}"
     if budget >= params["max_tokens"]:
         return "`max_tokens` must be greater than `thinking.budget_tokens`"
+    return None
+
+
+def _check_billing(params: dict[str, Any], _: str) -> str | None:
+    if _object(params.get("billing_policy")).get("bill_to") == "user_profile":
+        return "billing_policy.bill_to: Not supported in a batch"
     return None
 
 

@@ -20,6 +20,8 @@ from .faults import FaultRule
 #: The service's figures: a batch expires after a day, its results are kept for 29.
 EXPIRES_AFTER = 24 * 3600.0
 ARCHIVED_AFTER = 29 * 24 * 3600.0
+#: How finely the share of the requests that fail is measured.
+_GRAIN = 1_000_000
 #: Whose a batch is: an organization's, and there of a workspace.
 Owner: TypeAlias = tuple[str, str]
 
@@ -45,7 +47,7 @@ class Job:
     """One batch: its requests as (custom_id, params as JSON), what was done to it, and its fault.
 
     A `fault` is a rule about batches; what its fields mean is documented there. Nothing here
-    depends on the `owner`.
+    depends on the `owner`. `errored` is the share of its valid requests that fail.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Job:
         responder: Responder,
         fault: FaultRule | None = None,
         owner: Owner = ("", ""),
+        user_profile_id: str | None = None,
+        errored: float = 0.0,
     ) -> None:
         self.id = id_
         self.owner = owner
@@ -70,6 +74,8 @@ class Job:
         self.canceled_at: float | None = None
         self._requests = requests
         self._version = version
+        self._user_profile_id = user_profile_id
+        self._errored = errored
         self._pace = pace
         self._responder = responder
         self._ends_at = min(self.expires_at, self._last_finish(len(requests)))
@@ -183,6 +189,10 @@ class Job:
             self._requests = []
         return self._lines
 
+    def _fails(self, index: int) -> bool:
+        # By the batch's id, too: what failed may succeed in the next batch.
+        return digest(self.id, str(index), "errored") % _GRAIN < self._errored * _GRAIN
+
     def _result(self, index: int) -> Result:
         if self.canceled_at is not None and self._started(index) > self.canceled_at:
             return {"type": "canceled"}
@@ -190,7 +200,9 @@ class Job:
             return {"type": "expired"}
         custom_id, encoded = self._requests[index]
         params = msgspec.json.decode(encoded)
-        fault = check_params(params, self._version)
+        fault = check_params(params, self._version, self._user_profile_id)
+        if fault is None and self._fails(index):
+            fault = "api_error", "Internal server error"
         if fault is not None:
             return errored(*fault, f"req_01{digest(self.id, custom_id):032x}"[:28])
         return self._responder(custom_id, params)

@@ -98,7 +98,8 @@ class Emulator:
 
     `parallel` requests of a batch are worked on at a time, each for `seconds_per_request` at
     most, divided by `speed`. `responder` writes the results of valid requests, by default
-    `answer`. `api_keys` are those that are let in, sent as ``x-api-key`` or as a Bearer token; by
+    `answer`; a share `errored` of them (0 to 1) fails instead with an ``api_error``, in each batch
+    other ones. `api_keys` are those that are let in, sent as ``x-api-key`` or as a Bearer token; by
     default any. `faults` is what goes wrong on purpose, by default nothing; more can be added to
     the attribute at any time. All is in memory; not thread-safe.
 
@@ -116,7 +117,8 @@ class Emulator:
     `handle` is given the time as seconds since the epoch.
 
     Raises:
-        ValueError: a figure is not more than 0, `date_skew` is not finite, or `ties` is unknown.
+        ValueError: a figure is not more than 0, `errored` is no share, `date_skew` is not finite,
+            or `ties` is unknown.
         TypeError: `api_keys` is one str, or `responder` no function.
     """
 
@@ -128,6 +130,7 @@ class Emulator:
         speed: float = 1.0,
         responder: Responder = answer,
         api_keys: Collection[str] | None = None,
+        errored: float = 0.0,
         faults: FaultPlan | None = None,
         ties: Ties = "newest",
         date_skew: float = 0.0,
@@ -138,6 +141,8 @@ class Emulator:
             raise ValueError("parallel, seconds_per_request and speed are more than 0")
         if isinstance(api_keys, str) or not callable(responder):
             raise TypeError("api_keys is a list of keys, responder a function")
+        if not 0 <= errored <= 1:
+            raise ValueError("errored is a share from 0 to 1")
         if ties not in _TIES:
             raise ValueError(f"ties is newest, oldest or id, not {ties!r}")
         if not math.isfinite(date_skew):
@@ -146,6 +151,7 @@ class Emulator:
         self._pace = Pace(parallel=parallel, seconds_per_request=seconds_per_request / speed)
         self._responder = responder
         self._api_keys = api_keys
+        self._errored = errored
         self._ties = ties
         self._date_skew = date_skew
         self._workspaces = {} if workspaces is None else workspaces
@@ -213,8 +219,11 @@ class Emulator:
         return self._refusal(refused, now, more, request=request, error_code=rule.error_code)
 
     def too_large(self, now: float) -> Response:
-        """Answer a request whose body is over `max_body`."""
-        return self._refusal(self._too_large(), now)
+        """Answer a request whose body is over `max_body`, as the service's edge does."""
+        refused = self._too_large()
+        error = {"message": str(refused), "type": refused.type}
+        chunks = (msgspec.json.encode({"error": error}),)
+        return Response(status=refused.status, headers=(self._date(now), _JSON), chunks=chunks)
 
     def _too_large(self) -> _Refused:
         message = f"Request exceeds the maximum size of {self.max_body} bytes"
@@ -237,7 +246,8 @@ class Emulator:
         route, id_ = _read_route(request)
         match route:
             case "create":
-                return self._create(request, version, owner, now)
+                profile = headers.get("anthropic-user-profile-id")
+                return self._create(request, version, owner, profile, now)
             case "list":
                 return self._list(request, owner, now)
         job = self._job(id_, owner, now)
@@ -286,7 +296,9 @@ class Emulator:
 
     # --- endpoints -----------------------------------------------------------------------
 
-    def _create(self, request: Request, version: str, owner: Owner, now: float) -> dict[str, Any]:
+    def _create(
+        self, request: Request, version: str, owner: Owner, profile: str | None, now: float
+    ) -> dict[str, Any]:
         body = b"" if request.body is None else b"".join(request.body)
         if len(body) > self.max_body:
             raise self._too_large()
@@ -301,6 +313,8 @@ class Emulator:
             responder=self._responder,
             fault=self.faults.for_batch(),
             owner=owner,
+            user_profile_id=profile,
+            errored=self._errored,
         )
         self._jobs[job.id] = job
         return self._describe(job, request, now)

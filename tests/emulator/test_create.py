@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from batches_core.emulator import Emulator
@@ -150,7 +151,12 @@ def test_a_server_can_refuse_a_body_unread() -> None:
     response = Emulator().too_large(CREATED_AT.timestamp())
     assert isinstance(response, Response)
     assert response.status == 413
-    assert b'"request_too_large"' in b"".join(response.chunks)
+    body = msgspec.json.decode(b"".join(response.chunks))
+    # It comes from the edge, which knows less of errors than the service.
+    assert body.keys() == {"error"}
+    assert body["error"].keys() == {"type", "message"}
+    assert body["error"]["type"] == "request_too_large"
+    assert not {"request-id", "anthropic-organization-id"} & dict(response.headers).keys()
 
 
 def test_invalid_utf_8_in_params_is_told() -> None:

@@ -3,13 +3,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from anthropic.types.beta import message_create_params as beta_params
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 
 from batches_core.emulator import Emulator, Result, answer, succeeded
 
-from .client import ABSENT, Client, params, request, requests
+from .client import ABSENT, KEY, VERSION, Client, params, request, requests
 
 USER = {"role": "user", "content": "hi"}
 TOOLS = [{"name": "find", "input_schema": {}}, {"name": "look", "input_schema": {}}]
+#: The params of the official client that is installed, old or new.
+CURRENT_PARAMS = {
+    *MessageCreateParamsNonStreaming.__annotations__,
+    *beta_params.MessageCreateParamsNonStreaming.__annotations__,
+}
+SENT_AS_HEADERS = {"betas", "workspace_id"}
+PUT_TO_USE = {"model", "messages", "max_tokens", "temperature"}
 ENABLED = {"type": "enabled", "budget_tokens": 1024}
 
 
@@ -35,7 +44,7 @@ ENABLED = {"type": "enabled", "budget_tokens": 1024}
         ({"messages": "hi"}, "messages: "),
         ({"messages": []}, "messages: "),
         ({"messages": [USER, "hi"]}, "messages.1: "),
-        ({"messages": [USER, {"role": "system", "content": "hi"}]}, "messages.1.role: "),
+        ({"messages": [USER, {"role": "tool", "content": "hi"}]}, "messages.1.role: "),
         ({"messages": [{"content": "hi"}]}, "messages.0.role: "),
         ({"messages": [{"role": [], "content": "hi"}]}, "messages.0.role: "),
         ({"messages": [{"role": "user"}]}, "messages.0.content: "),
@@ -48,6 +57,7 @@ ENABLED = {"type": "enabled", "budget_tokens": 1024}
         ({"thinking": {"type": "enabled"}}, "thinking.enabled.budget_tokens: "),
         ({"thinking": {**ENABLED, "budget_tokens": 1023}}, "thinking.enabled.budget_tokens: "),
         ({"thinking": {**ENABLED, "budget_tokens": 2000}}, "`max_tokens` must be greater"),
+        ({"billing_policy": {"bill_to": "user_profile"}}, "billing_policy.bill_to: "),
     ],
     ids=repr,
 )
@@ -82,6 +92,10 @@ def test_an_unknown_model_is_not_found() -> None:
         {"thinking": {"type": "disabled"}},
         {"thinking": ENABLED, "max_tokens": 1025},
         {"system": "Be brief.", "tools": TOOLS, "stop_sequences": ["."], "metadata": {}},
+        {"messages": [USER, {"role": "system", "content": "hi"}]},
+        {"thinking": {"type": "between_tools"}},
+        {"billing_policy": {"type": "billing_policy", "bill_to": "self"}, "user_profile_id": "up"},
+        {"diagnostics": {}, "fallbacks": "default", "thread": {"type": "create"}},
         # What these checks do not know is answered as if it were not there.
         {"thinking": "yes"},
         {"thinking": {"type": ["enabled"]}},
@@ -100,6 +114,37 @@ def test_the_newest_version_refuses_sampling_params_late(changes: dict[str, Any]
     error = Client().result("2026-10-21", **changes)["error"]["error"]
     assert error["type"] == "invalid_request_error"
     assert error["message"].startswith(f"{next(iter(changes))}: ")
+
+
+@pytest.mark.parametrize("name", sorted(CURRENT_PARAMS - SENT_AS_HEADERS - PUT_TO_USE))
+def test_each_param_of_the_official_client_is_known(name: str) -> None:
+    absent: dict[str, Any] = {name: None}
+    assert Client().result(**absent)["type"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("header", "fields", "type_"),
+    [
+        ("up_1", {"user_profile_id": "up_1"}, "succeeded"),
+        ("up_1", {"user_profile_id": None}, "succeeded"),
+        ("up_1", {}, "succeeded"),
+        ("", {"user_profile_id": "up_2"}, "succeeded"),
+        ("up_1", {"user_profile_id": "up_2"}, "errored"),
+    ],
+)
+def test_a_user_profile_that_differs_from_the_creates_is_told_late(
+    header: str, fields: dict[str, Any], type_: str
+) -> None:
+    client = Client()
+    headers = KEY + VERSION + ((("anthropic-user-profile-id", header),) if header else ())
+    created = client.call("POST", "", {"requests": [request("a", **fields), request("b")]}, headers)
+    client.now += 60
+    results = client.results(created.json["id"])
+    assert (results["a"]["type"], results["b"]["type"]) == (type_, "succeeded")
+    if type_ == "errored":
+        error = results["a"]["error"]["error"]
+        assert error["type"] == "invalid_request_error"
+        assert error["message"].startswith("user_profile_id: ")
 
 
 # --- made-up answers ---------------------------------------------------------------------
@@ -312,3 +357,48 @@ def test_different_requests_have_different_answers() -> None:
     client.now += 600
     texts = {result["message"]["content"][0]["text"] for result in client.results(id_).values()}
     assert len(texts) == 20
+
+
+# --- a share that fails ------------------------------------------------------------------
+
+
+def failed(client: Client, wanted: list[dict[str, Any]]) -> set[str]:
+    """The requests of a new batch that fail, all others being answered."""
+    id_ = client.create(wanted)
+    client.now += 10 * len(wanted)
+    results = client.results(id_)
+    counts = client.get(id_)["request_counts"]
+    errors = {id_: result["error"] for id_, result in results.items() if "error" in result}
+    assert counts["errored"] == len(errors)
+    assert counts["succeeded"] == len(wanted) - len(errors)
+    assert {error["error"]["type"] for error in errors.values()} <= {"api_error"}
+    assert all(error["request_id"].startswith("req_01") for error in errors.values())
+    return set(errors)
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0, 0, 0), (0.1, 60, 140), (1, 1000, 1000)])
+def test_a_share_of_the_requests_fails(share: float, least: int, most: int) -> None:
+    client = Client(Emulator(errored=share))
+    assert least <= len(failed(client, requests(1000))) <= most
+
+
+def test_in_another_batch_other_requests_fail_and_in_another_run_the_same() -> None:
+    client = Client(Emulator(errored=0.5))
+    first, second = failed(client, requests(40)), failed(client, requests(40))
+    assert first != second
+    assert failed(Client(Emulator(errored=0.5)), requests(40)) == first
+
+
+def test_requests_that_fail_reach_no_responder_and_invalid_ones_fail_as_such() -> None:
+    def responder(custom_id: str, _: dict[str, Any]) -> Result:
+        raise AssertionError(custom_id)
+
+    client = Client(Emulator(errored=1, responder=responder))
+    assert failed(client, requests(3)) == {"r0", "r1", "r2"}
+    assert client.result(modle=1)["error"]["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_what_fails_is_a_share(share: float) -> None:
+    with pytest.raises(ValueError, match="errored is a share from 0 to 1"):
+        Emulator(errored=share)
