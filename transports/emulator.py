@@ -3,14 +3,16 @@
     python -m transports.emulator --port 8000 --speed 10
 
 prints its base URL as its first line and serves until it is interrupted. ``--fault`` lets
-something go wrong on purpose. In Python::
+something go wrong on purpose, ``--verbose`` logs requests. In Python::
 
     with running_emulator() as base_url:
         ...
 
 Knows sockets, HTTP/1.1 (by h11) and the wall clock; what is answered, and what goes wrong on
 purpose, is the emulator's. One thread serves any number of connections with a selector. It is a
-test double: it does no TLS and listens on the loopback address unless told otherwise.
+test double: it does no TLS and listens on the loopback address unless told otherwise. Behind a
+proxy that does TLS, ``results_url`` starts as the proxy's ``X-Forwarded-Proto`` and
+``X-Forwarded-Host`` say, or as `public_url` does.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
+import re
 import selectors
 import socket
 import struct
@@ -25,13 +29,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
 
 import h11
 
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
-from batches_core.http import BytesBody
+from batches_core.http import BytesBody, read_headers, struck
 
 #: How much is read from a socket at once, in bytes.
 _READ = 64 * 1024
@@ -40,6 +46,8 @@ _LINGER = 5.0
 #: How often, in seconds, the server looks for clients that linger too long, and for descriptors
 #: after there were none.
 _HOUSEKEEPING = 0.25
+#: How many clients are accepted before those accepted earlier are served again.
+_ACCEPTS = 100
 #: A head larger than this is refused (h11's own limit, said here because it is a promise).
 _MAX_HEAD = 64 * 1024
 #: The share of the requests that a seed lets go wrong, where none is given.
@@ -47,15 +55,32 @@ _FAULT_RATE = 0.1
 #: `SO_LINGER` on, for no time: closing resets the connection.
 _RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_OVERLOADED = 529
+#: The form of a target that is sent to a proxy, and an authority without user information.
+_ABSOLUTE_TARGET = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE)
+_AUTHORITY = re.compile(r"[A-Za-z0-9._~-]+(?::[0-9]+)?|\[[0-9A-Fa-f:.]+\](?::[0-9]+)?")
+#: What a query may hold that is no secret; all else of it is not logged.
+_LOGGED_PARAMS = frozenset({"limit", "before_id", "after_id", "beta"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """What all connections of a server have in common."""
+
+    emulator: Emulator
+    clock: Callable[[], float]
+    public_url: str | None
+    log: Callable[[str], object] | None
 
 
 class _Connection:
     """One client's connection: bytes in, requests out; responses in, bytes out."""
 
-    def __init__(self, sock: socket.socket, emulator: Emulator, clock: Callable[[], float]) -> None:
+    def __init__(self, sock: socket.socket, settings: _Settings) -> None:
         self.sock = sock
-        self._emulator = emulator
-        self._clock = clock
+        self._settings = settings
+        self._emulator = settings.emulator
+        self._clock = settings.clock
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         self._request: h11.Request | None = None
         self._body: list[bytes] = []
@@ -73,6 +98,10 @@ class _Connection:
         self._delayed: Response | None = None
         self.delayed_until: float | None = None
         self.closed = False
+        #: For the log: when the request began that is not over yet, and what was answered so far.
+        self._began: float | None = None
+        self._status = 0
+        self._answered = 0
         #: The events that the selector is asked for.
         self.watched = selectors.EVENT_READ
 
@@ -86,6 +115,7 @@ class _Connection:
         return selectors.EVENT_WRITE if self._out or self._chunks else selectors.EVENT_READ
 
     def close(self) -> None:
+        self._end_log(is_whole=False)
         self.closed = True
         self.sock.close()
 
@@ -132,6 +162,7 @@ class _Connection:
                 self._out = self._http.send(h11.EndOfMessage()) or b""
             else:
                 self._out = self._http.send(h11.Data(data=chunk)) or b""
+                self._answered += len(chunk)
         if self._out:
             try:
                 sent = self.sock.send(self._out)
@@ -146,8 +177,10 @@ class _Connection:
 
     def _after_response(self) -> None:
         if self._http.our_state is h11.MUST_CLOSE or self._refused:
+            self._end_log(is_whole=True)
             self._close_gently()
         elif self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._end_log(is_whole=True)
             self._http.start_next_cycle()
             self._request = None
             self._body = []
@@ -158,6 +191,7 @@ class _Connection:
                 self._refuse(error.error_status_hint)
 
     def _break_off(self) -> None:
+        self._end_log(is_whole=False)
         if self._end == "close":
             self._close_gently()
             return
@@ -182,6 +216,7 @@ class _Connection:
                 return
             if isinstance(event, h11.Request):
                 self._request = event
+                self._began = time.monotonic()
                 length = dict(event.headers).get(b"content-length", b"0")
                 if int(length) > self._emulator.max_body:
                     self._refuse_too_large()
@@ -206,17 +241,29 @@ class _Connection:
 
     def _read_request(self) -> Request:
         assert self._request is not None, "a message ends only after its head"  # noqa: S101
+        method = self._request.method.decode("ascii")
         headers = tuple(
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in self._request.headers
         )
-        host = dict(headers).get("host", "localhost")
-        return Request(
-            method=self._request.method.decode("ascii"),
-            url=f"http://{host}{self._request.target.decode('latin-1')}",
-            headers=headers,
-            body=BytesBody(tuple(self._body)) if self._body else None,
-        )
+        target = self._request.target.decode("latin-1")
+        url = _read_url(target, read_headers(headers), self._settings.public_url)
+        body = BytesBody(tuple(self._body)) if self._body else None
+        return Request(method=method, url=url, headers=headers, body=body)
+
+    def _end_log(self, *, is_whole: bool) -> None:
+        """Log the request that was under way, if one was; its answer is out, or never will be."""
+        began, self._began = self._began, None
+        if began is not None and self._settings.log is not None:
+            asked = "no request"
+            if self._request is not None:
+                request = self._read_request()
+                shown = _without_secrets(self._request.target.decode("latin-1"))
+                asked = struck(request, f"{request.method} {shown}")
+            answered = f"{self._status}, {self._answered} bytes" if self._status else "no answer"
+            end = ", cut off" if self._status and not is_whole else ""
+            self._settings.log(f"{asked} {answered}, {time.monotonic() - began:.3f} s{end}")
+        self._status = self._answered = 0
 
     def _respond(self, response: Response) -> None:
         if response.delay:
@@ -226,18 +273,21 @@ class _Connection:
 
     def _begin(self, response: Response) -> None:
         self._end = response.end
+        self._status = response.status
         if not response.status:
             self._break_off()
             return
         headers = list(response.headers)
         if self._refused:
             headers.append(("connection", "close"))
-        head = h11.Response(status_code=response.status, headers=headers)
+        reason = _phrase(response.status)
+        head = h11.Response(status_code=response.status, headers=headers, reason=reason)
         self._out = self._http.send(head) or b""
         bodiless = self._request is not None and self._request.method == b"HEAD"
         chunks = () if bodiless else response.chunks
         if isinstance(chunks, tuple) and len(chunks) == 1 and self._end == "clean":
             # A short answer leaves in one piece, as it does elsewhere.
+            self._answered = len(chunks[0])
             data, end = h11.Data(data=chunks[0]), h11.EndOfMessage()
             self._out += (self._http.send(data) or b"") + (self._http.send(end) or b"")
         else:
@@ -249,19 +299,76 @@ class _Connection:
 
     def _refuse(self, status: int) -> None:
         self._refused = True
+        if self._began is None:
+            self._began = time.monotonic()
         if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.close()
             return
-        head = h11.Response(status_code=status, headers=[("connection", "close")])
+        self._status = status
+        headers = [("connection", "close")]
+        head = h11.Response(status_code=status, headers=headers, reason=_phrase(status))
         self._out = self._http.send(head) or b""
         self._chunks = iter(())
+
+
+def _phrase(status: int) -> str:
+    if status == _OVERLOADED:
+        return "Overloaded"
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+
+
+def _read_url(target: str, headers: Mapping[str, str], public_url: str | None) -> str:
+    """Give the URL that a request is for, as the client knows it and not the last proxy."""
+    scheme, authority = "http", headers.get("host", "localhost")
+    absolute = _ABSOLUTE_TARGET.fullmatch(target)
+    if absolute is not None:
+        scheme, authority, target = absolute.groups()
+        authority = authority.rpartition("@")[2]
+        target = target if target.startswith("/") else f"/{target}"
+    # Of several proxies the first one is that which the client talks to.
+    forwarded_scheme = headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    if forwarded_scheme.lower() in {"http", "https"}:
+        scheme = forwarded_scheme
+    forwarded_host = headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    if _AUTHORITY.fullmatch(forwarded_host):
+        authority = forwarded_host
+    return (public_url or f"{scheme.lower()}://{authority}") + target
+
+
+def _read_public_url(text: str) -> str:
+    scheme, _, authority = text.removesuffix("/").partition("://")
+    if scheme not in {"http", "https"} or not _AUTHORITY.fullmatch(authority):
+        shown = text.rpartition("@")[2]
+        raise ValueError(f"public_url is an origin, as in https://host:8443, not {shown!r}")
+    return f"{scheme}://{authority}"
+
+
+def _without_secrets(target: str) -> str:
+    """Give the path and query of a target without what only its sender should know."""
+    absolute = _ABSOLUTE_TARGET.fullmatch(target)
+    path, mark, query = (target if absolute is None else absolute[3] or "/").partition("?")
+    return path + mark + "&".join(map(_without_secret, query.split("&")))
+
+
+def _without_secret(part: str) -> str:
+    return part if not part or part.partition("=")[0] in _LOGGED_PARAMS else "[hidden]"
 
 
 class EmulatorServer:
     """Serves an emulator on `host` and `port` (0: any free one) until it is closed.
 
-    `clock` gives the emulator's time, in seconds since the epoch. The address is bound at once,
-    so `base_url` is known before `serve` runs, which it does in the thread that calls it.
+    `clock` gives the emulator's time, in seconds since the epoch. `public_url` is the origin that
+    clients know the emulator by, such as that of a proxy in front of it; ``results_url`` starts
+    with it. By default that is said by ``X-Forwarded-Proto`` and ``X-Forwarded-Host``, or else by
+    the request itself. `log` is called with a line for each request once it is over: its method and
+    target, and the status, body bytes and seconds of its answer. No line holds a credential.
+
+    The address is bound at once, so `base_url` is known before `serve` runs, which it does in the
+    thread that calls it.
+
+    Raises:
+        ValueError: `public_url` is no origin.
+        OSError: the address cannot be listened on.
     """
 
     def __init__(
@@ -271,9 +378,11 @@ class EmulatorServer:
         host: str = "127.0.0.1",
         port: int = 0,
         clock: Callable[[], float] = time.time,
+        public_url: str | None = None,
+        log: Callable[[str], object] | None = None,
     ) -> None:
-        self._emulator = emulator
-        self._clock = clock
+        public = None if public_url is None else _read_public_url(public_url)
+        self._settings = _Settings(emulator=emulator, clock=clock, public_url=public, log=log)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=1024)
         self._listener.setblocking(False)  # noqa: FBT003 - the socket's own signature
@@ -320,19 +429,25 @@ class EmulatorServer:
         self._waker.close()
 
     def _accept(self, selector: selectors.BaseSelector, connections: set[_Connection]) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError as error:
-            if error.errno in _OUT_OF_DESCRIPTORS:
-                # The client stays in the queue, so the listener stays readable: look away a while.
-                selector.unregister(self._listener)
-                self._accepts_again_at = time.monotonic() + _HOUSEKEEPING
-            return  # else the client is gone already
-        sock.setblocking(False)  # noqa: FBT003 - the socket's own signature
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = _Connection(sock, self._emulator, self._clock)
-        connections.add(connection)
-        selector.register(sock, selectors.EVENT_READ, connection)
+        # As many as wait: with one at a time, the last of many would wait while all others are
+        # served again and again.
+        for _ in range(_ACCEPTS):
+            try:
+                sock, _address = self._listener.accept()
+            except ConnectionAbortedError:
+                continue  # the client is gone already
+            except OSError as error:
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    # The client stays in the queue, so the listener stays readable: look away a
+                    # while.
+                    selector.unregister(self._listener)
+                    self._accepts_again_at = time.monotonic() + _HOUSEKEEPING
+                return  # else nobody waits any more
+            sock.setblocking(False)  # noqa: FBT003 - the socket's own signature
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = _Connection(sock, self._settings)
+            connections.add(connection)
+            selector.register(sock, selectors.EVENT_READ, connection)
 
     def _drop(
         self,
@@ -382,9 +497,16 @@ def running_emulator(
     host: str = "127.0.0.1",
     port: int = 0,
     clock: Callable[[], float] = time.time,
+    public_url: str | None = None,
+    log: Callable[[str], object] | None = None,
 ) -> Iterator[str]:
-    """Serve an emulator in a thread for as long as the ``with`` lasts; gives its base URL."""
-    server = EmulatorServer(emulator or Emulator(), host=host, port=port, clock=clock)
+    """Serve an emulator in a thread for as long as the ``with`` lasts; gives its base URL.
+
+    The arguments are `EmulatorServer`'s; `log` is called in that thread.
+    """
+    server = EmulatorServer(
+        emulator or Emulator(), host=host, port=port, clock=clock, public_url=public_url, log=log
+    )
     thread = threading.Thread(target=server.serve, name="batches-emulator", daemon=True)
     thread.start()
     try:
@@ -432,6 +554,22 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="R",
         help=f"the share of the requests that --fault-seed chooses ({_FAULT_RATE})",
     )
+    parser.add_argument(
+        "--errored",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="the share of the requests of each batch that ends as errored, from 0 to 1; one that "
+        "ends as expired is --fault create:expired=SHARE,times=always",
+    )
+    parser.add_argument(
+        "--public-url",
+        metavar="URL",
+        help="the origin that clients use, if a proxy stands in front, as in https://host:8443",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="log each request to stderr, without secrets"
+    )
     options = parser.parse_args(arguments)
     if not options.speed > 0:
         parser.error("--speed is more than 0")
@@ -440,10 +578,21 @@ def main(arguments: list[str] | None = None) -> int:
     rate = _FAULT_RATE if options.fault_rate is None else options.fault_rate
     if not 0 <= rate <= 1:
         parser.error("--fault-rate is a share from 0 to 1")
+    if not 0 <= options.errored <= 1:
+        parser.error("--errored is a share from 0 to 1")
     faults = FaultPlan(*options.faults, seed=options.fault_seed, rate=rate)
-    emulator = Emulator(speed=options.speed, faults=faults)
+    emulator = Emulator(speed=options.speed, faults=faults, errored=options.errored)
+    log = functools.partial(print, file=sys.stderr, flush=True) if options.verbose else None
     try:
-        server = EmulatorServer(emulator, host=options.host, port=options.port)
+        server = EmulatorServer(
+            emulator,
+            host=options.host,
+            port=options.port,
+            public_url=options.public_url,
+            log=log,
+        )
+    except ValueError as error:
+        parser.error(f"--public-url: {error}")
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         print(f"cannot listen on {options.host}:{options.port}: {why}", file=sys.stderr)  # noqa: T201 - a command

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import contextlib
 import http.client
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from batches_core import Request
-from batches_core.emulator import Emulator, Response
+from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
 from tests.playbook import REQUEST
-from transports.emulator import running_emulator
+from transports.emulator import EmulatorServer, running_emulator
 from transports.httpx import BatchesClient
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -137,6 +141,247 @@ print("spun" if spent > 0.25 else "rested")
     assert (done.stdout, done.stderr) == ("rested\n", "")
 
 
+def test_clients_that_connect_at_once_are_not_kept_waiting_by_those_that_are_served() -> None:
+    seen: set[str] = set()
+    handled_before_all: list[int] = []
+
+    class Counting(Emulator):
+        handled = 0
+
+        def handle(self, request: Request, now: float) -> Response:
+            self.handled += 1
+            seen.add(request.target)
+            if len(seen) == len(clients) and not handled_before_all:
+                handled_before_all.append(self.handled)
+                all_served.set()
+            return super().handle(request, now)
+
+    all_served = threading.Event()
+    clients: list[socket.socket] = []
+    server = EmulatorServer(Counting())
+    parts = urlsplit(server.base_url)
+    with contextlib.ExitStack() as stack:
+        for number in range(150):
+            address = str(parts.hostname), parts.port
+            client = stack.enter_context(socket.create_connection(address, timeout=5))
+            # Busy: each has its next requests sent before its first one is answered.
+            client.sendall(b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % number * 100)
+            clients.append(client)
+        thread = threading.Thread(target=server.serve)
+        thread.start()
+        try:
+            assert all_served.wait(60)
+        finally:
+            server.stop()
+            thread.join()
+    # One accept a turn would be over 10,000: each turn, everybody accepted so far is served.
+    assert handled_before_all[0] < 10 * len(clients)
+
+
+# --- behind a proxy ----------------------------------------------------------------------
+
+
+def ask(base_url: str, target: str, headers: dict[str, str] | None = None) -> tuple[str, Any]:
+    """Send one GET for this target as it stands; give the status line's end and the JSON."""
+    parts = urlsplit(base_url)
+    with contextlib.closing(
+        http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=5)
+    ) as connection:
+        connection.putrequest("GET", target, skip_host=True)
+        always = {"x-api-key": "sk-secret", "anthropic-version": "2023-06-01"}
+        for name, value in {"Host": "a.test:81", **always, **(headers or {})}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        with connection.getresponse() as answer:
+            return f"{answer.status} {answer.reason}", msgspec.json.decode(answer.read())
+
+
+@pytest.mark.parametrize(
+    ("public_url", "target", "headers", "origin"),
+    [
+        (None, "", {}, "http://a.test:81"),
+        (None, "", {"X-Forwarded-Proto": "https"}, "https://a.test:81"),
+        (None, "", {"X-Forwarded-Proto": "HTTPS, http"}, "https://a.test:81"),
+        (None, "", {"X-Forwarded-Host": "b.test"}, "http://b.test"),
+        (None, "", {"X-Forwarded-Host": "b.test:8443, c.test"}, "http://b.test:8443"),
+        (None, "", {"X-Forwarded-Host": "[::1]:8443"}, "http://[::1]:8443"),
+        (None, "", {"X-Forwarded-Proto": "ftp", "X-Forwarded-Host": "b/c?"}, "http://a.test:81"),
+        (None, "http://c.test", {}, "http://c.test"),
+        (None, "HTTPS://c.test:8443", {}, "https://c.test:8443"),
+        (None, "http://c.test", {"X-Forwarded-Proto": "https"}, "https://c.test"),
+        ("https://p.test", "", {}, "https://p.test"),
+        (
+            "https://p.test:8443/",
+            "http://c.test",
+            {"X-Forwarded-Host": "b.test"},
+            "https://p.test:8443",
+        ),
+    ],
+)
+def test_a_results_url_is_that_of_the_proxy_in_front(
+    public_url: str | None, target: str, headers: dict[str, str], origin: str
+) -> None:
+    with (
+        running_emulator(Emulator(speed=1e6), public_url=public_url) as base_url,
+        BatchesClient(api_key="k", base_url=base_url) as client,
+    ):
+        path = "/v1/messages/batches/" + client.create([REQUEST]).id
+        status, batch = ask(base_url, target + path, headers)
+    assert status == "200 OK"
+    assert batch["results_url"] == origin + path + "/results"
+
+
+@pytest.mark.parametrize(
+    "target", ["http://c.test/v1/x?y=1", "http://c.test", "http://u:p@c.test/"]
+)
+def test_a_request_with_an_absolute_target_is_served(target: str) -> None:
+    asked = []
+
+    class Asked(Emulator):
+        def handle(self, request: Request, now: float) -> Response:
+            asked.append(request.url)
+            return super().handle(request, now)
+
+    with running_emulator(Asked()) as base_url:
+        assert ask(base_url, target)[0] == "404 Not Found"
+    path = target.partition("c.test")[2] or "/"
+    assert asked == ["http://c.test" + path]
+
+
+@pytest.mark.parametrize(
+    "public_url",
+    [
+        "p.test",
+        "ftp://p.test",
+        "https://p.test/emulator",
+        "https://",
+        "https://u:p@p.test",
+        "https://[",
+        "",
+    ],
+)
+def test_a_public_url_is_an_origin(public_url: str) -> None:
+    with pytest.raises(ValueError, match=r"public_url is an origin, as in https://host:8443"):
+        EmulatorServer(Emulator(), public_url=public_url)
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase"),
+    [
+        (404, "Not Found"),
+        (429, "Too Many Requests"),
+        (502, "Bad Gateway"),
+        (529, "Overloaded"),
+        (599, ""),
+    ],
+)
+def test_a_status_line_has_its_phrase(status: int, phrase: str) -> None:
+    faults = FaultPlan(FaultRule(route="list", status=status))
+    with running_emulator(Emulator(faults=faults)) as base_url:
+        assert ask(base_url, "/v1/messages/batches")[0] == f"{status} {phrase}"
+
+
+# --- the log -----------------------------------------------------------------------------
+
+
+def logged(
+    data: bytes, *rules: str, emulator: Emulator | None = None, read: bool = True
+) -> list[str]:
+    lines: list[str] = []
+    emulator = emulator or Emulator()
+    emulator.faults.add(*rules)
+    with running_emulator(emulator, log=lines.append) as base_url:
+        if read:
+            with contextlib.suppress(OSError):  # a fault may reset the connection
+                exchange(base_url, data)
+        else:
+            parts = urlsplit(base_url)
+            with socket.create_connection((parts.hostname, parts.port), timeout=5) as client:
+                client.sendall(data)
+                while not emulator.faults.applied:
+                    time.sleep(0.005)
+    return [re.sub(r"[0-9.]+ s\b", "T s", line) for line in lines]
+
+
+def get(target: str, headers: str = "") -> bytes:
+    head = f"GET {target} HTTP/1.1\r\nhost: a\r\nx-api-key: sk-a-secret\r\n{headers}\r\n"
+    return head.encode("latin-1")
+
+
+BATCHES = "/v1/messages/batches"
+
+
+def test_a_line_is_logged_for_each_request_when_it_is_over() -> None:
+    data = get(BATCHES, "anthropic-version: 2023-06-01\r\n") + get("/v1/x")
+    found = logged(data)
+    assert found[0] == "GET /v1/messages/batches 200, 59 bytes, T s"
+    assert re.fullmatch(r"GET /v1/x 400, [0-9]+ bytes, T s", found[1])
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("?limit=2&after_id=msgbatch_a&beta=true", "?limit=2&after_id=msgbatch_a&beta=true"),
+        (
+            "?before_id=b&api_key=sk-x&X-Signature=s=t",
+            "?before_id=b&[hidden]&[hidden]",
+        ),
+        ("?sk-x", "?[hidden]"),
+        ("?", "?"),
+        ("?LIMIT=sk-x", "?[hidden]"),
+        ("/sk-a-secret?limit=sk-a-secret", "/[hidden]?limit=[hidden]"),
+    ],
+)
+def test_a_log_holds_no_credential_and_no_secret_of_a_query(target: str, shown: str) -> None:
+    (line,) = logged(get(BATCHES + target))
+    assert line.startswith(f"GET {BATCHES}{shown} 4")
+    (line,) = logged(get("http://user:sk-x@host" + BATCHES + target))
+    assert line.startswith(f"GET {BATCHES}{shown} 4")
+
+
+def test_a_log_says_how_an_answer_ended() -> None:
+    ended = get(BATCHES, "anthropic-version: 2023-06-01\r\n")
+    assert logged(ended, "list:drop=before") == ["GET /v1/messages/batches no answer, T s"]
+    assert logged(ended, "list:drop=after,end=close") == ["GET /v1/messages/batches no answer, T s"]
+    assert logged(ended, "list:cut=5") == ["GET /v1/messages/batches 200, 5 bytes, T s, cut off"]
+    assert logged(ended, "list:cut=5,end=reset") == [
+        "GET /v1/messages/batches 200, 5 bytes, T s, cut off"
+    ]
+    (line,) = logged(ended, "list:cut=5,end=clean")
+    assert line == "GET /v1/messages/batches 200, 5 bytes, T s"
+    assert logged(b"nonsense\r\n\r\n") == ["no request 400, 0 bytes, T s"]
+    half = b"POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf"
+    assert logged(half) == ["POST /x 400, 0 bytes, T s"]
+    assert logged(b"") == []
+
+
+def test_a_log_says_that_a_client_left() -> None:
+    (line,) = logged(get(BATCHES), "list:delay=60", read=False)
+    assert line == "GET /v1/messages/batches no answer, T s"
+
+
+@pytest.mark.parametrize("arguments", [["--verbose"], []])
+def test_the_command_logs_to_stderr_if_it_is_told_to(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "transports.emulator", *arguments]
+    with subprocess.Popen(  # noqa: S603 - this interpreter, our own words
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().strip()
+        with BatchesClient(api_key="sk-of-a-test", base_url=base_url) as client:
+            assert client.list(limit=3).data == []
+        process.send_signal(2)
+        out, err = process.communicate(timeout=10)
+    assert out == ""
+    assert ("GET /v1/messages/batches?limit=3 200, 59 bytes" in err) == bool(arguments)
+    assert "sk-of-a-test" not in err
+    assert "Traceback" not in err
+
+
+# --- the rest ----------------------------------------------------------------------------
+
+
 def test_pipelined_requests_are_answered_in_turn() -> None:
     one = b"GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\n"
     with running_emulator() as base_url:
@@ -199,6 +444,23 @@ def test_the_command_prints_its_base_url_first_and_ends_when_interrupted() -> No
         assert process.wait(10) == 0
 
 
+def test_the_command_lets_a_share_fail_and_names_a_public_url() -> None:
+    command = [sys.executable, "-m", "transports.emulator", "--speed", "1e6"]
+    command += ["--errored", "1", "--public-url", "https://p.test"]
+    with subprocess.Popen(  # noqa: S603 - this interpreter, our own words
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().strip()
+        assert base_url.startswith("http://127.0.0.1:")
+        with BatchesClient(api_key="k", base_url=base_url) as client:
+            batch = client.get(client.create([REQUEST]).id)
+            assert batch.request_counts.errored == 1
+            assert str(batch.results_url).startswith("https://p.test/v1/messages/batches/")
+        process.send_signal(2)
+        assert process.wait(10) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
@@ -207,6 +469,8 @@ def test_the_command_prints_its_base_url_first_and_ends_when_interrupted() -> No
         (["--port", "many"], 2, "invalid int"),
         (["--port", "99999"], 1, "cannot listen on 127.0.0.1:99999"),
         (["--host", "203.0.113.1"], 1, "cannot listen on 203.0.113.1:0"),
+        (["--errored", "2"], 2, "--errored is a share from 0 to 1"),
+        (["--public-url", "p.test"], 2, "public_url is an origin, as in https://host:8443"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments: list[str], status: int, told: str) -> None:
