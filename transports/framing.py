@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from typing import Protocol
 
+from .wording import CLOSED_EARLY
+
 #: The most that one line of chunked framing may hold, and all its trailers together, in bytes: as
 #: much as a head.
 _MAX_LINE = 64 * 1024
@@ -19,8 +21,6 @@ _MAX_LINE = 64 * 1024
 #: A chunk's size, and extensions, which mean nothing to us. Twenty digits as h11 has it: more
 #: would be no length of anything.
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,20})[ \t]*(?:;.*)?")
-
-_TOO_EARLY = "the connection was closed before the body's end"
 
 
 class Body(Protocol):
@@ -64,7 +64,7 @@ class SizedBody:
         """Take the end of the connection."""
         self.leaves_connection = False
         if not self.ended:
-            self.fault = _TOO_EARLY
+            self.fault = CLOSED_EARLY
 
 
 class UnsizedBody:
@@ -124,7 +124,7 @@ class ChunkedBody:
         """Take the end of the connection."""
         self.leaves_connection = False
         if not self.ended:
-            self.fault = self.fault or _TOO_EARLY
+            self.fault = self.fault or CLOSED_EARLY
 
     def _look_at_line(self) -> None:
         if len(self._line) > _MAX_LINE:

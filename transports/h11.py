@@ -13,10 +13,11 @@ from typing import Unpack
 
 from batches_core import RawHeaders, Request
 
-from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Wire
+from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Stalled, Wire
 from .settings import TIMEOUT, OnEvent, Settings, make_api
 from .sockets import Connect, Dialer, TimedSocket, unix_socket
 from .sync_client import BlockingBatchesClient
+from .wording import cause_of, peer_of
 
 __all__ = ["BatchesClient", "unix_socket"]
 
@@ -26,7 +27,7 @@ class _Connection:
 
     def __init__(self, sock: TimedSocket, origin: Origin) -> None:
         self.origin = origin
-        self.wire = Wire()
+        self.wire = Wire(peer_of(*origin[1:]))
         self.close = sock.close
         self._sock = sock
 
@@ -46,9 +47,13 @@ class _Connection:
             left = memoryview(piece)
             while left:
                 try:
-                    left = left[self._sock.send_some(left) :]
+                    accepted = self._sock.send_some(left)
+                except Stalled as error:
+                    raise self.wire.stalled(error) from None
                 except OSError:
                     return  # it may have answered before it closed: reading tells
+                self.wire.took(accepted)
+                left = left[accepted:]
                 # A request without a body is sent to its end, to keep its connection.
                 if self._has_something() and has_body and self.wire.is_refused():
                     return
@@ -58,8 +63,10 @@ class _Connection:
         while (item := self.wire.next()) is Signal.NEED_DATA:
             try:
                 self.wire.receive(self._sock.receive())
+            except Stalled as error:
+                raise self.wire.stalled(error) from None
             except OSError as error:
-                raise self.wire.lost(error) from None
+                raise self.wire.lost(error) from cause_of(error)
         return item
 
     def _has_something(self) -> bool:
@@ -137,7 +144,8 @@ class _Transport:
 class BatchesClient(BlockingBatchesClient):
     """A blocking client on bare sockets.
 
-    `timeout` bounds each read and write, in seconds. `ssl_context` replaces the verifying default.
+    `timeout` bounds each read and write in seconds, and the making of a connection if that is
+    shorter than the 15 s that it may take otherwise. `ssl_context` replaces the verifying default.
     `proxy` is an ``http://[user:password@]host:port`` that https goes through. `connect` gives the
     connected sockets, for tunnels of one's own; `unix_socket` makes one. The other parameters are
     those of `BatchesAPI`.

@@ -29,9 +29,11 @@ from batches_core import (
     TransportError,
 )
 
+from . import wording
 from .content_encoding import ACCEPTED, Identity, Inflate, Refused, decoder_for
 from .framing import Body, body_of
 from .settings import CLOSED
+from .uploads import slices
 
 #: The longest that a read or write can be told to wait, in seconds; sockets cannot take any number.
 LONGEST_TIMEOUT = 7 * 24 * 3600.0
@@ -39,8 +41,6 @@ LONGEST_TIMEOUT = 7 * 24 * 3600.0
 #: from which glibc maps memory anew for each buffer until it has seen one of that size freed.
 READ = 120 * 1024
 
-#: How much is sent at once, in bytes.
-_SENT_AT_ONCE = 256 * 1024
 #: How many connections with nothing to do are kept for one origin.
 _KEPT = 8
 #: How many heads may say that the response is still to come.
@@ -54,6 +54,18 @@ Origin = tuple[str, str, int]
 
 class ConnectionClosed(TransportError):  # noqa: N818 - named for what happened
     """The peer closed or reset the connection; nothing else went wrong."""
+
+
+class Stalled(Exception):  # noqa: N818 - named for what happened
+    """Nothing moved on a connection for as long as it may wait: so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"nothing moved for {seconds:g} s")
+
+
+class TunnelFailed(Exception):  # noqa: N818 - named for what happened
+    """The proxy opened no tunnel; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +88,13 @@ def _client_side() -> h11.Connection:
 
 
 class Wire:
-    """One connection's side of HTTP/1.1, for any number of exchanges one after the other."""
+    """One connection's side of HTTP/1.1, for any number of exchanges one after the other.
 
-    def __init__(self) -> None:
+    `peer` names the other side in errors.
+    """
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
         #: For one exchange; the next one has its own.
         self._h11 = _client_side()
         #: The response's body, once there is a head.
@@ -91,6 +107,8 @@ class Wire:
         self._informational = 0
         #: Whether any byte has come since the present request was begun.
         self.answered = False
+        #: How many bytes of the present request have not left, in bytes.
+        self._unsent = 0
 
     def request(self, request: Request) -> Iterator[bytes | memoryview]:
         """Begin a request; give its bytes, the head first. They can be left off at any point.
@@ -104,18 +122,30 @@ class Wire:
             *request.headers,
             ("accept-encoding", ACCEPTED),
         ]
-        head = h11.Request(method=request.method, target=request.target, headers=headers)
-        return self._rest_of(self._h11.send(head) or b"", request)
+        event = h11.Request(method=request.method, target=request.target, headers=headers)
+        head = self._h11.send(event) or b""
+        self._unsent = len(head) + (0 if request.body is None else request.body.content_length)
+        return self._rest_of(head, request)
 
     def _rest_of(self, head: bytes, request: Request) -> Iterator[bytes | memoryview]:
         yield head
-        for piece in request.body or ():
-            view = memoryview(piece)
-            for start in range(0, len(view), _SENT_AT_ONCE):
-                # Uncopied, which is what h11 calls passing through: any buffer will do for it.
-                part: Any = view[start : start + _SENT_AT_ONCE]
-                yield from self._h11.send_with_data_passthrough(h11.Data(data=part)) or ()
+        for piece in () if request.body is None else slices(request.body):
+            # Uncopied, which is what h11 calls passing through: any buffer will do for it.
+            part: Any = piece
+            yield from self._h11.send_with_data_passthrough(h11.Data(data=part)) or ()
         self._h11.send(h11.EndOfMessage())
+
+    def took(self, count: int) -> None:
+        """Know that the system has accepted, or may have accepted, so many bytes of the request."""
+        self._unsent -= count
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the last byte of the request may have left, or the peer said that it had.
+
+        No peer can act on less: its framing and its JSON both lack their end.
+        """
+        return self._unsent <= 0 or self._body is not None or bool(self._early)
 
     def receive(self, data: bytes) -> None:
         """Take bytes as they came; none at the end of the stream."""
@@ -159,11 +189,18 @@ class Wire:
     def lost(self, error: BaseException) -> TransportError:
         """Tell of a connection that broke, as the next thing of the response."""
         kind = TransportError if self.answered else ConnectionClosed
-        return kind(f"the connection broke: {error}", sent=True)
+        return kind(wording.broke(self._peer, wording.why(error)), sent=self.is_sent)
+
+    def stalled(self, error: Stalled) -> TransportError:
+        """Tell of a connection on which nothing moved."""
+        return TransportError(wording.stalled(self._peer, error.seconds), sent=self.is_sent)
 
     def ended_idle(self) -> ConnectionClosed:
         """Tell of a kept connection that ended before it was used again."""
         return ConnectionClosed("it ended while it had nothing to do", sent=False)
+
+    def _broken(self, why: str) -> TransportError:
+        return TransportError(wording.answer_broken(self._peer, why), sent=self.is_sent)
 
     def _parse(self) -> Head | bytes | Signal:
         return self._parse_head() if self._body is None else self._parse_body(self._body)
@@ -174,9 +211,9 @@ class Wire:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
                 if not self.answered:
-                    why = "the connection was closed without an answer"
-                    raise ConnectionClosed(why, sent=True) from None
-                raise _broken(str(error)) from None
+                    why = wording.closed_without_answer(self._peer)
+                    raise ConnectionClosed(why, sent=self.is_sent) from None
+                raise self._broken(str(error)) from None
             if event is h11.NEED_DATA:
                 return Signal.NEED_DATA
             if isinstance(event, h11.Response):
@@ -198,7 +235,7 @@ class Wire:
             if self._payloads:
                 self._pieces = self._decoder.feed(self._payloads.popleft())
             elif body.fault is not None:
-                raise _broken(body.fault)
+                raise self._broken(body.fault)
             elif body.ended:
                 self._decoder.finish()
                 return Signal.END
@@ -208,9 +245,9 @@ class Wire:
     def _pass_over(self, event: object) -> None:
         self._informational += 1
         if not isinstance(event, h11.InformationalResponse):
-            raise TransportError("there is more than was asked for", sent=True)
+            raise self._broken("there is more than was asked for")
         if self._informational > _MAX_INFORMATIONAL:
-            raise TransportError("there is no end of 1xx heads", sent=True)
+            raise self._broken("there is no end of 1xx heads")
 
     def start_over(self) -> bool:
         """Get ready for the next exchange; False where this connection cannot have another."""
@@ -222,15 +259,6 @@ class Wire:
         self._h11 = _client_side()
         self._body = None
         return True
-
-
-def _broken(why: str) -> TransportError:
-    return TransportError(f"the answer is broken: {why}", sent=True)
-
-
-def timed_out() -> TransportError:
-    """Tell of a connection on which nothing moved."""
-    return TransportError("no byte came or went in time (Timeout)", sent=True)
 
 
 # --- connections -------------------------------------------------------------------------
@@ -345,7 +373,12 @@ class Proxy:
             self._credentials = base64.b64encode(pair.encode()).decode()
 
     def __repr__(self) -> str:
-        return f"<Proxy {self.host}:{self.port}>"
+        return f"<Proxy {self.peer}>"
+
+    @property
+    def peer(self) -> str:
+        """Its name in errors."""
+        return wording.peer_of(self.host, self.port)
 
     def tunnel(self, origin: Origin) -> Tunnel:
         """Begin to ask for a tunnel to an origin."""
@@ -357,8 +390,8 @@ class Tunnel:
 
     def __init__(self, origin: Origin, credentials: str | None) -> None:
         self._h11 = _client_side()
-        _, host, port = origin
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._answered = False
+        target = wording.peer_of(*origin[1:])
         headers = [("host", target)]
         if credentials is not None:
             headers.append(("proxy-authorization", f"Basic {credentials}"))
@@ -371,14 +404,16 @@ class Tunnel:
         """Take what the proxy sent, no bytes at its end; True once the tunnel stands.
 
         Raises:
-            TransportError: the proxy refused, or is none.
+            TunnelFailed: the proxy refused, or is none.
         """
+        self._answered = self._answered or bool(data)
         self._h11.receive_data(data)
         while True:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                raise TransportError(f"the proxy's answer is broken: {error}", sent=False) from None
+                broke = wording.proxy_broke(str(error)) if self._answered else wording.PROXY_CLOSED
+                raise TunnelFailed(broke) from None
             if isinstance(event, h11.InformationalResponse):
                 continue
             if event is h11.NEED_DATA:
@@ -386,4 +421,4 @@ class Tunnel:
             if isinstance(event, h11.Response) and 200 <= event.status_code < 300:  # noqa: PLR2004 - HTTP's successes
                 return True
             status = getattr(event, "status_code", "no status")
-            raise TransportError(f"the proxy refused the tunnel: {status}", sent=False)
+            raise TunnelFailed(wording.proxy_refused(status))

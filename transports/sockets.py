@@ -15,7 +15,17 @@ from collections.abc import Callable, Iterator
 from batches_core import TransportError
 from batches_core.api import check_seconds
 
-from .http11 import LONGEST_TIMEOUT, READ, Origin, Proxy, Tunnel, timed_out, tls_context
+from . import wording
+from .http11 import (
+    LONGEST_TIMEOUT,
+    READ,
+    Origin,
+    Proxy,
+    Stalled,
+    Tunnel,
+    TunnelFailed,
+    tls_context,
+)
 from .settings import CONNECT_TIMEOUT
 
 #: Gives a connected socket to a host and port; TLS is put on top where the URL is https.
@@ -35,13 +45,13 @@ class TimedSocket:
         """Wait for bytes; none at the end.
 
         Raises:
-            TransportError: nothing came in time.
+            Stalled: nothing came in time.
         """
         self._sock.settimeout(self._timeout)
         try:
             return self._sock.recv(READ)
         except TimeoutError:
-            raise timed_out() from None
+            raise Stalled(self._timeout) from None
 
     def receive_now(self) -> bytes | None:
         """Take what has come, without waiting: none at the end, None where nothing has."""
@@ -57,7 +67,7 @@ class TimedSocket:
         """Send what can be sent; 0 after a wait, for then something may have come.
 
         Raises:
-            TransportError: nothing came or went in time.
+            Stalled: nothing came or went in time.
         """
         self._sock.settimeout(0)
         try:
@@ -67,7 +77,7 @@ class TimedSocket:
         with selectors.DefaultSelector() as selector:
             selector.register(self._sock, selectors.EVENT_READ | writes)
             if not selector.select(self._timeout):
-                raise timed_out()
+                raise Stalled(self._timeout)
         return 0
 
     def close(self) -> None:
@@ -89,7 +99,7 @@ class Dialer:
         self._timeout = min(timeout, LONGEST_TIMEOUT)
         self._ssl_context = ssl_context
         self._proxy = None if proxy is None else Proxy(proxy)
-        self._connect_to = connect or _connect_tcp
+        self._connect_to = connect
 
     def dial(self, origin: Origin) -> TimedSocket:
         """Open a connection to an origin.
@@ -98,13 +108,14 @@ class Dialer:
             TransportError: it could not be opened; nothing was sent.
         """
         scheme, host, port = origin
-        deadline = time.monotonic() + CONNECT_TIMEOUT
+        seconds = min(self._timeout, CONNECT_TIMEOUT)
+        deadline = time.monotonic() + seconds
         proxy = self._proxy if scheme == "https" else None
         try:
             if proxy is None:
-                sock = self._connect_to(host, port)
+                sock = self._connect(host, port, deadline)
             else:
-                sock = self._connect_to(proxy.host, proxy.port)
+                sock = self._connect(proxy.host, proxy.port, deadline)
                 with _closed_on_error(sock):
                     _ask_for_tunnel(sock, proxy.tunnel(origin), deadline)
             if scheme == "https":
@@ -112,31 +123,59 @@ class Dialer:
                 with _closed_on_error(sock):
                     sock.settimeout(_left(deadline))
                     sock = self._ssl_context.wrap_socket(sock, server_hostname=host)
-        except (OSError, UnicodeError) as error:
+        except (OSError, UnicodeError, TunnelFailed) as error:
             # Timeouts, TLS and name look-ups are OSErrors all; a name can also be unwritable.
-            what = f"cannot connect to {host}:{port}: {error}"
-            raise TransportError(what, sent=False) from None
+            late = isinstance(error, TimeoutError) and error.errno is None
+            why = wording.no_answer(seconds) if late else wording.why(error)
+            via = None if proxy is None else proxy.peer
+            what = wording.cannot_connect(wording.peer_of(host, port), why, via)
+            raise TransportError(what, sent=False) from wording.cause_of(error)
         return TimedSocket(sock, self._timeout)
 
+    def _connect(self, host: str, port: int, deadline: float) -> socket.socket:
+        if self._connect_to is None:
+            return _connect_tcp(host, port, deadline)
+        if isinstance(self._connect_to, _UnixSocket):
+            return self._connect_to(host, port, _left(deadline))
+        return self._connect_to(host, port)
 
-def _connect_tcp(host: str, port: int) -> socket.socket:
-    sock = socket.create_connection((host, port), CONNECT_TIMEOUT)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+
+def _connect_tcp(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to the first of a host's addresses that can be reached; none uses up all the time."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure: OSError = OSError("it has no address")
+    for at, (family, kind, protocol, _, address) in enumerate(addresses):
+        try:
+            sock = socket.socket(family, kind, protocol)
+            with _closed_on_error(sock):
+                sock.settimeout(_left(deadline) / (len(addresses) - at))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            failure = error
+        else:
+            return sock
+    raise failure
+
+
+class _UnixSocket:
+    """Connects to a Unix socket in the seconds that a client allows."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self, host: str, port: int, seconds: float = CONNECT_TIMEOUT) -> socket.socket:
+        del host, port
+        sock = socket.socket(socket.AF_UNIX)
+        with _closed_on_error(sock):
+            sock.settimeout(seconds)
+            sock.connect(self._path)
+        return sock
 
 
 def unix_socket(path: str) -> Connect:
     """Give a `connect` that leads every connection to a Unix socket."""
-
-    def connect(host: str, port: int) -> socket.socket:
-        del host, port
-        sock = socket.socket(socket.AF_UNIX)
-        with _closed_on_error(sock):
-            sock.settimeout(CONNECT_TIMEOUT)
-            sock.connect(path)
-        return sock
-
-    return connect
+    return _UnixSocket(path)
 
 
 def _ask_for_tunnel(sock: socket.socket, tunnel: Tunnel, deadline: float) -> None:

@@ -14,7 +14,17 @@ import trio
 from batches_core import TransportError
 from batches_core.api import check_seconds
 
-from .http11 import LONGEST_TIMEOUT, READ, Origin, Proxy, Tunnel, timed_out, tls_context
+from . import wording
+from .http11 import (
+    LONGEST_TIMEOUT,
+    READ,
+    Origin,
+    Proxy,
+    Stalled,
+    Tunnel,
+    TunnelFailed,
+    tls_context,
+)
 from .settings import CONNECT_TIMEOUT
 
 #: Gives a connected stream to a host and port; TLS is put on top where the URL is https.
@@ -39,14 +49,14 @@ class TimedStream:
         """Wait for bytes; none at the end.
 
         Raises:
-            TransportError: nothing came in time, and nothing went.
+            Stalled: nothing came in time, and nothing went.
         """
         while True:
             sent = self._sent
             with trio.move_on_after(self._timeout):
                 return bytes(await self._stream.receive_some(READ))
             if sent == self._sent:
-                raise timed_out()
+                raise Stalled(self._timeout)
 
     async def send(self, data: bytes | memoryview) -> bool:
         """Send bytes; False where they did not go, in time or at all."""
@@ -125,9 +135,10 @@ class Dialer:
             TransportError: it could not be opened; nothing was sent.
         """
         scheme, host, port = origin
+        seconds = min(self._timeout, CONNECT_TIMEOUT)
         proxy = self._proxy if scheme == "https" else None
         try:
-            with trio.fail_after(CONNECT_TIMEOUT):
+            with trio.fail_after(seconds):
                 if proxy is None:
                     stream = await self._connect_to(host, port)
                 else:
@@ -142,12 +153,12 @@ class Dialer:
                         )
                         await tls.do_handshake()
                         stream = tls
-        except (OSError, UnicodeError, trio.TooSlowError, *BROKEN) as error:
-            why = error.__cause__ or error
-            while isinstance(why, BaseExceptionGroup):
-                why = why.exceptions[0]  # one attempt of several, each with the like to say
-            what = f"cannot connect to {host}:{port}: {str(why) or 'no answer in time'}"
-            raise TransportError(what, sent=False) from None
+        except (OSError, UnicodeError, trio.TooSlowError, TunnelFailed, *BROKEN) as error:
+            late = isinstance(error, trio.TooSlowError)
+            why = wording.no_answer(seconds) if late else wording.why(error)
+            via = None if proxy is None else proxy.peer
+            what = wording.cannot_connect(wording.peer_of(host, port), why, via)
+            raise TransportError(what, sent=False) from wording.cause_of(error)
         return TimedStream(stream, self._timeout)
 
 

@@ -14,12 +14,13 @@ from typing import TypeVar, Unpack
 
 import trio
 
-from batches_core import RawHeaders, Request
+from batches_core import RawHeaders, Request, TransportError
 
 from .async_client import AsyncBatchesClientBase
-from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Wire
+from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Stalled, Wire
 from .settings import TIMEOUT, OnEvent, Settings, make_api
 from .streams import BROKEN, Connect, Dialer, TimedStream, together, unix_socket
+from .wording import cause_of, peer_of
 
 __all__ = ["BatchesClient", "unix_socket"]
 
@@ -34,9 +35,11 @@ class _Connection:
 
     def __init__(self, stream: TimedStream, origin: Origin) -> None:
         self.origin = origin
-        self.wire = Wire()
+        self.wire = Wire(peer_of(*origin[1:]))
         self.aclose = stream.aclose
         self._stream = stream
+        #: Set with what was said of `sent`: no byte may leave after that.
+        self._is_lost = False
 
     async def check_quiet(self) -> None:
         """See that neither bytes came that nobody asked for, nor the end.
@@ -67,12 +70,20 @@ class _Connection:
 
     async def _upload(self, pieces: Iterator[bytes | memoryview]) -> None:
         for piece in pieces:
+            if self._is_lost:
+                return
+            # Before it goes: of a piece that breaks, nobody can tell how much has left.
+            self.wire.took(len(piece))
             if not await self._stream.send(piece):
                 return  # it may have answered before it closed: reading tells
 
     async def _is_refused(self) -> bool:
-        while not self.wire.has_head():
-            await self._receive()
+        try:
+            while not self.wire.has_head():
+                await self._receive()
+        except TransportError:
+            self._is_lost = True
+            raise
         if not self.wire.is_refused():
             return False
         # To stop an upload in the middle breaks a TLS stream in both directions. So what the peer
@@ -85,8 +96,10 @@ class _Connection:
     async def _receive(self) -> None:
         try:
             self.wire.receive(await self._stream.receive())
+        except Stalled as error:
+            raise self.wire.stalled(error) from None
         except BROKEN as error:
-            raise self.wire.lost(error.__cause__ or error) from None
+            raise self.wire.lost(error) from cause_of(error)
 
 
 class _Response:
@@ -160,7 +173,8 @@ class _Transport:
 class BatchesClient(AsyncBatchesClientBase):
     """An async client on trio streams.
 
-    `timeout` is the seconds without a byte in either direction before an exchange is given up.
+    `timeout` is the seconds without a byte in either direction before an exchange is given up;
+    making a connection may take as long, and 15 s at most.
     `ssl_context` replaces the verifying default. `proxy` is an ``http://[user:password@]host:port``
     that https goes through. `connect` gives the connected streams, for tunnels of one's own;
     `unix_socket` makes one. The other parameters are those of `BatchesAPI`.

@@ -176,7 +176,7 @@ class _OnAWire:
         self.head: object = None
         self.body = b""
         self.asked = 0
-        self._wire = Wire()
+        self._wire = Wire("api.test:443")
         self._looks = looks
         self._waiting = [*chunks, b""]
         for _ in self._wire.request(_GET):

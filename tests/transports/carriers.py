@@ -85,6 +85,7 @@ QUICK_SETTLING = SettlingPolicy(alone=0.02, first_look=0.01, longest_look=0.02)
 class Carrier:
     """One transport: how its client is made, and what runs its coroutines."""
 
+    #: ``library-loop`` of the httpx ones; `RAW` are the others.
     name: str
     run: Callable[[Scenario], Any]
     make: Callable[..., Any]
@@ -113,8 +114,14 @@ def _run_at_once(scenario: Scenario) -> Any:
 def _blocking(library: Any) -> Carrier:
     opened: dict[int, Any] = {}
 
-    def make(ssl_context: Any = None, **settings: Any) -> _Blocking:
-        inner = library.Client(verify=ssl_context or True)
+    def make(ssl_context: Any = None, options: Any = None, **settings: Any) -> _Blocking:
+        inner = library.Client(
+            **{
+                "verify": ssl_context or True,
+                "proxy": settings.pop("proxy", None),
+                **(options or {}),
+            }
+        )
         client = _Blocking(BatchesClient(client=inner, **settings))
         opened[id(client)] = inner
         return client
@@ -128,8 +135,14 @@ def _blocking(library: Any) -> Carrier:
 def _async(library: Any, loop: str) -> Carrier:
     opened: dict[int, Any] = {}
 
-    def make(ssl_context: Any = None, **settings: Any) -> AsyncBatchesClient:
-        inner = library.AsyncClient(verify=ssl_context or True)
+    def make(ssl_context: Any = None, options: Any = None, **settings: Any) -> AsyncBatchesClient:
+        inner = library.AsyncClient(
+            **{
+                "verify": ssl_context or True,
+                "proxy": settings.pop("proxy", None),
+                **(options or {}),
+            }
+        )
         client = AsyncBatchesClient(client=inner, **settings)
         opened[id(client)] = inner
         return client
@@ -166,4 +179,6 @@ CARRIERS = [
     *(_blocking(library) for library in (httpx, httpx2)),
     *(_async(library, loop) for library in (httpx, httpx2) for loop in ("asyncio", "trio")),
 ]
+RAW = [carrier for carrier in CARRIERS if carrier.name in {"h11-sync", "trio"}]
+OVER_HTTPX = [carrier for carrier in CARRIERS if carrier not in RAW]
 ASYNC_CARRIERS = [carrier for carrier in CARRIERS if not carrier.name.endswith("sync")]

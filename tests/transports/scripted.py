@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 #: Handles one request: the connection, ready to be written to; True to go on with it.
 Handler = Callable[[socket.socket], bool]
+#: Handles a POST whose head has come and whose body has not been read: the connection, and what was
+#: read of the body, to be added to; True to read the rest and answer.
+Upload = Callable[[socket.socket, bytearray], bool]
 
 
 def raw(*pieces: bytes, keep: bool = True) -> Handler:
@@ -67,12 +70,16 @@ class Served:
         return any(thread.ident is None or thread.is_alive() for thread in self.threads)
 
 
-def _read_request(connection: socket.socket, buffer: bytearray) -> bytes | None:
+def _read_request(
+    connection: socket.socket, buffer: bytearray, upload: Upload | None
+) -> bytes | None:
     while b"\r\n\r\n" not in buffer:
         if not (data := connection.recv(65536)):
             return None
         buffer += data
     head, _, _ = bytes(buffer).partition(b"\r\n\r\n")
+    if upload is not None and head.startswith(b"POST ") and not upload(connection, buffer):
+        return None
     length = 0
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
@@ -93,11 +100,14 @@ def _as_it_is(connection: socket.socket) -> socket.socket:
 
 @contextlib.contextmanager
 def scripted(
-    *handlers: Handler, prepare: Callable[[socket.socket], socket.socket] | None = None
+    *handlers: Handler,
+    prepare: Callable[[socket.socket], socket.socket] | None = None,
+    upload: Upload | None = None,
 ) -> Iterator[Served]:
     """Answer the requests in turn with these handlers; after the last one, connections close.
 
-    `prepare` is what happens to a new connection first, such as TLS.
+    `prepare` is what happens to a new connection first, such as TLS; `upload` is what happens to a
+    POST before its body is read.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}")
@@ -108,7 +118,7 @@ def scripted(
         buffer = bytearray()
         with accepted, contextlib.suppress(OSError), (prepare or _as_it_is)(accepted) as connection:
             live.append(connection)
-            while (request := _read_request(connection, buffer)) is not None:
+            while (request := _read_request(connection, buffer, upload)) is not None:
                 if request.startswith(b"GET /v1/messages/batches?limit=100 "):
                     # The look at the list before a create, which has no part in the scripts.
                     reply(b'{"data":[]}')(connection)

@@ -19,16 +19,16 @@ import transports.trio
 from batches_core import Event, InvalidRequest, NotFoundError, RetryPolicy, TransportError
 from batches_core.emulator import Emulator
 from tests.playbook import REQUEST, batch_json
-from tests.transports.carriers import CARRIERS, Carrier
+from tests.transports.carriers import RAW, Carrier
 from tests.transports.scripted import close, raw, reply, reset, scripted
 from tests.transports.tls import client_context, tls_server
+from tests.transports.tunnel import tunnel_to
 from transports.emulator import running_emulator
 from transports.http11 import Proxy
 from transports.settings import proxy_of, settings_from_env
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
-RAW = [carrier for carrier in CARRIERS if carrier.name in {"h11-sync", "trio"}]
 each = pytest.mark.parametrize("carrier", RAW, ids=lambda carrier: carrier.name)
 
 ONCE = RetryPolicy(attempts=1)
@@ -189,40 +189,6 @@ def test_1xx_heads_without_end_are_left(carrier: Carrier) -> None:
 
 
 # --- proxies -----------------------------------------------------------------------------
-
-
-def tunnel_to(address: tuple[str, int], asked: list[bytes], answer: bytes) -> Any:
-    """What a proxy does to a new connection: read the CONNECT, answer, and pass bytes on."""
-
-    def prepare(connection: socket.socket) -> socket.socket:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += connection.recv(1)
-        asked.append(head)
-        connection.sendall(answer)
-        if b" 200 " not in answer:
-            connection.shutdown(socket.SHUT_WR)
-            return connection
-        behind = socket.create_connection(address)
-
-        def pass_on(source: socket.socket, sink: socket.socket) -> None:
-            with source, sink, contextlib.suppress(OSError):  # a client may go without a goodbye
-                while data := source.recv(65536):
-                    sink.sendall(data)
-                sink.shutdown(socket.SHUT_RDWR)
-
-        back = threading.Thread(target=pass_on, args=(behind, connection.dup()), daemon=True)
-        back.start()
-        try:
-            while data := connection.recv(65536):
-                behind.sendall(data)
-        finally:
-            with contextlib.suppress(OSError):
-                behind.shutdown(socket.SHUT_RDWR)
-            back.join()
-        return connection
-
-    return prepare
 
 
 @each
