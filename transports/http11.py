@@ -107,6 +107,8 @@ class Wire:
         self._informational = 0
         #: Whether any byte has come since the present request was begun.
         self.answered = False
+        #: Whether the peer has ended the connection.
+        self._is_closed = False
         #: How many bytes of the present request have not left, in bytes.
         self._unsent = 0
 
@@ -150,6 +152,7 @@ class Wire:
     def receive(self, data: bytes) -> None:
         """Take bytes as they came; none at the end of the stream."""
         self.answered = self.answered or bool(data)
+        self._is_closed = not data
         if self._body is None:
             self._h11.receive_data(data)
         elif not data:
@@ -210,10 +213,11 @@ class Wire:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                if not self.answered:
-                    why = wording.closed_without_answer(self._peer)
-                    raise ConnectionClosed(why, sent=self.is_sent) from None
-                raise self._broken(str(error)) from None
+                if not self._is_closed:
+                    raise self._broken(str(error)) from None
+                kind = TransportError if self.answered else ConnectionClosed
+                why = wording.closed_without_answer(self._peer)
+                raise kind(why, sent=self.is_sent) from None
             if event is h11.NEED_DATA:
                 return Signal.NEED_DATA
             if isinstance(event, h11.Response):
@@ -390,7 +394,6 @@ class Tunnel:
 
     def __init__(self, origin: Origin, credentials: str | None) -> None:
         self._h11 = _client_side()
-        self._answered = False
         target = wording.peer_of(*origin[1:])
         headers = [("host", target)]
         if credentials is not None:
@@ -406,13 +409,12 @@ class Tunnel:
         Raises:
             TunnelFailed: the proxy refused, or is none.
         """
-        self._answered = self._answered or bool(data)
         self._h11.receive_data(data)
         while True:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                broke = wording.proxy_broke(str(error)) if self._answered else wording.PROXY_CLOSED
+                broke = wording.proxy_broke(str(error)) if data else wording.PROXY_CLOSED
                 raise TunnelFailed(broke) from None
             if isinstance(event, h11.InformationalResponse):
                 continue

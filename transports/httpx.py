@@ -1,21 +1,22 @@
 """Clients over httpx or httpx2: `BatchesClient`, and `AsyncBatchesClient` on asyncio and trio.
 
 Carries bytes and maps errors; knows nothing of batches. The two libraries have the same surface,
-so one adapter serves both: the one whose client is handed in, or else the one that is installed
-(httpx where both are). Either is imported when a client is made, not before.
+so one adapter serves both: the one whose client is handed in, or else the one that is installed.
+Where both are, that is httpx2: the pool of httpx 0.28 runs full when many tasks are cancelled.
+Either is imported when a client is made, not before.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, ModuleType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from batches_core import (
-    Body,
     InvalidRequest,
     LocalProtocolError,
     RawHeaders,
@@ -25,17 +26,23 @@ from batches_core import (
 from batches_core.api import check_seconds
 from batches_core.http import origin, shown_host
 
+from . import wording
 from .async_client import AsyncBatchesClientBase
 from .content_encoding import ACCEPTED, decoder_for
 from .settings import CLOSED, CONNECT_TIMEOUT, TIMEOUT, OnEvent, Settings, make_api
 from .sync_client import BlockingBatchesClient
+from .uploads import Upload
 
 T = TypeVar("T")
 
 #: Seconds that closing a response may take: TLS says goodbye, and the peer may not answer.
 _CLOSE_TIMEOUT = 5.0
 
-_LIBRARIES = ("httpx", "httpx2")
+#: In the order of preference.
+_LIBRARIES = ("httpx2", "httpx")
+
+#: The steps of a trace in which a connection comes about, each with a time limit of its own.
+_CONNECTING = frozenset({"connect_tcp.started", "connect_unix_socket.started", "start_tls.started"})
 
 
 def _library(client: object | None, kind: str) -> ModuleType:
@@ -57,6 +64,80 @@ def _library(client: object | None, kind: str) -> ModuleType:
     raise InvalidRequest("neither httpx nor httpx2 is installed: pip install 'batches-core[httpx]'")
 
 
+class _Course:
+    """How far a request has got, by what the library's trace tells; and its time limits.
+
+    A request to connect through a proxy is traced as well, and is not the request. A user's own
+    trace replaces this one, and a user's own transport need not have any; then nothing is seen.
+    """
+
+    def __init__(
+        self, request: Request, upload: Upload | None, timeouts: dict[str, Any], bound: float | None
+    ) -> None:
+        _, host, port = request.origin
+        self.peer = wording.peer_of(host, port)
+        #: The proxy that was connected to, if one was.
+        self.proxy: str | None = None
+        self.upload = upload
+        #: The seconds that each step may take, by its name; those that hold, and those given.
+        self.timeouts = timeouts
+        self.waits = dict(timeouts)
+        #: The seconds that all steps of connecting may take together.
+        self._bound = bound
+        self._deadline: float | None = None
+        self._is_seen = False
+        self._has_begun = False
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether the connection had not come about, as far as was seen."""
+        return self._is_seen and not self._has_begun
+
+    @property
+    def connect_wait(self) -> float | None:
+        """The seconds that connecting may take, a proxy's part included where that is ours."""
+        return self.waits.get("connect") if self._bound is None else self._bound
+
+    def is_sent(self, *, by_kind: bool) -> bool:
+        """Whether the last byte may have left; `by_kind` is what the kind of an error says."""
+        if self.upload is not None and not self.upload.is_whole:
+            return False
+        if self._has_begun:
+            return True
+        # What was handed over whole and is not seen to have left may have been read for signing.
+        return by_kind if self.upload is not None or not self._is_seen else False
+
+    def note(self, name: str, info: dict[str, Any]) -> None:
+        """Take a step of the library's."""
+        self._is_seen = True
+        step = name.partition(".")[2]
+        if step in _CONNECTING:
+            if step == "connect_tcp.started":
+                peer = wording.peer_of(str(info.get("host")), info.get("port") or 0)
+                self.proxy = None if peer == self.peer else peer
+            info["timeout"] = self._limited(info.get("timeout"))
+        elif step == "send_request_headers.started":
+            if getattr(info.get("request"), "method", None) == b"CONNECT":
+                for which in ("read", "write"):
+                    self.timeouts[which] = self._limited(self.waits.get(which))
+            else:
+                self._has_begun = True
+                self.timeouts.update(self.waits)
+
+    async def anote(self, name: str, info: dict[str, Any]) -> None:
+        """Take a step of the library's where it is asynchronous."""
+        self.note(name, info)
+
+    def _limited(self, seconds: float | None) -> float | None:
+        """Limit a step to what is left of the time for connecting, which begins with the first."""
+        if self._bound is None:
+            return seconds
+        now = time.monotonic()
+        self._deadline = self._deadline or now + self._bound
+        left = max(0.001, self._deadline - now)
+        return left if seconds is None else min(seconds, left)
+
+
 class _Carriage:
     """What the blocking and the async transport share: building requests, mapping errors."""
 
@@ -76,9 +157,11 @@ class _Carriage:
             library.ProxyError,
             library.UnsupportedProtocol,
         )
-        self._request_type = library.Request
+        self._library = library
+        self._upload_type: type[Upload] = type(
+            "_Upload", (Upload, library.SyncByteStream, library.AsyncByteStream), {}
+        )
         self._not_built = (library.InvalidURL, ValueError)
-        self._timed_out = library.TimeoutException
         if timeout is not None:
             check_seconds("timeout", timeout, positive=True)
         #: None leaves it to the client that was handed in.
@@ -87,8 +170,8 @@ class _Carriage:
             seconds = timeout or TIMEOUT
             self._timeout = library.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
 
-    def build(self, client: Any, request: Request, content: object) -> Any:
-        """Build the library's request.
+    def build(self, client: Any, request: Request, *, is_async: bool) -> tuple[Any, _Course]:
+        """Build the library's request, and what knows how far it gets.
 
         Raises:
             LocalProtocolError: the client was closed.
@@ -96,35 +179,76 @@ class _Carriage:
         """
         if client.is_closed:
             raise LocalProtocolError(CLOSED)
-        timeout = client.timeout if self._timeout is None else self._timeout
+        upload = None if request.body is None else self._upload_type(request.body)
+        timeouts = (self._timeout or client.timeout).as_dict()
+        bound = self._timeout and self._timeout.connect
+        course = _Course(request, upload, timeouts, bound)
+        extensions = {"timeout": timeouts, "trace": course.anote if is_async else course.note}
+        # Not with the headers and cookies that a handed-in client has for the API.
+        make = self._library.Request if request.foreign else client.build_request
         headers = [*request.headers, ("accept-encoding", ACCEPTED)]
         try:
-            if request.foreign:
-                # Not with the headers and cookies that a handed-in client has for the API.
-                extensions = {"timeout": timeout.as_dict()}
-                return self._request_type(
-                    request.method, request.url, headers=headers, extensions=extensions
-                )
-            return client.build_request(
-                request.method, request.url, headers=headers, content=content, timeout=timeout
+            built = make(
+                request.method,
+                request.url,
+                headers=headers,
+                content=upload,
+                extensions=extensions,
             )
         except self._not_built as error:
             raise TransportError(f"the URL cannot be used: {error}", sent=False) from None
+        if upload is not None:
+            built.stream = upload  # in place of one that is for blocking clients alone
+        return built, course
 
-    def lost(self, error: Exception, request: Request) -> TransportError:
+    def lost(self, error: Exception, course: _Course, *, in_body: bool = False) -> TransportError:
         """Turn an error of the library into ours, which says what nobody else knows: `sent`."""
-        host = request.origin[1]
-        timed_out = isinstance(error, self._timed_out)
-        what = _text(error) or ("no answer in time" if timed_out else "the connection broke")
-        reason = f"{what} ({type(error).__name__}, {request.method} to {host})"
-        return TransportError(reason, sent=not isinstance(error, self._not_sent))
+        by_kind = not isinstance(error, self._not_sent)
+        sent = in_body or course.is_sent(by_kind=by_kind)
+        if in_body or (by_kind and not course.is_connecting):
+            reason = self._break(error, course, in_body=in_body)
+        else:
+            reason = self._no_connection(error, course)
+        lost = TransportError(reason, sent=sent)
+        lost.__cause__ = wording.cause_of(error)
+        return lost
 
+    def _no_connection(self, error: Exception, course: _Course) -> str:
+        text = str(error)
+        match error:
+            case self._library.PoolTimeout():
+                why = f"no connection was free in {course.waits.get('pool')} s"
+            case self._library.TimeoutException():
+                why = wording.no_answer(course.connect_wait)
+            case self._library.ProxyError():
+                status = re.match(r"[0-9]{3}\b", text)
+                why = wording.proxy_refused(status[0] if status else text)
+            case self._library.RemoteProtocolError():
+                is_closed = "disconnected" in text
+                why = wording.PROXY_CLOSED if is_closed else wording.proxy_broke(text)
+            case _:
+                why = wording.why(error)
+        return wording.cannot_connect(course.peer, why, course.proxy)
 
-def _text(error: BaseException | None) -> str:
-    """Find the words for an error that may have none itself, but only a cause that has."""
-    while error is not None and not str(error):
-        error = error.__cause__ or error.__context__
-    return str(error or "")
+    def _break(self, error: Exception, course: _Course, *, in_body: bool) -> str:
+        text = str(error)
+        match error:
+            case self._library.TimeoutException():
+                is_write = isinstance(error, self._library.WriteTimeout)
+                reason = wording.stalled(
+                    course.peer, course.waits.get("write" if is_write else "read")
+                )
+            case self._library.RemoteProtocolError():
+                # Only its words tell the end of a connection from an answer that is no HTTP.
+                is_closed = "disconnected" in text or "peer closed connection" in text
+                reason = wording.answer_broken(
+                    course.peer, wording.CLOSED_EARLY if is_closed else text
+                )
+                if is_closed and not in_body:
+                    reason = wording.closed_without_answer(course.peer)
+            case _:
+                reason = wording.broke(course.peer, wording.why(error))
+        return reason
 
 
 def _mounts(base_url: str) -> dict[str, None]:
@@ -144,7 +268,7 @@ class _Received:
         self,
         response: Any,
         carriage: _Carriage,
-        request: Request,
+        course: _Course,
         *,
         raw: Callable[[], Any],
         decoded: Callable[[], Any],
@@ -158,16 +282,16 @@ class _Received:
         self._decoder = decoder_for(() if is_read else self.headers)
         self._pieces: Iterator[bytes] = iter(())
         self._carriage = carriage
-        self._request = request
+        self._course = course
 
     def _lost(self, error: Exception) -> TransportError:
-        return self._carriage.lost(error, self._request)
+        return self._carriage.lost(error, self._course, in_body=True)
 
 
 class _Response(_Received):
-    def __init__(self, response: Any, carriage: _Carriage, request: Request) -> None:
+    def __init__(self, response: Any, carriage: _Carriage, course: _Course) -> None:
         raw, decoded = response.iter_raw, response.iter_bytes
-        super().__init__(response, carriage, request, raw=raw, decoded=decoded)
+        super().__init__(response, carriage, course, raw=raw, decoded=decoded)
 
     def read(self) -> bytes:
         while True:
@@ -177,7 +301,8 @@ class _Response(_Received):
             try:
                 chunk = next(self._chunks, None)
             except self._carriage.errors as error:
-                raise self._lost(error) from None
+                lost = self._lost(error)
+                raise lost from lost.__cause__
             if chunk is None:
                 self._decoder.finish()
                 return b""
@@ -195,15 +320,15 @@ class _Transport:
         self._owned = client is None
 
     def send(self, request: Request) -> _Response:
-        content = None if request.body is None else iter(request.body)
-        built = self._carriage.build(self._client, request, content)
+        built, course = self._carriage.build(self._client, request, is_async=False)
         try:
             response = self._client.send(
                 built, stream=True, follow_redirects=False, **_auth(request)
             )
         except self._carriage.errors as error:
-            raise self._carriage.lost(error, request) from None
-        return _Response(response, self._carriage, request)
+            lost = self._carriage.lost(error, course)
+            raise lost from lost.__cause__
+        return _Response(response, self._carriage, course)
 
     def now(self) -> float:
         return time.monotonic()
@@ -220,8 +345,9 @@ class BatchesClient(BlockingBatchesClient):
     """A blocking client over httpx or httpx2.
 
     `client` is a ready ``httpx.Client`` or ``httpx2.Client`` with proxies, TLS settings or a pool
-    of its own; it is not closed with this one. `timeout` bounds each read and write, in seconds; by
-    default it is the handed-in client's own, or else 120.
+    of its own; it is not closed with this one. `timeout` bounds each read and write in seconds, and
+    the making of a connection, which may take 15 s at most; by default all limits are the handed-in
+    client's own, or else 120 and 15.
     The other parameters are those of `BatchesAPI`.
     """
 
@@ -235,25 +361,6 @@ class BatchesClient(BlockingBatchesClient):
     ) -> None:
         api = make_api(settings)
         super().__init__(api, _Transport(client, timeout, api.base_url), on_event)
-
-
-class _AsyncBody:
-    """A body to iterate over, in place of httpx's own, which is an async generator.
-
-    One that is not used up, because the peer answers early or not at all, is left to the event
-    loop's garbage collector, and under trio that complains.
-    """
-
-    def __init__(self, body: Body) -> None:
-        self._pieces = iter(body)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        for piece in self._pieces:
-            return piece
-        raise StopAsyncIteration
 
 
 async def _close_generators(outer: AsyncGeneratorType[bytes, None]) -> None:
@@ -271,9 +378,9 @@ async def _close_generators(outer: AsyncGeneratorType[bytes, None]) -> None:
 
 
 class _AsyncResponse(_Received):
-    def __init__(self, response: Any, carriage: _Carriage, request: Request, anyio: Any) -> None:
+    def __init__(self, response: Any, carriage: _Carriage, course: _Course, anyio: Any) -> None:
         raw, decoded = response.aiter_raw, response.aiter_bytes
-        super().__init__(response, carriage, request, raw=raw, decoded=decoded)
+        super().__init__(response, carriage, course, raw=raw, decoded=decoded)
         self._anyio = anyio
 
     async def read(self) -> bytes:
@@ -283,7 +390,8 @@ class _AsyncResponse(_Received):
             try:
                 chunk = await anext(self._chunks, None)
             except self._carriage.errors as error:
-                raise self._lost(error) from None
+                lost = self._lost(error)
+                raise lost from lost.__cause__
             if chunk is None:
                 self._decoder.finish()
                 return b""
@@ -306,21 +414,19 @@ class _AsyncTransport:
         self._anyio = importlib.import_module("anyio")
         importlib.import_module("anyio.to_thread")
         self._carriage = _Carriage(library, timeout, owned=client is None)
-        self._body_type: Any = type("_AsyncBody", (_AsyncBody, library.AsyncByteStream), {})
         self._client = client or library.AsyncClient(mounts=_mounts(base_url))
         self._owned = client is None
 
     async def send(self, request: Request) -> _AsyncResponse:
-        built = self._carriage.build(self._client, request, None)
-        if request.body is not None:
-            built.stream = self._body_type(request.body)
+        built, course = self._carriage.build(self._client, request, is_async=True)
         try:
             response = await self._client.send(
                 built, stream=True, follow_redirects=False, **_auth(request)
             )
         except self._carriage.errors as error:
-            raise self._carriage.lost(error, request) from None
-        return _AsyncResponse(response, self._carriage, request, self._anyio)
+            lost = self._carriage.lost(error, course)
+            raise lost from lost.__cause__
+        return _AsyncResponse(response, self._carriage, course, self._anyio)
 
     def now(self) -> float:
         return float(self._anyio.current_time())

@@ -6,9 +6,10 @@ apart. A reason names host and port, never a URL, whose query or password can be
 
 from __future__ import annotations
 
+import importlib
 import socket
-import ssl
 from collections.abc import Iterator
+from typing import Any
 
 CLOSED_EARLY = "the connection was closed before the body's end"
 
@@ -64,6 +65,7 @@ def answer_broken(peer: str, why: str) -> str:
 
 def why(error: BaseException) -> str:
     """Find the words for an error of the system's, or of what wraps it."""
+    ssl: Any = importlib.import_module("ssl")  # only now: it takes long to import
     match root := root_of(error):
         case socket.gaierror():
             words = f"its name was not found: {root.strerror or root}"

@@ -306,14 +306,14 @@ def test_of_a_transport_that_tells_no_steps_the_kind_of_its_error_counts(
 
     with library.Client(transport=library.MockTransport(handle)) as inner:
         ours = BatchesClient(api_key="k", client=inner, retry=ONCE)
-        with pytest.raises(TransportError, match="it broke") as caught:
+        with pytest.raises(TransportError) as caught:
             ours.create([REQUEST])
         assert caught.value.sent is sent
 
 
 @libraries
 def test_a_transport_that_never_asked_for_the_last_slice_has_not_sent_it(library: Any) -> None:
-    class Halfway(library.BaseTransport):  # type: ignore[misc, name-defined]  # either library's
+    class Halfway(library.BaseTransport):  # type: ignore[misc]  # either library's
         def handle_request(self, request: Any) -> Any:
             if request.method == "GET":
                 return library.Response(200, json={"data": []})
@@ -329,7 +329,7 @@ def test_a_transport_that_never_asked_for_the_last_slice_has_not_sent_it(library
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 def test_an_auth_flow_that_reads_the_body_first_does_not_make_it_sent(library: Any) -> None:
-    class Signing(library.Auth):  # type: ignore[misc, name-defined]  # either library's
+    class Signing(library.Auth):  # type: ignore[misc]  # either library's
         requires_request_body = True
 
         def auth_flow(self, request: Any) -> Any:
