@@ -116,7 +116,7 @@ def not_found(error: BatchesError) -> bool:
 
 
 def surely_had_no_effect(error: BatchesError) -> bool:
-    """Whether nothing of the request left, or the service said that it did not take it.
+    """Whether the request did not go out whole, or the service said that it did not take it.
 
     ``x-should-retry: true`` is advice for clients that do not mind an effect twice, no proof that
     there was none: beside a server error it says nothing here.

@@ -434,8 +434,9 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 class TransportError(BatchesError):
     """The network failed.
 
-    `reason` is the transport's account of it; `sent` tells whether any byte of the request may
-    have left: only where it is False is it sure that the peer did nothing.
+    `reason` is the transport's account of it. `sent` tells whether the last byte of the request may
+    have left this machine. If it is False, that byte was certainly never given to the network:
+    framing and JSON lacked their end, and no peer can have acted on them. In any doubt it is True.
     """
 
     reason: str
@@ -450,7 +451,8 @@ class TransportError(BatchesError):
         return (
             f"{self.reason}; check the network and try again"
             if self.sent
-            else f"{self.reason}; nothing was sent: check base_url, the network and any proxy"
+            else f"{self.reason}; the request did not go out whole and had no effect: check base_url, "
+            "the network and any proxy"
         )
 
 

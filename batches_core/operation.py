@@ -243,8 +243,9 @@ class Operation(Generic[T]):
     def connection_lost(self, exchange: int, reason: str, now: float, *, sent: bool) -> None:
         """Take the loss of an exchange: no connection, a reset, a timeout, a broken encoding.
 
-        `reason` is put into the error that a person may read. `sent` tells whether any byte of
-        the request may have left this machine; where that is not sure, it is True.
+        `reason` is put into the error that a person may read. `sent` tells whether the
+        last byte of the request may have left this machine. Pass False only if that byte was
+        certainly never given to the network, for then a create is sent again; in any doubt True.
 
         Raises:
             LocalProtocolError: there is no such exchange.

@@ -40,6 +40,8 @@ class TimedSocket:
     def __init__(self, sock: socket.socket, timeout: float) -> None:
         self._sock = sock
         self._timeout = timeout
+        #: Why it broke, if that was seen where nobody waited for it: the system tells it once.
+        self._failure: OSError | None = None
 
     def receive(self) -> bytes:
         """Wait for bytes; none at the end.
@@ -47,6 +49,8 @@ class TimedSocket:
         Raises:
             Stalled: nothing came in time.
         """
+        if self._failure is not None:
+            raise self._failure
         self._sock.settimeout(self._timeout)
         try:
             return self._sock.recv(READ)
@@ -54,14 +58,18 @@ class TimedSocket:
             raise Stalled(self._timeout) from None
 
     def receive_now(self) -> bytes | None:
-        """Take what has come, without waiting: none at the end, None where nothing has."""
+        """Take what has come, without waiting: none at the end, None where nothing has.
+
+        That the connection broke is for `receive` to raise.
+        """
         try:
             self._sock.settimeout(0)
             return self._sock.recv(READ)
         except _WOULD_BLOCK:
             return None
-        except OSError:
-            return b""
+        except OSError as error:
+            self._failure = error
+            return None
 
     def send_some(self, data: memoryview) -> int:
         """Send what can be sent; 0 after a wait, for then something may have come.

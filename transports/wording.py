@@ -74,7 +74,8 @@ def why(error: BaseException) -> str:
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
             words = "TLS was cut off"
         case ssl.SSLError():
-            words = f"TLS failed: {(root.reason or root.strerror or str(root)).replace('_', ' ')}"
+            reason = getattr(root, "reason", None) or root.strerror or str(root)
+            words = f"TLS failed: {reason.replace('_', ' ')}"
         case ConnectionRefusedError():
             words = "it refused the connection"
         case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():

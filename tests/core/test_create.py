@@ -92,7 +92,9 @@ def test_three_attempts_in_all() -> None:
     book.expect_wait(1.0)
     book.expect_request("POST", PATH)
     book.lose("no route", sent=False)
-    with pytest.raises(TransportError, match="no route; nothing was sent") as caught:
+    with pytest.raises(
+        TransportError, match="no route; the request did not go out whole"
+    ) as caught:
         book.next()
     assert not isinstance(caught.value, OutcomeUnknown)
 

@@ -209,7 +209,11 @@ def test_errors_can_be_caught_as_what_they_also_are(
         ),
         (IncompleteResults(batch_id="b", received=1, expected=2), "after 1 of 2", "read"),
         (TransportError("reset", sent=True), "reset; ", "check the network and try again"),
-        (TransportError("no route", sent=False), "no route; nothing was sent", "check base_url"),
+        (
+            TransportError("no route", sent=False),
+            "no route; the request did not go out whole",
+            "check base_url",
+        ),
         (OutcomeUnknown("reset", requests=7), "7 requests was created (reset)", "list()"),
         (WaitTimeout("b", timeout=90, batch=None), "not seen within 90 s", "wait_for() again"),
         (

@@ -206,7 +206,7 @@ def test_a_host_that_cannot_be_reached(script: str, tmp_path: Path) -> None:
     with scripted() as served:
         gone = served.base_url
     done = run(script, REQUESTS, cwd=tmp_path, **service(gone))
-    assert_one_clear_line(done, "127.0.0.1", "nothing was sent", "check base_url")
+    assert_one_clear_line(done, "127.0.0.1", "did not go out whole", "check base_url")
 
 
 @each

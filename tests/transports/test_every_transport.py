@@ -376,7 +376,9 @@ def test_a_host_that_is_not_there_is_told_as_nothing_sent(carrier: Carrier) -> N
 
     async def job() -> None:
         async with carrier.client(base_url, retry=AT_ONCE) as client:
-            with pytest.raises(TransportError, match=r"127\.0\.0\.1.*nothing was sent") as caught:
+            with pytest.raises(
+                TransportError, match=r"127\.0\.0\.1.*did not go out whole"
+            ) as caught:
                 await client.create(REQUESTS)
             assert not isinstance(caught.value, OutcomeUnknown)
             assert not caught.value.sent
@@ -389,12 +391,12 @@ def test_a_server_that_falls_silent_is_given_up(carrier: Carrier) -> None:
     async def job() -> None:
         settings = {"timeout": 0.1, "retry": ONCE}
         async with carrier.client(served.base_url, **settings) as client:
-            with pytest.raises(TransportError, match="Timeout"):
+            with pytest.raises(TransportError, match=r"no byte came .* in 0\.1 s"):
                 await client.get("msgbatch_1")
             got, error = await until_error(client.results_stream(ended(served)))
             assert got == ["a"]
             assert isinstance(error, TransportError)
-            assert "Timeout" in str(error)
+            assert "no byte came" in str(error)
 
     silent_in_body = raw(CHUNKED, chunk(A))
     with scripted(raw(), silent_in_body) as served:
@@ -448,7 +450,7 @@ def test_a_server_that_says_yes_and_does_not_read_is_given_up(carrier: Carrier) 
 
     async def job() -> None:
         async with carrier.client(served.base_url, timeout=0.2, retry=ONCE) as client:
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(TransportError, match="no byte came"):
                 await client.create([{"custom_id": "a", "params": {"system": "x" * 50_000_000}}])
         gone.set()
 
@@ -494,7 +496,7 @@ def test_a_server_that_does_not_read_is_given_up_as_well(carrier: Carrier) -> No
     async def job() -> None:
         settings = {"timeout": 0.2, "retry": ONCE}
         async with carrier.client(served.base_url, **settings) as client:
-            with pytest.raises(OutcomeUnknown, match="Timeout"):
+            with pytest.raises(TransportError, match=r"no byte came .* in 0\.2 s"):
                 await client.create([{"custom_id": "a", "params": {"system": "x" * 50_000_000}}])
         gone.set()
 
