@@ -54,6 +54,24 @@ def close(connection: socket.socket) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def unreachable() -> Iterator[tuple[str, int]]:
+    """Give an address at which attempts to connect stay unanswered, as behind a strict firewall.
+
+    Its queue of connections is full, and the system drops what does not fit.
+    """
+    with contextlib.ExitStack() as opened:
+        listener = opened.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)  # noqa: FBT003 - the socket's own way
+            waiting.connect_ex(address)
+        yield address
+
+
 @dataclass
 class Served:
     """What the server has seen."""

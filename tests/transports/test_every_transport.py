@@ -547,6 +547,37 @@ def test_an_encoded_body_that_is_cut_behind_its_last_byte_of_text_is_not_whole(
         carrier.run(job)
 
 
+def endless(start: bytes, more: bytes) -> Any:
+    """Send a head that has no end."""
+
+    def handle(connection: socket.socket) -> bool:
+        connection.sendall(start)
+        while True:
+            connection.sendall(more)
+
+    return handle
+
+
+@every
+@pytest.mark.parametrize(
+    "handler",
+    [
+        endless(b"HTTP/1.1 200 OK\r\n", b"x-more: 1\r\n" * 100),
+        endless(b"HTTP/1.1 200 OK\r\nx-more: ", b"y" * 1000),
+        endless(b"HTTP/1.1 200 ", b"O" * 1000),
+    ],
+    ids=["lines", "one line", "the first line"],
+)
+def test_a_head_without_end_is_left(carrier: Carrier, handler: Any) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            with pytest.raises(TransportError, match="is broken"):
+                await client.get("msgbatch_1")
+
+    with scripted(handler) as served:
+        carrier.run(job)
+
+
 @every
 def test_redirects_are_not_followed(carrier: Carrier) -> None:
     async def job() -> None:

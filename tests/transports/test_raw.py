@@ -15,12 +15,13 @@ import pytest
 import trio
 
 import transports.h11
+import transports.sockets
 import transports.trio
 from batches_core import Event, InvalidRequest, NotFoundError, RetryPolicy, TransportError
 from batches_core.emulator import Emulator
 from tests.playbook import REQUEST, batch_json
 from tests.transports.carriers import RAW, Carrier
-from tests.transports.scripted import close, raw, reply, reset, scripted
+from tests.transports.scripted import close, raw, reply, reset, scripted, unreachable
 from tests.transports.tls import client_context, tls_server
 from tests.transports.tunnel import tunnel_to
 from transports.emulator import running_emulator
@@ -321,6 +322,54 @@ def test_a_peer_that_does_not_finish_connecting_is_given_up(
     with scripted(prepare=drip) as served:
         carrier.run(job)
     assert len(dripped) < 100
+
+
+@each
+def test_the_smaller_bound_holds_for_tls_on_a_unix_socket(carrier: Carrier, tmp_path: Path) -> None:
+    module = transports.trio if carrier.name == "trio" else transports.h11
+    path = str(tmp_path / "s")
+
+    async def job() -> None:
+        settings = {"connect": module.unix_socket(path), "timeout": 0.3, "retry": ONCE}
+        async with carrier.client("https://localhost", **settings) as client:
+            with pytest.raises(TransportError, match=r"no answer in 0\.3 s"):
+                await client.list()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        carrier.run(job)
+
+
+def test_a_unix_socket_is_connected_to_within_the_smaller_bound(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    dialer = transports.sockets.Dialer(None, None, transports.h11.unix_socket(path), 0.3)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        with dialer._connect("localhost", 80, time.monotonic() + 0.3) as sock:
+            assert 0 < (sock.gettimeout() or 0) <= 0.3
+
+
+def test_one_address_that_does_not_answer_leaves_time_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        unreachable() as silent,
+        scripted(reply(BATCH)) as served,
+        transports.h11.BatchesClient(
+            api_key="k", base_url=served.base_url, timeout=1, retry=ONCE
+        ) as client,
+    ):
+        good = ("127.0.0.1", int(served.base_url.rpartition(":")[2]))
+
+        def getaddrinfo(*_: object, **__: object) -> list[Any]:
+            return [
+                (socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in (silent, good)
+            ]
+
+        monkeypatch.setattr("transports.sockets.socket.getaddrinfo", getaddrinfo)
+        assert client.get("msgbatch_1").id == "msgbatch_1"
 
 
 # --- other ways in -----------------------------------------------------------------------

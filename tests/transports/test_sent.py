@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,50 @@ def test_with_a_proxy_that_fails_in_the_connect_exchange_nothing_was_sent(
         carrier.run(job)
     assert len(proxy.requests) >= 2
     assert all(request.startswith(b"CONNECT ") for request in proxy.requests)
+
+
+@every
+def test_a_proxy_that_is_silent_is_given_up_after_the_time_for_connecting(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("httpx", "sockets", "streams"):
+        monkeypatch.setattr(f"transports.{module}.CONNECT_TIMEOUT", 0.2)
+
+    async def job() -> None:
+        settings = {"proxy": proxy.base_url, "retry": ONCE, "timeout": 60}
+        async with carrier.client("https://api.example.test", **settings) as client:
+            with pytest.raises(TransportError, match=r"no answer in 0\.2 s"):
+                await client.get("msgbatch_1")
+
+    with scripted(raw()) as proxy:
+        carrier.run(job)
+
+
+@every
+def test_behind_a_proxy_the_time_for_connecting_is_not_that_of_the_exchange(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("httpx", "sockets", "streams"):
+        monkeypatch.setattr(f"transports.{module}.CONNECT_TIMEOUT", 1.0)
+
+    def slowly(connection: socket.socket) -> bool:
+        time.sleep(1.3)
+        return reply(BATCH)(connection)
+
+    async def job() -> None:
+        settings = {
+            "ssl_context": client_context(),
+            "proxy": proxy.base_url,
+            "retry": ONCE,
+            "timeout": 60,
+        }
+        async with carrier.client(base_url, **settings) as client:
+            assert (await client.get("msgbatch_1")).id == "msgbatch_1"
+
+    with tls_server(slowly) as (_, base_url, _):
+        address = ("127.0.0.1", int(base_url.rpartition(":")[2]))
+        with scripted(prepare=tunnel_to(address, [], b"HTTP/1.1 200 OK\r\n\r\n")) as proxy:
+            carrier.run(job)
 
 
 @every

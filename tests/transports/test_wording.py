@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from batches_core import BatchesError, MessageBatch, RetryPolicy, TransportError
+from batches_core import MessageBatch, RetryPolicy, TransportError
 from tests.playbook import batch_json, result_line
 from tests.transports.carriers import CARRIERS, OVER_HTTPX, Carrier
-from tests.transports.scripted import close, raw, reply, reset, scripted
+from tests.transports.scripted import close, raw, reply, reset, scripted, unreachable
 from tests.transports.tls import client_context, server_context
 from transports import wording
 
@@ -102,6 +102,14 @@ def silence_in_tls() -> Any:
 
 
 @contextmanager
+def nothing_comes_back() -> Iterator[Place]:
+    with unreachable() as address:
+        base_url = f"http://{address[0]}:{address[1]}"
+        reason = r"cannot connect to {peer}: no answer in 0\.4 s"
+        yield Place(base_url, {"timeout": 0.4}, reason)
+
+
+@contextmanager
 def behind_a_proxy(handler: Any, why: str) -> Iterator[Place]:
     with scripted(handler, handler) as served:
         peer = served.base_url.removeprefix("http://")
@@ -129,6 +137,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n" %
 
 FAILURES: dict[str, Callable[[], Any]] = {
     "connection refused": nobody_listens,
+    "connection not answered": nothing_comes_back,
     "name not found": unknown_name,
     "certificate refused": certificate_of_nobody,
     "no TLS": no_tls,
@@ -170,17 +179,15 @@ FAILURES: dict[str, Callable[[], Any]] = {
 }
 
 
-async def fail(client: Any, place: Place) -> BatchesError:
-    """Do what fails; give its error."""
-    with pytest.raises(BatchesError) as caught:
-        if place.reads_results:
-            url = f"{place.base_url}/results?{QUERY}"
-            data = batch_json(status="ended", results_url=url)
-            batch = msgspec.convert(data, MessageBatch, strict=False)
-            await client.results(batch, resume=False)
-        else:
-            await client.get("msgbatch_1")
-    return caught.value
+async def use(client: Any, place: Place) -> None:
+    """Do what fails there."""
+    if place.reads_results:
+        url = f"{place.base_url}/results?{QUERY}"
+        data = batch_json(status="ended", results_url=url)
+        batch = msgspec.convert(data, MessageBatch, strict=False)
+        await client.results(batch, resume=False)
+    else:
+        await client.get("msgbatch_1")
 
 
 @every
@@ -191,8 +198,9 @@ def test_a_failure_reads_the_same_on_every_transport(
     async def job() -> None:
         settings = {"api_key": SECRET, "retry": ONCE, "trusted_hosts": (), **place.settings}
         async with carrier.client(place.base_url, **settings) as client:
-            error = await fail(client, place)
-        assert isinstance(error, TransportError)
+            with pytest.raises(TransportError) as caught:
+                await use(client, place)
+        error = caught.value
         expected = place.reason.replace("{peer}", place.base_url.partition("://")[2])
         assert re.match(expected, error.reason), error.reason
         shown = "".join(traceback.format_exception(error)) + repr(error)
@@ -218,11 +226,13 @@ def test_a_reset_in_a_body_reads_the_same_on_every_transport(carrier: Carrier) -
         async with carrier.client(served.base_url, retry=ONCE, timeout=5) as client:
             data = batch_json(status="ended", results_url=f"{served.base_url}/results?{QUERY}")
             batch = msgspec.convert(data, MessageBatch, strict=False)
+            stream = client.results_stream(batch, resume=False)
+            assert (await anext(stream)).custom_id == "a"
+            reset(held[0])
+            held[0].shutdown(socket.SHUT_RD)
             with pytest.raises(TransportError) as caught:
-                async with client.results_stream(batch, resume=False) as stream:
-                    async for _ in stream:
-                        reset(held[0])
-                        held[0].shutdown(socket.SHUT_RD)
+                await anext(stream)
+            await stream.aclose()
             peer = served.base_url.partition("://")[2]
             assert caught.value.reason == f"the connection to {peer} broke: it was reset"
 
