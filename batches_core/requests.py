@@ -74,15 +74,125 @@ class _Checked(msgspec.Struct):
     params: msgspec.Raw = msgspec.Raw()
 
 
+class _ResultLine(msgspec.Struct):
+    """What tells a line of results from a request."""
+
+    params: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw = msgspec.Raw()
+
+
 _looked_decoder = msgspec.json.Decoder(_Looked)
 _request_decoder = msgspec.json.Decoder(_Checked)
 _params_decoder = msgspec.json.Decoder(_Params)
+_result_decoder = msgspec.json.Decoder(_ResultLine)
+
+_AS_LINES = 'write one request as JSON on each line, {"custom_id": …, "params": {…}}'
+#: How the first line of a file that holds no requests begins: what it is then, and what to do.
+_OTHER_FILES = (
+    (b"\x1f\x8b", "a gzip file: open it with gzip.open(path, 'rb')"),
+    (b"BZh", "a bzip2 file: open it with bz2.open(path, 'rb')"),
+    (b"\xfd7zXZ\x00", "an xz file: open it with lzma.open(path, 'rb')"),
+    (b"\x28\xb5\x2f\xfd", "a zstandard file: decompress it first"),
+    (b"PK\x03\x04", f"a zip or Excel file: {_AS_LINES}"),
+    (b"PAR1", f"a Parquet file: {_AS_LINES}"),
+    (b"\xff\xfe", "UTF-16 text: open it with open(path, encoding='utf-16')"),
+    (b"\xfe\xff", "UTF-16 text: open it with open(path, encoding='utf-16')"),
+    (b"{\x00", "UTF-16 text: open it with open(path, encoding='utf-16-le')"),
+    (b"\x00{", "UTF-16 text: open it with open(path, encoding='utf-16-be')"),
+)
+#: The same where the first line is JSON, or the beginning of it.
+_OTHER_JSON = (
+    (re.compile(rb"\["), "a JSON array: pass the list that json.load(file) returns"),
+    (
+        re.compile(rb'\{\s*"requests"\s*:'),
+        "the body of a create: pass the list json.load(file)['requests']",
+    ),
+    (re.compile(rb"\{$"), f"JSON over several lines: {_AS_LINES}"),
+)
+_TEXT = (
+    f"this looks like a CSV file or other text: {_AS_LINES}, or pass a list of requests that you "
+    "make from the rows of csv.DictReader(file)"
+)
+#: How much of a first line is looked at, in bytes.
+_LOOKED_AT = 100
+
+
+class _NoJSONError(NotImplementedError):
+    """A value has no form in JSON."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+        super().__init__(_remedy(value))
+
+
+def _remedy(value: object) -> str:
+    """Say what has no form in JSON, and what of the same value has."""
+    kind = type(value)
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    ways = ["x.item()"] if hasattr(kind, "item") else []
+    # Known by their methods: NumPy and its like are not imported for that.
+    if hasattr(kind, "tolist") and getattr(value, "ndim", False):
+        ways = ["x.tolist()"]
+    elif isinstance(value, str):
+        ways.append("str(x)")
+    elif hasattr(kind, "__index__"):
+        ways.append("int(x)")
+    elif hasattr(kind, "__float__"):
+        ways.append("float(x)")
+    remedy = f"pass {' or '.join(ways)}" if ways else "leave it out or convert it"
+    return f"a value of type {name} cannot be written as JSON: {remedy}"
+
+
+def _field_of(request: object, value: object) -> str | None:
+    """Find the field that holds a value, named as the service names fields."""
+    left: list[tuple[str, object]] = [("", request)]
+    seen: set[int] = set()
+    while left:
+        path, holder = left.pop()
+        if holder is value:
+            return path.removeprefix(".")
+        if id(holder) in seen:
+            continue  # it refers to itself
+        seen.add(id(holder))
+        inner: Iterable[tuple[object, object]] = ()
+        if isinstance(holder, BatchRequest):
+            inner = (("custom_id", holder.custom_id), ("params", holder.params))
+        elif isinstance(holder, Mapping):
+            inner = holder.items()
+        elif isinstance(holder, (list, tuple)):
+            inner = enumerate(holder)
+        left.extend((f"{path}.{name}", held) for name, held in inner)
+    return None
+
+
+def _looks_like_a_file(beginning: bytes) -> str | None:
+    """Say what a file is that begins so, if it cannot be one of requests."""
+    for begins, what in _OTHER_FILES:
+        if beginning.startswith(begins):
+            return f"this looks like {what}"
+    return None
+
+
+def _looks_like(beginning: bytes, encoded: bytes | None) -> str | None:
+    """Say what the first request looks like that is none, and begins so."""
+    for pattern, what in _OTHER_JSON:
+        if pattern.match(beginning):
+            return f"this looks like {what}"
+    try:
+        line = _result_decoder.decode(encoded or b"")
+    except UNDECODABLE:
+        return _looks_like_a_file(beginning)
+    if line.result and not line.params:
+        return "this looks like a file of results: pass the requests, not the results"
+    return None
 
 
 def _as_dict(value: object) -> dict[Any, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
+    raise _NoJSONError(value)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_as_dict)
@@ -102,6 +212,8 @@ class Checker:
         self._ids: dict[str, int] = {}
         self._kept: list[Fault] = []
         self._omitted = 0
+        #: How many of the requests are text that no JSON object begins with.
+        self._texts = 0
 
     def checked(self, requests: Iterable[RequestLike]) -> Iterator[bytes]:
         """Give each request as JSON, as long as it is one and the batch is within its limits."""
@@ -117,10 +229,21 @@ class Checker:
                     index,
                 )
                 return
-            if encoded is None:
+            if encoded is None or not self._is_good(request, encoded, index):
+                if encoded is not None:
+                    self._check(encoded, index)
+                if self._is_of_another_kind(request, encoded):
+                    return
+                if encoded is None:
+                    continue
+            if len(encoded) + _EMPTY > MAX_BYTES:
+                self.add(
+                    f"this request alone has {len(encoded):,} bytes, over the limit of "
+                    f"{MAX_BYTES:,} for a whole batch: no batch can hold it, so make it smaller, "
+                    "or leave it out",
+                    index,
+                )
                 continue
-            if not self._is_good(request, encoded, index):
-                self._check(encoded, index)
             self.content_length += len(encoded) + (self.content_length > _EMPTY)  # and a comma
             if self.content_length > MAX_BYTES:
                 self.add(
@@ -139,6 +262,8 @@ class Checker:
         """
         if not self.count:
             self.add("there are no requests: a batch has at least one")
+        elif self._texts == min(self.count, MAX_REQUESTS):
+            self._tell_alone(_TEXT)
         if self._kept:
             raise InvalidRequest(*self._kept, omitted=self._omitted)
 
@@ -150,6 +275,25 @@ class Checker:
             self._kept.append(Fault(message=message, line=index + 1, field=field))
         else:
             self._kept.append(Fault(message=message, index=index, field=field))
+
+    def _tell_alone(self, message: str) -> None:
+        """Let one fault stand for all that follow from it."""
+        self._kept = [Fault(message=message)]
+        self._omitted = 0
+
+    def _is_of_another_kind(self, request: RequestLike, encoded: bytes | None) -> bool:
+        """Whether a faulty request shows that the whole file is not one of requests."""
+        beginning = request if encoded is None and isinstance(request, bytes) else encoded
+        beginning = (beginning or b"")[:_LOOKED_AT]
+        is_text = isinstance(request, (bytes, str)) and not beginning.startswith(b"{")
+        self._texts += is_text and beginning != b""
+        if self.count > 1 or not self._kept:
+            return False
+        if (looks := _looks_like(beginning, encoded)) is None:
+            return False
+        self._tell_alone(looks)
+        self._texts = 0
+        return True
 
     def _is_good(self, request: RequestLike, encoded: bytes, index: int) -> bool:
         """Tell at little cost of nearly every good request that it is one; `_check` of the rest."""
@@ -249,7 +393,8 @@ def _encoded(request: RequestLike, index: int, faults: Checker) -> bytes | None:
                     return None
         case str():
             try:
-                encoded = request.strip().encode()
+                text = request if index else request.removeprefix("\ufeff")
+                encoded = text.strip().encode()
             except UnicodeEncodeError as error:
                 faults.add(f"is no JSON that can be sent: {error}", index)
                 return None
@@ -259,7 +404,10 @@ def _encoded(request: RequestLike, index: int, faults: Checker) -> bytes | None:
                 # The encoder writes null for a NaN or an infinity, which JSON has not.
                 if _holds_no_number(request, encoded):
                     raise ValueError("it holds a NaN or an infinity")  # noqa: TRY301 - one way out
-            except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
+            except _NoJSONError as error:
+                faults.add(str(error), index, _field_of(request, error.value))
+                return None
+            except (TypeError, ValueError, RecursionError) as error:
                 faults.add(f"cannot be written as JSON: {error}", index)
                 return None
         case _:
@@ -294,10 +442,15 @@ def _holds_no_number(request: object, encoded: bytes) -> bool:
     return False
 
 
+_A_FILE = "to send a file pass RequestsFile(path) (from transports.files) or open(path, 'rb')"
+
+
 def _check_iterable(requests: object) -> None:
     match requests:
         case bytes() | str():
-            advice = "to send a file's lines hand in open(path, 'rb')"
+            advice = _A_FILE
+        case _ if hasattr(requests, "__fspath__"):
+            advice = _A_FILE
         case Mapping() if "requests" in requests:
             advice = "hand in the list that it has under 'requests'"
         case Mapping() | BatchRequest():
@@ -368,6 +521,12 @@ def prepare(requests: Iterable[RequestLike] | RequestsSource) -> Prepared:
         return requests.prepared()
     _check_iterable(requests)
     checker = Checker()
-    pieces = tuple(envelope(checker.checked(requests)))
+    try:
+        pieces = tuple(envelope(checker.checked(requests)))
+    except UnicodeDecodeError as error:
+        # As of a compressed file that was opened as text.
+        if (looks := _looks_like_a_file(error.object)) is None:
+            raise
+        raise InvalidRequest(looks) from None
     checker.finish()
     return Prepared(body=BytesBody(pieces), count=checker.count)

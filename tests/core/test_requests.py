@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import functools
+import gzip
 import io
 import json
+import lzma
 import math
 import types
 from collections import UserDict
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -124,8 +128,9 @@ class TestForms:
             (one(), "put a single request in a list"),
             (BatchRequest(custom_id="a", params={}), "put a single request in a list"),
             ({"requests": [one()]}, "hand in the list that it has under 'requests'"),
-            ("{}", "open(path, 'rb')"),
+            ("requests.jsonl", "RequestsFile(path) (from transports.files) or open(path, 'rb')"),
             (b"{}", "open(path, 'rb')"),
+            (Path("requests.jsonl"), "RequestsFile(path) (from transports.files)"),
             (None, "hand in a list"),
             (5, "hand in a list"),
         ],
@@ -261,7 +266,6 @@ class TestFaults:
             ("\ud800", None, "is no JSON that can be sent"),
             (one("a", x="\ud800"), None, "cannot be written as JSON"),
             (one("\ud800"), None, "cannot be written as JSON"),
-            (one("a", x=object()), None, "cannot be written as JSON"),
             (one("a", x={object()}), None, "cannot be written as JSON"),
             (one("a", x={("a", "b"): 1}), None, "cannot be written as JSON"),
             pytest.param(
@@ -270,7 +274,6 @@ class TestFaults:
                 "cannot be written as JSON",
                 id="dict nested too deep",
             ),
-            (BatchRequest(custom_id="a", params={"x": object()}), None, "cannot be written"),
             (None, None, "must be a dict, a BatchRequest, or one request as JSON"),
             (5, None, "not int"),
             ([one()], None, "not list"),
@@ -332,6 +335,220 @@ class TestFaults:
         assert str(error).startswith(f"{number} faults")
 
 
+class NumPyLike:
+    """A number as NumPy and its like have them: no subclass of int or float."""
+
+    ndim = 0
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def item(self) -> float:
+        return self.value
+
+
+class Indexed(NumPyLike):
+    def __index__(self) -> int:
+        return int(self.value)
+
+
+class Floating(NumPyLike):
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+class OnlyIndex:
+    def __index__(self) -> int:
+        return 3
+
+
+class OnlyFloat:
+    def __float__(self) -> float:
+        return 1.5
+
+
+class Array(Indexed):
+    ndim = 1
+
+    def tolist(self) -> list[float]:
+        return [self.value]
+
+
+class Tuned(float):
+    """As numpy.float64 is: a float, and yet of another type."""
+
+    def item(self) -> float:
+        return float(self)
+
+
+class TestValuesThatAreNotJSON:
+    @pytest.mark.parametrize(
+        ("value", "advice"),
+        [
+            (Indexed(1024), "x.item() or int(x)"),
+            (Floating(0.5), "x.item() or float(x)"),
+            (OnlyIndex(), "int(x)"),
+            (OnlyFloat(), "float(x)"),
+            (Tuned(0.5), "x.item() or float(x)"),
+            (NumPyLike(1), "x.item()"),
+            (Array(1), "x.tolist()"),
+        ],
+    )
+    def test_a_number_of_numpys_kind_is_named_by_its_field_with_the_remedy(
+        self, value: Any, advice: str
+    ) -> None:
+        name = f"{type(value).__module__}.{type(value).__name__}"
+        for params, field in (
+            ({"max_tokens": value}, "params.max_tokens"),
+            ({"a": [{"b": 1}, {"c": (0, value)}]}, "params.a.1.c.1"),
+            (types.MappingProxyType({"m": types.MappingProxyType({"k": value})}), "params.m.k"),
+        ):
+            for request in (
+                {"custom_id": "a", "params": params},
+                BatchRequest(custom_id="a", params=params),
+            ):
+                [fault] = refused([one("first"), request]).faults
+                assert (fault.index, fault.field) == (1, field)
+                told = f"a value of type {name} cannot be written as JSON: pass {advice}"
+                assert fault.message == told
+
+    def test_any_other_value_is_named_by_its_field(self) -> None:
+        for request in (
+            one("a", x=[object()]),
+            BatchRequest(custom_id="a", params={"x": [object()]}),
+        ):
+            [fault] = refused([one("first"), request]).faults
+            assert (fault.index, fault.field) == (1, "params.x.0")
+            told = "a value of type object cannot be written as JSON: leave it out or convert it"
+            assert fault.message == told
+
+    def test_a_custom_id_that_is_no_plain_str_is_named(self) -> None:
+        class Name(str):
+            __slots__ = ()
+
+            def item(self) -> str:
+                return str(self)
+
+        [fault] = refused([{"custom_id": Name("a"), "params": {}}]).faults
+        assert fault.field == "custom_id"
+        assert fault.message.endswith(".Name cannot be written as JSON: pass x.item() or str(x)")
+
+    def test_a_value_where_it_cannot_be_found_is_told_without_a_field(self) -> None:
+        class Strange:
+            __slots__ = ()
+            __hash__ = object.__hash__
+
+        [fault] = refused([one("a", x={Strange()})]).faults
+        assert (fault.index, fault.field) == (0, None)
+        assert "Strange cannot be written as JSON" in fault.message
+
+    def test_a_value_is_found_where_params_refer_to_themselves(self) -> None:
+        loop: dict[str, Any] = {"a": object()}
+        loop["loop"] = loop
+        assert places(refused([one("a", x=loop)])) == [(0, "params.x.a")]
+
+
+def lines_of(text: str, encoding: str = "utf-8") -> list[bytes]:
+    return text.encode(encoding).splitlines(keepends=True)
+
+
+REQUEST_LINES = "".join(json.dumps(one(f"id-{n}")) + "\n" for n in range(300))
+CSV = "custom_id,prompt\n" + "".join(f'id-{n},"What is {n}, really?"\n' for n in range(300))
+RESULT = '{"custom_id":"id-1","result":{"type":"succeeded","message":{}}}\n'
+
+
+class TestFilesThatAreNoRequests:
+    """Each is one mistake, and is told once: what the file looks like, and what to do."""
+
+    @pytest.mark.parametrize(
+        ("lines", "looks", "advice"),
+        [
+            (lines_of(CSV), "a CSV file or other text", "csv.DictReader"),
+            (lines_of(CSV.replace(",", ";")), "a CSV file or other text", "csv.DictReader"),
+            (lines_of("\n\n" + CSV), "a CSV file or other text", "csv.DictReader"),
+            (lines_of(CSV, "utf-8-sig"), "a CSV file or other text", "csv.DictReader"),
+            (
+                lines_of("\xe9;\xe8\n" * 300, "latin-1"),
+                "a CSV file or other text",
+                "csv.DictReader",
+            ),
+            (io.StringIO(CSV), "a CSV file or other text", "csv.DictReader"),
+            (["What is 1?", "What is 2?"], "a CSV file or other text", '{"custom_id": …'),
+            ([gzip.compress(REQUEST_LINES.encode())], "a gzip file", "gzip.open(path, 'rb')"),
+            ([bz2.compress(REQUEST_LINES.encode())], "a bzip2 file", "bz2.open(path, 'rb')"),
+            ([lzma.compress(REQUEST_LINES.encode())], "an xz file", "lzma.open(path, 'rb')"),
+            ([b"\x28\xb5\x2f\xfd..."], "a zstandard file", "decompress it"),
+            ([b"PK\x03\x04..."], "a zip or Excel file", "one request as JSON on each line"),
+            ([b"PAR1..."], "a Parquet file", "one request as JSON on each line"),
+            (lines_of(REQUEST_LINES, "utf-16"), "UTF-16 text", "open(path, encoding='utf-16')"),
+            (lines_of(REQUEST_LINES, "utf-16-le"), "UTF-16 text", "encoding='utf-16-le'"),
+            (lines_of(REQUEST_LINES, "utf-16-be"), "UTF-16 text", "encoding='utf-16-be'"),
+            (["[\n", "{}\n", "]\n"], "a JSON array", "json.load(file)"),
+            ([b'[{"custom_id":"a","params":{}}]'], "a JSON array", "json.load(file)"),
+            ([b' [{"custom_id":"a","params":{}}]'], "a JSON array", "json.load(file)"),
+            ([b'{"requests": [\n', b"{}]}"], "the body of a create", "json.load(file)['requests']"),
+            (['{ "requests":[]}\n'], "the body of a create", "json.load(file)['requests']"),
+            (["{\n", ' "custom_id": "a",\n', "}\n"], "JSON over several lines", "on each line"),
+            ([RESULT, RESULT], "a file of results", "the requests, not the results"),
+            ([RESULT.encode()], "a file of results", "the requests, not the results"),
+            ([json.loads(RESULT)] * 3, "a file of results", "the requests, not the results"),
+        ],
+    )
+    def test_are_told_once(self, lines: Iterable[Any], looks: str, advice: str) -> None:
+        error = refused(lines)
+        [fault] = error.faults
+        assert (fault.index, fault.line, fault.field, error.omitted) == (None, None, None, 0)
+        assert fault.message.startswith(f"this looks like {looks}")
+        assert advice in fault.message
+        assert len(fault.message) < 300
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            [b"# a comment\n", *lines_of(REQUEST_LINES)],
+            [*lines_of(REQUEST_LINES)[:1], *lines_of(CSV)[:1]],
+            [*lines_of(REQUEST_LINES)[:1], b"[]"],
+            [*lines_of(REQUEST_LINES)[:1], RESULT],
+            [b'{"custom_id":"a","params":{}'],
+            [b'{"custom_id":"a"}'],
+            [b'{"custom_id":"a","params":[],"result":1}'],
+            [5],
+        ],
+    )
+    def test_a_single_bad_request_is_told_by_its_place(self, lines: Iterable[Any]) -> None:
+        [fault] = refused(lines).faults
+        assert fault.index in (0, 1)
+
+    def test_a_file_opened_with_the_wrong_encoding_is_told(self) -> None:
+        for data, looks in (
+            (gzip.compress(REQUEST_LINES.encode()), "a gzip file"),
+            (REQUEST_LINES.encode("utf-16"), "UTF-16 text"),
+        ):
+            file = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
+            assert f"this looks like {looks}" in str(refused(file))
+
+    def test_any_other_undecodable_text_is_the_files_own_error(self) -> None:
+        file = io.TextIOWrapper(io.BytesIO(b'{"custom_id":"\xe9"'), encoding="utf-8")
+        with pytest.raises(UnicodeDecodeError):
+            prepare(file)
+
+    def test_a_long_one_is_told_once_up_to_the_limit_of_requests(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(core_requests, "MAX_REQUESTS", 200)
+        [fault] = refused(lines_of(CSV)).faults
+        assert fault.message.startswith("this looks like a CSV file")
+
+    def test_nothing_of_one_is_read_after_its_first_line(self) -> None:
+        lines = iter(["[\n", *REQUEST_LINES.splitlines()])
+        refused(lines)
+        assert len(list(lines)) == 300
+
+    def test_a_byte_order_mark_of_a_text_file_is_passed_over(self) -> None:
+        line = '{"custom_id":"a","params":{}}'
+        assert body_of("\ufeff" + line + "\n") == b'{"requests":[%s]}' % line.encode()
+
+
 class TestLimits:
     @pytest.fixture
     def ten_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,8 +578,29 @@ class TestLimits:
         assert prepare(handed_in)[0].content_length == size
         monkeypatch.setattr(core_requests, "MAX_BYTES", size - 1)
         error = refused([*handed_in, object()])
+        if forms == 1:
+            assert "requests.0: this request alone" in str(error)
+            return
         assert places(error) == [(forms - 1, None)]
         assert f"has {size:,} bytes, over the limit of {size - 1:,}: split" in str(error)
+
+    def test_one_request_over_the_size_of_a_batch_is_named_and_the_others_are_checked(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(core_requests, "MAX_BYTES", 100)
+        largest = one(
+            "x", t="x" * (100 - 15 - len(json.dumps(one("x", t=""), separators=(",", ":"))))
+        )
+        assert prepare([largest])[0].content_length == 100
+        large = one("large", text="x" * 100)
+        for form, size in ((large, 142), (json.dumps(large), 146)):
+            error = refused([one("a"), form, one("b c")])
+            assert places(error) == [(1, None), (2, "custom_id")]
+            assert error.faults[0].message == (
+                f"this request alone has {size} bytes, over the limit of 100 for a whole batch: no "
+                "batch can hold it, so make it smaller, or leave it out"
+            )
+            assert "split" not in str(error)
 
     def test_are_those_of_the_service(self) -> None:
         assert (core_requests.MAX_REQUESTS, core_requests.MAX_BYTES) == (100_000, 256_000_000)
