@@ -7,6 +7,7 @@ is refused here, before there is one.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
@@ -264,20 +265,20 @@ class BatchesAPI:
             )
         )
 
-    def get(self, batch_id: str) -> Operation[MessageBatch]:
-        """Read a batch."""
-        request = self._request("GET", self._path(batch_id))
+    def get(self, batch: MessageBatch | str) -> Operation[MessageBatch]:
+        """Read a batch; here and below `batch` is its id, or a `MessageBatch` for its id."""
+        request = self._request("GET", self._path(batch))
         return self._operation(partial(operations.get, request=request))
 
-    def cancel(self, batch_id: str) -> Operation[MessageBatch]:
+    def cancel(self, batch: MessageBatch | str) -> Operation[MessageBatch]:
         """Ask for the end of a batch's processing; it is ``canceling`` first, then ``ended``."""
-        request = self._request("POST", self._path(batch_id) + "/cancel")
+        request = self._request("POST", self._path(batch) + "/cancel")
         return self._operation(partial(operations.cancel, request=request))
 
-    def delete(self, batch_id: str) -> Operation[DeletedMessageBatch]:
+    def delete(self, batch: MessageBatch | str) -> Operation[DeletedMessageBatch]:
         """Delete a batch that has ended, with its results."""
-        request = self._request("DELETE", self._path(batch_id))
-        return self._operation(partial(operations.delete, request=request, batch_id=batch_id))
+        request = self._request("DELETE", self._path(batch))
+        return self._operation(partial(operations.delete, request=request, batch_id=_id_of(batch)))
 
     def list(
         self,
@@ -326,7 +327,7 @@ class BatchesAPI:
 
     def wait_for(
         self,
-        batch_id: str,
+        batch: MessageBatch | str,
         *,
         poll_interval: float = 30.0,
         timeout: float | None = None,
@@ -350,14 +351,14 @@ class BatchesAPI:
         check_seconds("max_outage", max_outage)
         if timeout is not None:
             check_seconds("timeout", timeout)
-        if until is not None and not callable(until):
-            raise InvalidRequest("until is a function of a MessageBatch that gives a bool")
+        if until is not None:
+            check_callback("until", until, "a function of a MessageBatch that gives a bool")
         options = operations.WaitOptions(
             poll_interval=poll_interval, timeout=timeout, max_outage=max_outage, until=until
         )
-        request = self._request("GET", self._path(batch_id))
+        request = self._request("GET", self._path(batch))
         return self._operation(
-            partial(operations.wait_for, request=request, batch_id=batch_id, options=options)
+            partial(operations.wait_for, request=request, batch_id=_id_of(batch), options=options)
         )
 
     def results_stream(
@@ -429,8 +430,7 @@ class BatchesAPI:
         if isinstance(batch, MessageBatch) and batch.results_url is not None:
             source = batch
         else:
-            batch_id = batch.id if isinstance(batch, MessageBatch) else batch
-            source = self._request("GET", self._path(batch_id))
+            source = self._request("GET", self._path(batch))
         return self._operation(
             partial(
                 results.results,
@@ -473,8 +473,8 @@ class BatchesAPI:
             body=body,
         )
 
-    def _path(self, batch_id: str) -> str:
-        return "/" + path_segment("batch_id", batch_id)
+    def _path(self, batch: MessageBatch | str) -> str:
+        return "/" + path_segment("batch", _id_of(batch))
 
     def _page_request(
         self, limit: int | None, before_id: str | None = None, after_id: str | None = None
@@ -546,6 +546,17 @@ def _scope(base_url: str, workspace_id: str | None, credential: str) -> str:
     return blake2b(named.encode(), digest_size=16, person=b"batches-core").hexdigest()
 
 
+def _id_of(batch: MessageBatch | str) -> str:
+    if isinstance(batch, MessageBatch):
+        return batch.id
+    if not isinstance(batch, str):
+        hint = "; await it first" if inspect.isawaitable(batch) else ""
+        raise InvalidRequest(
+            f"batch must be a MessageBatch or its id, a str, not a {type(batch).__name__}{hint}"
+        )
+    return batch
+
+
 def _check_ids(what: str, wanted: Iterable[str]) -> tuple[str, ...]:
     ids = () if isinstance(wanted, str) else tuple(wanted)
     if isinstance(wanted, str) or not all(isinstance(id_, str) for id_ in ids):
@@ -575,6 +586,24 @@ def _check_page(limit: object, before_id: object, after_id: object) -> None:
     for name, cursor in (("before_id", before_id), ("after_id", after_id)):
         if cursor is not None:
             path_segment(name, cursor)
+
+
+def check_callback(name: str, function: object, wanted: str) -> None:
+    """Refuse what cannot be called, or what would have to be awaited.
+
+    Raises:
+        InvalidRequest: it is no function, or an async one, be it by its type or inside a partial.
+    """
+    if not callable(function):
+        raise InvalidRequest(f"{name} is {wanted}")
+    inner: Any = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    for called in (inner, type(inner).__call__):
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise InvalidRequest(
+                f"{name} is an async function, which is never awaited here: pass a plain function"
+            )
 
 
 def check_seconds(name: str, value: object, *, positive: bool = False) -> None:

@@ -351,17 +351,17 @@ class AsyncBatchesClientBase:
         """
         return self._api.ledger.unfinished()
 
-    async def get(self, batch_id: str) -> MessageBatch:
+    async def get(self, batch: MessageBatch | str) -> MessageBatch:
         """Read a batch."""
-        return await self._run(self._api.get(batch_id))
+        return await self._run(self._api.get(batch))
 
-    async def cancel(self, batch_id: str) -> MessageBatch:
+    async def cancel(self, batch: MessageBatch | str) -> MessageBatch:
         """Ask for the end of a batch's processing."""
-        return await self._run(self._api.cancel(batch_id))
+        return await self._run(self._api.cancel(batch))
 
-    async def delete(self, batch_id: str) -> DeletedMessageBatch:
+    async def delete(self, batch: MessageBatch | str) -> DeletedMessageBatch:
         """Delete a batch that has ended."""
-        return await self._run(self._api.delete(batch_id))
+        return await self._run(self._api.delete(batch))
 
     async def list(
         self,
@@ -386,7 +386,7 @@ class AsyncBatchesClientBase:
 
     async def wait_for(
         self,
-        batch_id: str,
+        batch: MessageBatch | str,
         *,
         poll_interval: float = 30.0,
         timeout: float | None = None,
@@ -396,7 +396,7 @@ class AsyncBatchesClientBase:
         """Wait until a batch has ended; see `BatchesAPI.wait_for`."""
         return await self._run(
             self._api.wait_for(
-                batch_id,
+                batch,
                 poll_interval=poll_interval,
                 timeout=timeout,
                 max_outage=max_outage,

@@ -331,17 +331,17 @@ class BlockingBatchesClient:
         """
         return self._api.ledger.unfinished()
 
-    def get(self, batch_id: str) -> MessageBatch:
+    def get(self, batch: MessageBatch | str) -> MessageBatch:
         """Read a batch."""
-        return self._run(self._api.get(batch_id))
+        return self._run(self._api.get(batch))
 
-    def cancel(self, batch_id: str) -> MessageBatch:
+    def cancel(self, batch: MessageBatch | str) -> MessageBatch:
         """Ask for the end of a batch's processing."""
-        return self._run(self._api.cancel(batch_id))
+        return self._run(self._api.cancel(batch))
 
-    def delete(self, batch_id: str) -> DeletedMessageBatch:
+    def delete(self, batch: MessageBatch | str) -> DeletedMessageBatch:
         """Delete a batch that has ended."""
-        return self._run(self._api.delete(batch_id))
+        return self._run(self._api.delete(batch))
 
     def list(
         self,
@@ -366,7 +366,7 @@ class BlockingBatchesClient:
 
     def wait_for(
         self,
-        batch_id: str,
+        batch: MessageBatch | str,
         *,
         poll_interval: float = 30.0,
         timeout: float | None = None,
@@ -376,7 +376,7 @@ class BlockingBatchesClient:
         """Wait until a batch has ended; see `BatchesAPI.wait_for`."""
         return self._run(
             self._api.wait_for(
-                batch_id,
+                batch,
                 poll_interval=poll_interval,
                 timeout=timeout,
                 max_outage=max_outage,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from batches_core import (
     VERSION,
     BatchesAPI,
     BatchState,
+    DeletedMessageBatch,
     InvalidRequest,
     MessageBatch,
     Operation,
@@ -41,6 +43,37 @@ OPERATIONS: list[tuple[Callable[[BatchesAPI], Operation[Any]], str, str]] = [
     (lambda a: a.list_all(), "GET", BATCHES),
     (lambda a: a.wait_for("msgbatch_1"), "GET", f"{BATCHES}/msgbatch_1"),
     (lambda a: a.results_stream("msgbatch_1"), "GET", f"{BATCHES}/msgbatch_1"),
+]
+
+
+async def async_function(value: object) -> None:
+    """Stand for a function that is to be awaited."""
+
+
+async def async_generator(value: object) -> AsyncIterator[object]:
+    yield value
+
+
+class AsyncCallable:
+    async def __call__(self, value: object) -> None:
+        """Stand for an object whose call is to be awaited."""
+
+    async def method(self, value: object) -> None:
+        """Likewise."""
+
+
+class PlainCallable:
+    def __call__(self, value: object) -> bool:
+        return bool(value)
+
+
+ASYNC_CALLABLES = [
+    async_function,
+    async_generator,
+    AsyncCallable(),
+    AsyncCallable().method,
+    functools.partial(async_function),
+    functools.partial(functools.partial(AsyncCallable())),
 ]
 
 
@@ -214,8 +247,54 @@ class TestBatchId:
     @pytest.mark.parametrize("id_", ["", ".", "..", None, 5, "\ud800"])
     @pytest.mark.parametrize("method", ["get", "cancel", "delete", "wait_for", "results_stream"])
     def test_that_would_lead_elsewhere_is_refused_at_once(self, method: str, id_: Any) -> None:
-        with pytest.raises(InvalidRequest, match=r"^batch_id "):
+        with pytest.raises(InvalidRequest, match=r"^batch "):
             getattr(api(), method)(id_)
+
+    @pytest.mark.parametrize(
+        ("method", "verb", "suffix"),
+        [
+            ("get", "GET", ""),
+            ("cancel", "POST", "/cancel"),
+            ("delete", "DELETE", ""),
+            ("wait_for", "GET", ""),
+            ("results_stream", "GET", ""),
+        ],
+    )
+    def test_can_be_a_batch_in_its_stead(self, method: str, verb: str, suffix: str) -> None:
+        batch = msgspec.convert(batch_json("msgbatch_7"), MessageBatch)
+        path = f"{BATCHES}/msgbatch_7{suffix}"
+        first_request(getattr(api(), method)(batch), verb, path)
+        first_request(getattr(api(), method)(batch=batch), verb, path)
+
+    def test_of_a_batch_is_named_where_a_wait_ends(self) -> None:
+        batch = msgspec.convert(batch_json("msgbatch_7"), MessageBatch)
+        play = Playbook(api().wait_for(batch, timeout=0, max_outage=0))
+        play.expect_request("GET", f"{BATCHES}/msgbatch_7")
+        play.answer(batch_json("msgbatch_7"))
+        play.expect(BatchState)
+        with pytest.raises(WaitTimeout, match=r"^batch msgbatch_7 was still"):
+            play.next()
+
+    def test_of_a_batch_is_the_one_that_was_deleted(self) -> None:
+        batch = msgspec.convert(batch_json("msgbatch_7", "ended"), MessageBatch)
+        play = Playbook(api(retry=RetryPolicy(initial_delay=0)).delete(batch))
+        play.expect_request("DELETE", f"{BATCHES}/msgbatch_7")
+        play.lose()
+        play.expect(RetryScheduled)
+        play.expect_request("DELETE", f"{BATCHES}/msgbatch_7")
+        play.answer(error_json("not_found_error"), 404)
+        assert play.expect_done() == DeletedMessageBatch(id="msgbatch_7")
+
+    def test_is_not_a_call_that_nobody_awaited(self) -> None:
+        async def create() -> None:
+            """Stand for a create that is still to be awaited."""
+
+        coroutine: Any = create()
+        try:
+            with pytest.raises(InvalidRequest, match=r"^batch .* not a coroutine; await it first$"):
+                api().wait_for(coroutine)
+        finally:
+            coroutine.close()
 
 
 @pytest.mark.parametrize("method", ["list", "list_all"])
@@ -292,6 +371,20 @@ class TestWaitFor:
     def test_refuses_to_poll_without_a_pause(self) -> None:
         with pytest.raises(InvalidRequest, match="poll_interval is in seconds, more than 0"):
             api().wait_for("b", poll_interval=0)
+
+    @pytest.mark.parametrize("until", ASYNC_CALLABLES)
+    def test_refuses_a_predicate_that_nobody_would_await(self, until: Any) -> None:
+        with pytest.raises(InvalidRequest) as caught:
+            api().wait_for("b", until=until)
+        assert str(caught.value) == (
+            "until is an async function, which is never awaited here: pass a plain function"
+        )
+
+    @pytest.mark.parametrize(
+        "until", [PlainCallable(), functools.partial(bool), lambda batch: batch.ended]
+    )
+    def test_takes_any_plain_predicate(self, until: Any) -> None:
+        api().wait_for("b", until=until)
 
     def test_takes_no_time_at_all_for_the_others(self) -> None:
         play = Playbook(api().wait_for("b", timeout=0, max_outage=0))
