@@ -451,8 +451,8 @@ class TransportError(BatchesError):
         return (
             f"{self.reason}; check the network and try again"
             if self.sent
-            else f"{self.reason}; the request did not go out whole and had no effect: check base_url, "
-            "the network and any proxy"
+            else f"{self.reason}; the request did not go out whole and had no effect: check "
+            "base_url, the network and any proxy"
         )
 
 

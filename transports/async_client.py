@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
 
 from batches_core import (
     BatchesAPI,
@@ -44,9 +44,7 @@ from batches_core.requests import prepare
 from .files import PartFile
 from .settings import (
     OnEvent,
-    ReadOptions,
     check_on_event,
-    settings_from_env,
 )
 
 T = TypeVar("T")
@@ -273,9 +271,6 @@ class AsyncBatchesClientBase:
     the values.
     """
 
-    #: Whether `from_env` has to look for a proxy, because the transport does not.
-    _reads_proxy = False
-
     def __init__(
         self,
         api: BatchesAPI,
@@ -406,51 +401,77 @@ class AsyncBatchesClientBase:
 
     @overload
     def results_stream(
-        self, batch: MessageBatch | str, **options: Unpack[ReadOptions]
+        self,
+        batch: MessageBatch | str,
+        *,
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> AsyncResultsStream[Message]: ...
     @overload
     def results_stream(
-        self, batch: MessageBatch | str, *, message_type: type[M], **options: Unpack[ReadOptions]
+        self,
+        batch: MessageBatch | str,
+        *,
+        message_type: type[M],
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> AsyncResultsStream[M]: ...
     def results_stream(
         self,
         batch: MessageBatch | str,
         *,
         message_type: type[Any] = Message,
-        **options: Unpack[ReadOptions],
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> AsyncResultsStream[Any]:
         """Read the results as they arrive; see `BatchesAPI.results_stream`.
 
         ``async with client.results_stream(id) as stream: async for item in stream: …``. A line
         that cannot be read is a `MalformedResult` among the items.
         """
-        operation = self._api.results_stream(batch, message_type=message_type, **options)
+        operation = self._api.results_stream(
+            batch, message_type=message_type, resume=resume, expected=expected
+        )
         return AsyncResultsStream(AsyncDrive(self._transport, operation), self._on_event)
 
     @overload
     async def results(
-        self, batch: MessageBatch | str, **options: Unpack[ReadOptions]
+        self,
+        batch: MessageBatch | str,
+        *,
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> builtins.list[ResultItem[Message] | MalformedResult]: ...
     @overload
     async def results(
-        self, batch: MessageBatch | str, *, message_type: type[M], **options: Unpack[ReadOptions]
+        self,
+        batch: MessageBatch | str,
+        *,
+        message_type: type[M],
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> builtins.list[ResultItem[M] | MalformedResult]: ...
     async def results(
         self,
         batch: MessageBatch | str,
         *,
         message_type: type[Any] = Message,
-        **options: Unpack[ReadOptions],
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> builtins.list[ResultItem[Any] | MalformedResult]:
         """Read all results into a list; `results_stream` holds one piece of them at a time."""
-        async with self.results_stream(batch, message_type=message_type, **options) as stream:
+        async with self.results_stream(
+            batch, message_type=message_type, resume=resume, expected=expected
+        ) as stream:
             return [item async for item in stream]
 
     async def download(
         self,
         batch: MessageBatch | str,
         path: str | os.PathLike[str],
-        **options: Unpack[ReadOptions],
+        *,
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> int:
         """Write the results to a file, line by line as they came; give their number.
 
@@ -463,7 +484,9 @@ class AsyncBatchesClientBase:
         """
         in_thread = self._transport.in_thread
         with await in_thread(partial(PartFile, path)) as part:
-            operation = self._api.raw_results(batch, delivered=part.ids, **options)
+            operation = self._api.raw_results(
+                batch, delivered=part.ids, resume=resume, expected=expected
+            )
             drive = AsyncDrive(self._transport, operation)
             try:
                 while not isinstance(event := await drive.next_event(), Done):
@@ -474,20 +497,6 @@ class AsyncBatchesClientBase:
             finally:
                 await drive.aclose()
             return await in_thread(part.finish)
-
-    @classmethod
-    def from_env(cls, **arguments: Any) -> Self:
-        """Build a client with the credential and base URL of the environment.
-
-        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; and
-        the usual ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. What is given as an argument
-        wins.
-
-        Raises:
-            InvalidRequest: there is no credential.
-        """
-        # A subclass takes the transport's own parameters and the settings, as keywords.
-        return cls(**settings_from_env(arguments, with_proxy=cls._reads_proxy))
 
     async def _prepared(self, requests: Iterable[RequestLike] | RequestsSource) -> Prepared:
         if isinstance(requests, RequestsSource):

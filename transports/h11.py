@@ -7,14 +7,15 @@ one thread; give each thread its own.
 
 from __future__ import annotations
 
+import random
 import ssl
 import time
-from typing import Unpack
+from typing import Self, Unpack
 
-from batches_core import RawHeaders, Request
+from batches_core import BatchesAPI, RawHeaders, Request
 
 from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Stalled, Wire
-from .settings import TIMEOUT, OnEvent, Settings, make_api
+from .settings import TIMEOUT, OnEvent, Settings, check_names, make_api, settings_from_env, shows
 from .sockets import Connect, Dialer, TimedSocket, unix_socket
 from .sync_client import BlockingBatchesClient
 from .wording import cause_of, peer_of
@@ -141,6 +142,16 @@ class _Transport:
         return self._pool.add(_Connection(self._dialer.dial(origin), origin))
 
 
+class Arguments(Settings, total=False):
+    """What `BatchesClient` and its ``from_env`` take; every one is optional."""
+
+    timeout: float
+    ssl_context: ssl.SSLContext | None
+    proxy: str | None
+    connect: Connect | None
+    on_event: OnEvent | None
+
+
 class BatchesClient(BlockingBatchesClient):
     """A blocking client on bare sockets.
 
@@ -151,8 +162,7 @@ class BatchesClient(BlockingBatchesClient):
     those of `BatchesAPI`.
     """
 
-    _reads_proxy = True
-
+    @shows(BatchesAPI, jitter=random.random)
     def __init__(
         self,
         *,
@@ -163,5 +173,21 @@ class BatchesClient(BlockingBatchesClient):
         on_event: OnEvent | None = None,
         **settings: Unpack[Settings],
     ) -> None:
+        api = make_api(settings, BatchesClient)
         transport = _Transport(Dialer(ssl_context, proxy, connect, timeout))
-        super().__init__(make_api(settings), transport, on_event)
+        super().__init__(api, transport, on_event)
+
+    @classmethod
+    @shows(__init__)
+    def from_env(cls, **arguments: Unpack[Arguments]) -> Self:
+        """Build a client with the credential and base URL of the environment.
+
+        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; and
+        the usual ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. What is given as an argument
+        wins.
+
+        Raises:
+            InvalidRequest: there is no credential.
+        """
+        check_names(cls, arguments)
+        return cls(**settings_from_env(arguments, with_proxy=True))

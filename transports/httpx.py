@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import gc
 import importlib
+import random
 import re
 import time
 from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, ModuleType
-from typing import Any, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from batches_core import (
+    BatchesAPI,
     InvalidRequest,
     LocalProtocolError,
     RawHeaders,
@@ -29,7 +31,17 @@ from batches_core.http import origin, shown_host
 from . import wording
 from .async_client import AsyncBatchesClientBase
 from .content_encoding import ACCEPTED, decoder_for
-from .settings import CLOSED, CONNECT_TIMEOUT, TIMEOUT, OnEvent, Settings, make_api
+from .settings import (
+    CLOSED,
+    CONNECT_TIMEOUT,
+    TIMEOUT,
+    OnEvent,
+    Settings,
+    check_names,
+    make_api,
+    settings_from_env,
+    shows,
+)
 from .sync_client import BlockingBatchesClient
 from .uploads import Upload
 
@@ -341,6 +353,14 @@ class _Transport:
             self._client.close()
 
 
+class Arguments(Settings, total=False):
+    """What the clients and their ``from_env`` take; every one is optional."""
+
+    client: Any | None
+    timeout: float | None
+    on_event: OnEvent | None
+
+
 class BatchesClient(BlockingBatchesClient):
     """A blocking client over httpx or httpx2.
 
@@ -351,6 +371,7 @@ class BatchesClient(BlockingBatchesClient):
     The other parameters are those of `BatchesAPI`.
     """
 
+    @shows(BatchesAPI, jitter=random.random)
     def __init__(
         self,
         *,
@@ -359,8 +380,23 @@ class BatchesClient(BlockingBatchesClient):
         on_event: OnEvent | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        api = make_api(settings)
+        api = make_api(settings, BatchesClient)
         super().__init__(api, _Transport(client, timeout, api.base_url), on_event)
+
+    @classmethod
+    @shows(__init__)
+    def from_env(cls, **arguments: Unpack[Arguments]) -> Self:
+        """Build a client with the credential and base URL of the environment.
+
+        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; and
+        the usual ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. What is given as an argument
+        wins.
+
+        Raises:
+            InvalidRequest: there is no credential.
+        """
+        check_names(cls, arguments)
+        return cls(**settings_from_env(arguments, with_proxy=False))
 
 
 async def _close_generators(outer: AsyncGeneratorType[bytes, None]) -> None:
@@ -450,6 +486,7 @@ class AsyncBatchesClient(AsyncBatchesClientBase):
     `BatchesClient`.
     """
 
+    @shows(BatchesAPI, jitter=random.random)
     def __init__(
         self,
         *,
@@ -458,5 +495,20 @@ class AsyncBatchesClient(AsyncBatchesClientBase):
         on_event: OnEvent | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        api = make_api(settings)
+        api = make_api(settings, AsyncBatchesClient)
         super().__init__(api, _AsyncTransport(client, timeout, api.base_url), on_event)
+
+    @classmethod
+    @shows(__init__)
+    def from_env(cls, **arguments: Unpack[Arguments]) -> Self:
+        """Build a client with the credential and base URL of the environment.
+
+        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; and
+        the usual ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. What is given as an argument
+        wins.
+
+        Raises:
+            InvalidRequest: there is no credential.
+        """
+        check_names(cls, arguments)
+        return cls(**settings_from_env(arguments, with_proxy=False))

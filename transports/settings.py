@@ -5,10 +5,12 @@ Knows names and environment variables; nothing of a network.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 from batches_core import (
@@ -21,7 +23,10 @@ from batches_core import (
     RetryPolicy,
     SettlingPolicy,
 )
+from batches_core.api import check_callback
 from batches_core.http import Secret, check_base_url, check_header_value
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: Called with each event that is not the value of the call: polls, pages, retries.
 OnEvent = Callable[[Event], None]
@@ -49,11 +54,12 @@ def check_on_event(on_event: OnEvent | None) -> OnEvent:
     """Give what to call with each event.
 
     Raises:
-        InvalidRequest: it cannot be called.
+        InvalidRequest: it cannot be called, or would have to be awaited.
     """
-    if on_event is not None and not callable(on_event):
-        raise InvalidRequest("on_event is a function of one event")
-    return on_event or ignore
+    if on_event is None:
+        return ignore
+    check_callback("on_event", on_event, "a function of one event")
+    return on_event
 
 
 def ignore(event: object) -> None:
@@ -73,23 +79,68 @@ class Settings(TypedDict, total=False):
     retry: RetryPolicy | None
     jitter: Jitter
     settling: SettlingPolicy | None
+    ledger: CreateLedger | None
     max_line: int
     trusted_hosts: Iterable[str]
     allow_http: bool
 
 
-class ReadOptions(TypedDict, total=False):
-    """How results are read, by every client; `BatchesAPI.results_stream` documents it."""
+def shows(source: Callable[..., Any], **defaults: object) -> Callable[[F], F]:
+    """Show in ``help()`` what a function takes by its ``**settings``.
 
-    resume: bool
-    expected: Iterable[str] | None
+    The parameters are the keywords of `source`, with `defaults` where they differ. A type checker
+    knows the same from ``Unpack``: a test holds the two together.
+    """
+
+    def show(function: F) -> F:
+        own = inspect.signature(function)
+        settings = [
+            each.replace(default=defaults.get(each.name, each.default))
+            for each in inspect.signature(source).parameters.values()
+            if each.kind is each.KEYWORD_ONLY
+        ]
+        kept = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        keywords = [each for each in kept if each.kind is each.KEYWORD_ONLY]
+        before = [each for each in kept if each.kind is not each.KEYWORD_ONLY]
+        shown: Any = function
+        shown.__signature__ = own.replace(parameters=[*before, *settings, *keywords])
+        return function
+
+    return show
 
 
-def make_api(settings: Settings) -> BatchesAPI:
-    """Build the API of a client, which unlike the core has randomness and a process around it."""
+def check_names(client: Callable[..., Any], names: Iterable[str]) -> None:
+    """Refuse parameters that a client does not have.
+
+    Raises:
+        TypeError: naming the client, the likeliest parameter, and all that there are.
+    """
+    parameters = inspect.signature(client).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return  # a user's subclass, which passes on what it does not know
+    for name in names:
+        if name not in parameters:
+            close = difflib.get_close_matches(name, parameters, 1)
+            likeliest = f"did you mean {close[0]}? It" if close else "it"
+            raise TypeError(
+                f"{client.__module__}.{client.__qualname__} has no parameter {name}: {likeliest} "
+                f"takes {', '.join(parameters)}"
+            )
+
+
+def make_api(settings: Settings, client: Callable[..., Any] = BatchesAPI) -> BatchesAPI:
+    """Build the API of a client, which unlike the core has randomness and a process around it.
+
+    Raises:
+        TypeError: `client` has no parameter of such a name.
+        InvalidRequest: a value cannot be used.
+    """
+    check_names(client, settings)
     merged: Settings = {"jitter": random.random, **settings}
-    api = BatchesAPI(**merged, ledger=CreateLedger(random.getrandbits(_SERIAL_BITS)))
-    api.ledger = _ledgers.setdefault(api.scope, api.ledger)
+    api = BatchesAPI(**merged)
+    if merged.get("ledger") is None:
+        fresh = CreateLedger(random.getrandbits(_SERIAL_BITS))
+        api.ledger = _ledgers.setdefault(api.scope, fresh)
     return api
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
 
 from batches_core import (
     BatchesAPI,
@@ -43,9 +43,7 @@ from batches_core.creation import IfUnknown, IfUnmarked
 from .files import PartFile
 from .settings import (
     OnEvent,
-    ReadOptions,
     check_on_event,
-    settings_from_env,
 )
 
 T = TypeVar("T")
@@ -255,9 +253,6 @@ class BlockingBatchesClient:
     interruptions as they happen; the calls themselves return the values.
     """
 
-    #: Whether `from_env` has to look for a proxy, because the transport does not.
-    _reads_proxy = False
-
     def __init__(
         self,
         api: BatchesAPI,
@@ -386,51 +381,77 @@ class BlockingBatchesClient:
 
     @overload
     def results_stream(
-        self, batch: MessageBatch | str, **options: Unpack[ReadOptions]
+        self,
+        batch: MessageBatch | str,
+        *,
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> ResultsStream[Message]: ...
     @overload
     def results_stream(
-        self, batch: MessageBatch | str, *, message_type: type[M], **options: Unpack[ReadOptions]
+        self,
+        batch: MessageBatch | str,
+        *,
+        message_type: type[M],
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> ResultsStream[M]: ...
     def results_stream(
         self,
         batch: MessageBatch | str,
         *,
         message_type: type[Any] = Message,
-        **options: Unpack[ReadOptions],
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> ResultsStream[Any]:
         """Read the results as they arrive; see `BatchesAPI.results_stream`.
 
         ``with client.results_stream(id) as stream: for item in stream: …``. A line that cannot
         be read is a `MalformedResult` among the items.
         """
-        operation = self._api.results_stream(batch, message_type=message_type, **options)
+        operation = self._api.results_stream(
+            batch, message_type=message_type, resume=resume, expected=expected
+        )
         return ResultsStream(Drive(self._transport, operation), self._on_event)
 
     @overload
     def results(
-        self, batch: MessageBatch | str, **options: Unpack[ReadOptions]
+        self,
+        batch: MessageBatch | str,
+        *,
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> builtins.list[ResultItem[Message] | MalformedResult]: ...
     @overload
     def results(
-        self, batch: MessageBatch | str, *, message_type: type[M], **options: Unpack[ReadOptions]
+        self,
+        batch: MessageBatch | str,
+        *,
+        message_type: type[M],
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> builtins.list[ResultItem[M] | MalformedResult]: ...
     def results(
         self,
         batch: MessageBatch | str,
         *,
         message_type: type[Any] = Message,
-        **options: Unpack[ReadOptions],
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> builtins.list[ResultItem[Any] | MalformedResult]:
         """Read all results into a list; `results_stream` holds one piece of them at a time."""
-        with self.results_stream(batch, message_type=message_type, **options) as stream:
+        with self.results_stream(
+            batch, message_type=message_type, resume=resume, expected=expected
+        ) as stream:
             return [*stream]
 
     def download(
         self,
         batch: MessageBatch | str,
         path: str | os.PathLike[str],
-        **options: Unpack[ReadOptions],
+        *,
+        resume: bool = True,
+        expected: Iterable[str] | None = None,
     ) -> int:
         """Write the results to a file, line by line as they came; give their number.
 
@@ -442,7 +463,9 @@ class BlockingBatchesClient:
             OSError: the file cannot be written.
         """
         with PartFile(path) as part:
-            operation = self._api.raw_results(batch, delivered=part.ids, **options)
+            operation = self._api.raw_results(
+                batch, delivered=part.ids, resume=resume, expected=expected
+            )
             with closing(Drive(self._transport, operation)) as drive:
                 while not isinstance(event := drive.next_event(), Done):
                     if isinstance(event, ResultsReceived):
@@ -450,20 +473,6 @@ class BlockingBatchesClient:
                     else:
                         self._on_event(event)
             return part.finish()
-
-    @classmethod
-    def from_env(cls, **arguments: Any) -> Self:
-        """Build a client with the credential and base URL of the environment.
-
-        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; and
-        the usual ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. What is given as an argument
-        wins.
-
-        Raises:
-            InvalidRequest: there is no credential.
-        """
-        # A subclass takes the transport's own parameters and the settings, as keywords.
-        return cls(**settings_from_env(arguments, with_proxy=cls._reads_proxy))
 
     def _run(self, operation: Operation[T]) -> T:
         with closing(Drive(self._transport, operation)) as drive:

@@ -7,18 +7,19 @@ cancellation closes what it interrupts, at once and without waiting.
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import trio
 
-from batches_core import RawHeaders, Request, TransportError
+from batches_core import BatchesAPI, RawHeaders, Request, TransportError
 
 from .async_client import AsyncBatchesClientBase
 from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Stalled, Wire
-from .settings import TIMEOUT, OnEvent, Settings, make_api
+from .settings import TIMEOUT, OnEvent, Settings, check_names, make_api, settings_from_env, shows
 from .streams import BROKEN, Connect, Dialer, TimedStream, together, unix_socket
 from .wording import cause_of, peer_of
 
@@ -170,6 +171,16 @@ class _Transport:
         return self._pool.add(_Connection(await self._dialer.dial(origin), origin))
 
 
+class Arguments(Settings, total=False):
+    """What `BatchesClient` and its ``from_env`` take; every one is optional."""
+
+    timeout: float
+    ssl_context: ssl.SSLContext | None
+    proxy: str | None
+    connect: Connect | None
+    on_event: OnEvent | None
+
+
 class BatchesClient(AsyncBatchesClientBase):
     """An async client on trio streams.
 
@@ -180,8 +191,7 @@ class BatchesClient(AsyncBatchesClientBase):
     `unix_socket` makes one. The other parameters are those of `BatchesAPI`.
     """
 
-    _reads_proxy = True
-
+    @shows(BatchesAPI, jitter=random.random)
     def __init__(
         self,
         *,
@@ -192,5 +202,21 @@ class BatchesClient(AsyncBatchesClientBase):
         on_event: OnEvent | None = None,
         **settings: Unpack[Settings],
     ) -> None:
+        api = make_api(settings, BatchesClient)
         transport = _Transport(Dialer(ssl_context, proxy, connect, timeout))
-        super().__init__(make_api(settings), transport, on_event)
+        super().__init__(api, transport, on_event)
+
+    @classmethod
+    @shows(__init__)
+    def from_env(cls, **arguments: Unpack[Arguments]) -> Self:
+        """Build a client with the credential and base URL of the environment.
+
+        ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; and
+        the usual ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. What is given as an argument
+        wins.
+
+        Raises:
+            InvalidRequest: there is no credential.
+        """
+        check_names(cls, arguments)
+        return cls(**settings_from_env(arguments, with_proxy=True))

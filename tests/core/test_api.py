@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ from batches_core import (
     RetryScheduled,
     WaitTimeout,
 )
+from tests.callables import ASYNC_CALLABLES, PlainCallable
 from tests.playbook import BASE, KEY, Playbook, api, batch_json, error_json, result_line
 
 BATCHES = "/v1/messages/batches"
@@ -43,37 +44,6 @@ OPERATIONS: list[tuple[Callable[[BatchesAPI], Operation[Any]], str, str]] = [
     (lambda a: a.list_all(), "GET", BATCHES),
     (lambda a: a.wait_for("msgbatch_1"), "GET", f"{BATCHES}/msgbatch_1"),
     (lambda a: a.results_stream("msgbatch_1"), "GET", f"{BATCHES}/msgbatch_1"),
-]
-
-
-async def async_function(value: object) -> None:
-    """Stand for a function that is to be awaited."""
-
-
-async def async_generator(value: object) -> AsyncIterator[object]:
-    yield value
-
-
-class AsyncCallable:
-    async def __call__(self, value: object) -> None:
-        """Stand for an object whose call is to be awaited."""
-
-    async def method(self, value: object) -> None:
-        """Likewise."""
-
-
-class PlainCallable:
-    def __call__(self, value: object) -> bool:
-        return bool(value)
-
-
-ASYNC_CALLABLES = [
-    async_function,
-    async_generator,
-    AsyncCallable(),
-    AsyncCallable().method,
-    functools.partial(async_function),
-    functools.partial(functools.partial(AsyncCallable())),
 ]
 
 

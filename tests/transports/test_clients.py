@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pydoc
 import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import httpx2
 import msgspec
 import pytest
 
+import transports.httpx
 from batches_core import (
     BatchesAPI,
     BatchState,
@@ -29,6 +31,7 @@ from batches_core import (
     TransportError,
 )
 from batches_core.emulator import Emulator
+from tests.callables import ASYNC_CALLABLES
 from tests.playbook import REQUEST, batch_json, result_line
 from transports import h11, trio
 from transports.httpx import AsyncBatchesClient, BatchesClient
@@ -154,10 +157,107 @@ def test_list_all_reads_a_page_when_it_is_used() -> None:
 # --- how clients are made ----------------------------------------------------------------
 
 
+CLIENTS = [BatchesClient, AsyncBatchesClient, h11.BatchesClient, trio.BatchesClient]
+#: What each client takes besides, with the defaults.
+RAW = {"timeout": 120.0, "ssl_context": None, "proxy": None, "connect": None, "on_event": None}
+OWN: list[tuple[Any, Any, dict[str, Any]]] = [
+    (BatchesClient, transports.httpx.Arguments, {"client": None, "timeout": None}),
+    (AsyncBatchesClient, transports.httpx.Arguments, {"client": None, "timeout": None}),
+    (h11.BatchesClient, h11.Arguments, RAW),
+    (trio.BatchesClient, trio.Arguments, RAW),
+]
+every_client = pytest.mark.parametrize("client_type", CLIENTS)
+
+
+def written(types: Any) -> dict[str, str]:
+    return {name: hint.__forward_arg__ for name, hint in types.__annotations__.items()}
+
+
 def test_the_settings_are_the_parameters_of_the_api() -> None:
-    # But for what is the process's own.
-    parameters = set(inspect.signature(BatchesAPI).parameters) - {"ledger"}
-    assert set(Settings.__annotations__) == parameters
+    parameters = inspect.signature(BatchesAPI).parameters
+    assert written(Settings) == {name: p.annotation for name, p in parameters.items()}
+
+
+@pytest.mark.parametrize(("client_type", "arguments", "own"), OWN)
+def test_help_shows_each_parameter_of_a_client_with_its_default(
+    client_type: Any, arguments: Any, own: dict[str, Any]
+) -> None:
+    of_the_api = inspect.signature(BatchesAPI).parameters
+    defaults = {name: parameter.default for name, parameter in of_the_api.items()}
+    defaults |= {"jitter": random.random, "on_event": None, **own}
+    for shown in (inspect.signature(client_type), inspect.signature(client_type.from_env)):
+        assert {name: each.default for name, each in shown.parameters.items()} == defaults
+        assert {each.kind for each in shown.parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+        # What a checker goes by and what is shown are the same.
+        types = {name: each.annotation for name, each in shown.parameters.items()}
+        assert types == written(arguments)
+    text = pydoc.plain(pydoc.render_doc(client_type))
+    assert f"max_line: 'int' = {defaults['max_line']}" in text
+    assert text.count("max_line: 'int'") == 3  # the class, its __init__ and from_env
+
+
+@every_client
+def test_every_parameter_that_is_shown_is_taken(
+    client_type: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    shown = inspect.signature(client_type).parameters
+    given = {name: each.default for name, each in shown.items()}
+    for make in (client_type, client_type.from_env):
+        made = make(**{**given, "api_key": KEY})
+        assert made._api._jitter is random.random
+
+
+@pytest.mark.parametrize("method", ["results_stream", "results", "download"])
+@every_client
+def test_help_shows_how_results_are_read(client_type: Any, method: str) -> None:
+    shown = inspect.signature(getattr(client_type, method)).parameters
+    of_the_api = inspect.signature(BatchesAPI.results_stream).parameters
+    for name in ("resume", "expected"):
+        assert shown[name] == of_the_api[name]
+
+
+@every_client
+def test_a_misspelt_parameter_is_told_with_the_clients_name_and_the_likeliest_one(
+    client_type: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    name = f"{client_type.__module__}.{client_type.__qualname__}"
+    for make in (client_type, client_type.from_env):
+        with pytest.raises(TypeError) as caught:
+            make(apikey=KEY)
+        told = str(caught.value)
+        assert told.startswith(f"{name} has no parameter apikey: did you mean api_key? It takes ")
+        assert told.endswith(f"{', '.join(inspect.signature(client_type).parameters)}")
+        assert KEY not in told
+        with pytest.raises(TypeError, match=r"time_out: did you mean timeout\?"):
+            make(api_key=KEY, time_out=3)
+        with pytest.raises(TypeError, match=f"^{name} has no parameter zzz: it takes api_key, "):
+            make(api_key=KEY, zzz=3)
+
+
+def test_a_subclass_may_take_parameters_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ours(h11.BatchesClient):
+        def __init__(self, *, team: str, **arguments: Any) -> None:
+            super().__init__(**arguments)
+            self.team = team
+
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    from_env: Any = Ours.from_env
+    assert from_env(team="blue", max_line=3).team == "blue"
+    with pytest.raises(TypeError, match=r"^transports\.h11\.BatchesClient has no parameter mx"):
+        from_env(team="blue", mx_line=3)
+
+
+@every_client
+@pytest.mark.parametrize("on_event", ASYNC_CALLABLES)
+def test_a_callback_that_nobody_would_await_is_refused(client_type: Any, on_event: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        client_type(api_key=KEY, on_event=on_event)
+    assert str(caught.value) == (
+        "on_event is an async function, which is never awaited here: pass a plain function"
+    )
 
 
 def test_from_env_reads_the_key_and_the_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,17 +328,13 @@ def test_a_handed_in_client_keeps_its_own_timeout_unless_one_is_given() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "5", float("nan"), float("inf")])
-@pytest.mark.parametrize(
-    "client_type", [BatchesClient, AsyncBatchesClient, h11.BatchesClient, trio.BatchesClient]
-)
+@every_client
 def test_a_timeout_that_is_none_is_refused(client_type: Any, timeout: Any) -> None:
     with pytest.raises(InvalidRequest, match="timeout is in seconds, more than 0"):
         client_type(api_key=KEY, timeout=timeout)
 
 
-@pytest.mark.parametrize(
-    "client_type", [BatchesClient, AsyncBatchesClient, h11.BatchesClient, trio.BatchesClient]
-)
+@every_client
 def test_a_callback_that_is_none_is_refused(client_type: Any) -> None:
     with pytest.raises(InvalidRequest, match="on_event is a function"):
         client_type(api_key=KEY, on_event=3)
