@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,38 @@ settings.register_profile(
     "tests", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tests")
+
+
+#: A made-up key as the tests have them, a credential's scheme, or the query of a URL.
+_LEAK = re.compile(r"sk-[\w-]{3,}|Bearer \S|\?[\w.%-]+=")
+
+
+def leaks(text: str) -> list[str]:
+    """Find what must never be logged."""
+    return _LEAK.findall(text)
+
+
+class _Watch(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaked: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if leaks(text := self.format(record)):
+            self.leaked.append(text)
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged() -> Iterator[None]:
+    """Fail where any record of the clients holds a key or a query, whatever the test is about."""
+    logger, watch = logging.getLogger("transports"), _Watch()
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(watch)
+    yield
+    logger.removeHandler(watch)
+    logger.setLevel(level)
+    assert not watch.leaked
 
 
 def _sockets() -> set[str]:

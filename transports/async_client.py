@@ -42,6 +42,7 @@ from batches_core.creation import IfUnknown, IfUnmarked
 from batches_core.requests import prepare
 
 from .files import PartFile
+from .logs import logged
 from .settings import (
     OnEvent,
     check_on_event,
@@ -279,7 +280,7 @@ class AsyncBatchesClientBase:
     ) -> None:
         self._api = api
         self._transport = transport
-        self._on_event: OnEvent = check_on_event(on_event)
+        self._on_event: OnEvent = logged(check_on_event(on_event))
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} of {self._api.base_url}>"

@@ -7,6 +7,7 @@ one thread; give each thread its own.
 
 from __future__ import annotations
 
+import logging
 import random
 import ssl
 import time
@@ -15,12 +16,15 @@ from typing import Self, Unpack
 from batches_core import BatchesAPI, RawHeaders, Request
 
 from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Stalled, Wire
+from .logs import log_exchange, log_reconnect
 from .settings import TIMEOUT, OnEvent, Settings, check_names, make_api, settings_from_env, shows
 from .sockets import Connect, Dialer, TimedSocket, unix_socket
 from .sync_client import BlockingBatchesClient
 from .wording import cause_of, peer_of
 
 __all__ = ["BatchesClient", "unix_socket"]
+
+_logger = logging.getLogger(__name__)
 
 
 class _Connection:
@@ -124,8 +128,10 @@ class _Transport:
                 connection.close()
                 if kept is None or not isinstance(error, ConnectionClosed):
                     raise
+                log_reconnect(_logger, request, error)
                 continue  # it had died meanwhile; another connection will tell
             assert isinstance(head, Head), "a response begins with its head"  # noqa: S101
+            log_exchange(_logger, request, head.status)
             return _Response(connection, head, self._pool)
 
     def now(self) -> float:

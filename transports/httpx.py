@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import random
 import re
 import time
@@ -31,6 +32,7 @@ from batches_core.http import origin, shown_host
 from . import wording
 from .async_client import AsyncBatchesClientBase
 from .content_encoding import ACCEPTED, decoder_for
+from .logs import log_exchange
 from .settings import (
     CLOSED,
     CONNECT_TIMEOUT,
@@ -46,6 +48,8 @@ from .sync_client import BlockingBatchesClient
 from .uploads import Upload
 
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
 
 #: Seconds that closing a response may take: TLS says goodbye, and the peer may not answer.
 _CLOSE_TIMEOUT = 5.0
@@ -87,6 +91,7 @@ class _Course:
         self, request: Request, upload: Upload | None, timeouts: dict[str, Any], bound: float | None
     ) -> None:
         _, host, port = request.origin
+        self.request = request
         self.peer = wording.peer_of(host, port)
         #: The proxy that was connected to, if one was.
         self.proxy: str | None = None
@@ -295,6 +300,7 @@ class _Received:
         self._pieces: Iterator[bytes] = iter(())
         self._carriage = carriage
         self._course = course
+        log_exchange(_logger, course.request, self.status)
 
     def _lost(self, error: Exception) -> TransportError:
         return self._carriage.lost(error, self._course, in_body=True)

@@ -7,6 +7,7 @@ cancellation closes what it interrupts, at once and without waiting.
 
 from __future__ import annotations
 
+import logging
 import random
 import ssl
 from collections.abc import Callable, Iterator
@@ -19,11 +20,14 @@ from batches_core import BatchesAPI, RawHeaders, Request, TransportError
 
 from .async_client import AsyncBatchesClientBase
 from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Stalled, Wire
+from .logs import log_exchange, log_reconnect
 from .settings import TIMEOUT, OnEvent, Settings, check_names, make_api, settings_from_env, shows
 from .streams import BROKEN, Connect, Dialer, TimedStream, together, unix_socket
 from .wording import cause_of, peer_of
 
 __all__ = ["BatchesClient", "unix_socket"]
+
+_logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -150,8 +154,10 @@ class _Transport:
                 await connection.aclose()
                 if kept is None or not isinstance(error, ConnectionClosed):
                     raise
+                log_reconnect(_logger, request, error)
                 continue  # it had died meanwhile; another connection will tell
             assert isinstance(head, Head), "a response begins with its head"  # noqa: S101
+            log_exchange(_logger, request, head.status)
             return _Response(connection, head, self._pool)
 
     def now(self) -> float:
