@@ -336,10 +336,11 @@ class BatchesAPI:
     ) -> Operation[MessageBatch]:
         """Poll a batch until it has ended; each poll's answer is a `BatchState`.
 
-        It ends with the batch once that has ended, has a status that this version does not know,
-        or satisfies `until`; with `WaitTimeout` by the end of `timeout` seconds; or with an error
-        that does not pass. Errors that may pass, and 404s in the first minute, are waited out for
-        up to `max_outage` seconds in a row.
+        It ends with the batch once that has ended or satisfies `until` (a status that this version
+        does not know ends it only if the batch has `ended_at` or a `results_url`); with
+        `WaitTimeout` by the end of `timeout` seconds; or with an error that does not pass. Errors
+        that may pass, and 404s in the first minute, are waited out for up to `max_outage` seconds
+        in a row.
 
         The last poll is made shortly before the deadline (by `poll_interval`, a quarter of
         `timeout` or 5 seconds, whichever is least), so that it can be answered; the wait ends
@@ -381,10 +382,13 @@ class BatchesAPI:
         neither the API's own nor trusted is `UntrustedHost`.
 
         `message_type` is what a success's message becomes: any type that msgspec decodes, of
-        which only the declared fields are read, or `msgspec.Raw`, which keeps the bytes.
+        which only the declared fields are read, `dict`, or `msgspec.Raw`, which keeps the bytes.
+        A `Message` holds no field that this version does not know; these do. Half a surrogate pair,
+        an escape that no text can hold, becomes its six characters in each of them.
 
         Raises:
-            TypeError: at once, if `message_type` is no type that msgspec can decode.
+            TypeError: at once, if `message_type` is no type that msgspec can decode, or declares a
+                field that is a misspelling of a message's.
             InvalidRequest: at once, if `expected` holds what is no id.
         """
         ids = None if expected is None else _check_ids("expected", expected)

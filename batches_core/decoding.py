@@ -1,31 +1,40 @@
 """From bytes to the models, strictly where that is fast and openly where it has to be.
 
 Knows the models and msgspec, not how the bytes came. The strict decoder reads everything that
-the models name in one pass. What it refuses is looked at again, slowly, field by field: a
-variant that is merely unknown is kept as what it is; only what is really broken is an error.
+the models name in one pass. Lines that it refuses are decoded to plain objects and read field by
+field: an unknown variant is kept whole, a field of an unknown shape costs that field alone, and
+only a line that is no result at all is an error.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar, cast, get_args
 
 import msgspec
 
 from .errors import RemoteProtocolError, quote
 from .models import (
+    CanceledResult,
     ContentBlock,
+    ErroredResult,
+    ExpiredResult,
+    IrregularMessage,
     KnownBlock,
-    KnownResult,
     M,
     Message,
     RawResult,
+    Result,
+    ResultError,
     ResultItem,
     SucceededResult,
+    TextBlock,
     UnknownBlock,
     UnknownResult,
-    _MessageFields,
+    Usage,
     _Wire,
 )
 
@@ -78,57 +87,143 @@ def _get_str(value: Any, name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
+# --- lone surrogates -----------------------------------------------------------------------
+
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE_SURROGATE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, _HIGH, _LOW))
+
+
+def _spell_out(line: bytes) -> bytes:
+    r"""Turn each escape of half a surrogate pair into its six characters: `\ud83d` to `\\ud83d`.
+
+    Such an escape is grammatical JSON, but msgspec refuses it. Escapes are replaced by escapes, so
+    what was no JSON stays none.
+    """
+    if _LONE_SURROGATE.search(line) is None:
+        return line
+    # A backslash that is escaped itself begins no escape.
+    parts = line.split(rb"\\")
+    return rb"\\".join(_LONE_SURROGATE.sub(rb"\\\g<0>", part) for part in parts)
+
+
+def _decode_spelled(decode: Callable[[bytes], T], line: bytes) -> T:
+    """Decode a line; once more with its lone surrogates spelled out, if it has any."""
+    try:
+        return decode(line)
+    except msgspec.DecodeError:
+        spelled = _spell_out(line)
+        if spelled == line:
+            raise
+        return decode(spelled)
+
+
 # --- results, openly ---------------------------------------------------------------------
-
-
-class _Type(_Wire, frozen=True, kw_only=True):
-    type: str
-
-
-class _OpenItem(_Wire, frozen=True, kw_only=True):
-    custom_id: str
-    result: msgspec.Raw
-
-
-class _OpenSucceeded(_Wire, frozen=True, kw_only=True):
-    message: msgspec.Raw
-
-
-class _OpenMessage(_MessageFields, frozen=True, kw_only=True):
-    content: list[msgspec.Raw]
 
 
 class _Named(_Wire, frozen=True, kw_only=True):
     custom_id: str
 
 
-def _tags(union: Any) -> frozenset[str]:
-    # A generic member of the union, SucceededResult[M], keeps its class in __origin__.
-    return frozenset(getattr(member, "__origin__", member).type for member in get_args(union))
-
-
-_KNOWN_BLOCKS = _tags(KnownBlock)
-_KNOWN_RESULTS = _tags(KnownResult)
-_block_decoder = msgspec.json.Decoder(KnownBlock)
-_type_decoder = msgspec.json.Decoder(_Type)
-_fields_decoder = msgspec.json.Decoder(dict[str, Any])
-_item_decoder = msgspec.json.Decoder(_OpenItem)
-_succeeded_decoder = msgspec.json.Decoder(_OpenSucceeded)
+_BLOCKS: dict[str, Any] = {block.type: block for block in get_args(KnownBlock)}
+_EMPTY_RESULTS: dict[str, Any] = {each.type: each() for each in (CanceledResult, ExpiredResult)}
+_plain_decoder = msgspec.json.Decoder()
 _named_decoder = msgspec.json.Decoder(_Named)
-_message_decoder = msgspec.json.Decoder(_OpenMessage)
 
 
-def _open_block(raw: msgspec.Raw) -> ContentBlock:
-    type_ = _type_decoder.decode(raw).type
-    if type_ in _KNOWN_BLOCKS:
-        return cast("ContentBlock", _block_decoder.decode(raw))
-    return UnknownBlock(_fields_decoder.decode(raw))
+def _open_item(value: Any, *, opens_messages: bool = True) -> ResultItem[Any] | None:
+    """Read a decoded line field by field; None if it is no result that can be delivered.
+
+    A line that the strict decoder takes gives the same here, so that it does not matter beside
+    which other lines it is decoded.
+    """
+    custom_id = _get_str(value, "custom_id")
+    result = _get(value, "result")
+    type_ = _get_str(result, "type")
+    if custom_id is None or type_ is None:
+        return None
+    opened: Result[Any]
+    if type_ == SucceededResult.type:
+        message = _get(result, "message")
+        if not opens_messages or not isinstance(message, dict):
+            return None
+        opened = SucceededResult(message=_open_message(message))
+    elif type_ == ErroredResult.type:
+        opened = ErroredResult(error=_open_error(result.get("error")))
+    else:
+        opened = _EMPTY_RESULTS.get(type_) or UnknownResult(result)
+    return ResultItem(custom_id=custom_id, result=opened)
 
 
-def _open_message(raw: msgspec.Raw) -> Message:
-    opened = _message_decoder.decode(raw)
-    fields = {name: getattr(opened, name) for name in _MessageFields.__struct_fields__}
-    return Message(content=[_open_block(block) for block in opened.content], **fields)
+def _open_message(fields: dict[str, Any]) -> Message:
+    content = fields.get("content")
+    if isinstance(content, list) and all(isinstance(block, dict) for block in content):
+        try:
+            message = msgspec.convert({**fields, "content": []}, Message)
+        except msgspec.ValidationError:
+            pass
+        else:
+            blocks = [_open_block(block) for block in content]
+            msgspec.structs.force_setattr(message, "content", blocks)
+            return message
+    return _irregular_message(fields)
+
+
+def _open_block(block: dict[str, Any]) -> ContentBlock:
+    known = _BLOCKS.get(_get_str(block, "type") or "")
+    if known is not None:
+        try:
+            # By its class: for a union, msgspec would build the whole type anew at every call.
+            return cast("ContentBlock", msgspec.convert(block, known))
+        except msgspec.ValidationError:
+            pass
+    return UnknownBlock(block)
+
+
+def _irregular_message(fields: dict[str, Any]) -> IrregularMessage:
+    parts = fields.get("content")
+    if not isinstance(parts, list):
+        parts = [parts]
+    content: list[ContentBlock] = [
+        _open_block(part) if isinstance(part, dict) else TextBlock(text=part)
+        for part in parts
+        if isinstance(part, (dict, str))
+    ]
+    fitting = _fitting(fields, Message, {"id": "", "model": "", "content": []})
+    if isinstance(usage := fields.get("usage"), dict):
+        fitting["usage"] = _fitting(usage, Usage, {})
+    message = msgspec.convert({**fitting, "fields": fields}, IrregularMessage)
+    msgspec.structs.force_setattr(message, "content", content)
+    return message
+
+
+def _fitting(fields: dict[str, Any], type_: type[Any], least: dict[str, Any]) -> dict[str, Any]:
+    """Choose those of the fields that have the shape that the type names, beside the `least`."""
+    fitting = dict(least)
+    for name in fields.keys() & set(type_.__struct_fields__) - {"content"}:
+        try:
+            msgspec.convert({**least, name: fields[name]}, type_)
+        except msgspec.ValidationError:
+            continue
+        fitting[name] = fields[name]
+    return fitting
+
+
+def _open_error(error: Any) -> ResultError:
+    try:
+        return msgspec.convert(error, ResultError)
+    except msgspec.ValidationError:
+        # Whatever else it is, it is told: a request that failed is no line that cannot be read.
+        inner = _get(error, "error") or error
+        told = _get_str(inner, "message") or _get_str(error, "message")
+        return ResultError(
+            type=_get_str(inner, "type") or "unknown",
+            message=told or ("" if inner is None else str(inner)),
+            request_id=_get_str(error, "request_id"),
+            details=error,
+        )
+
+
+# --- the user's own types ------------------------------------------------------------------
 
 
 def _custom_type(info: Any, seen: set[int]) -> object:
@@ -146,10 +241,79 @@ def _custom_type(info: Any, seen: set[int]) -> object:
     return next((each for each in found if each is not None), None)
 
 
+_USAGE = frozenset(Usage.__struct_encode_fields__)
+_BLOCK = frozenset({"type"}.union(*(each.__struct_encode_fields__ for each in _BLOCKS.values())))
+_WITHIN = _USAGE | _BLOCK
+_MESSAGE = frozenset(Message.__struct_encode_fields__)
+#: How alike a name is to another one that was meant; "modle" and "model" are by 0.8.
+_ALIKE = 0.8
+
+
+def _objects(info: Any) -> Iterator[Any]:
+    """Find the types with named fields of which a value, or each of a list's, is one."""
+    inspect = msgspec.inspect
+    if isinstance(info, inspect.UnionType):
+        for member in info.types:
+            yield from _objects(member)
+    elif isinstance(info, (inspect.ListType, inspect.VarTupleType)):
+        yield from _objects(info.item_type)
+    elif isinstance(info, inspect.StructType):
+        # The fields of an array have no names, and a block of a new type has fields of its own.
+        if not info.array_like and (info.tag_field != "type" or info.tag in _BLOCKS):
+            yield info
+    elif isinstance(info, (inspect.DataclassType, inspect.TypedDictType)):
+        yield info
+
+
+def _meant(name: str, known: Iterable[str]) -> str | None:
+    """Find the known name that a name is a misspelling of."""
+    near = [each for each in sorted(known) if abs(len(each) - len(name)) <= 2]  # noqa: PLR2004 - two typos
+    swapped = [each for each in near if sorted(each) == sorted(name)]
+    return next(iter(swapped or difflib.get_close_matches(name, near, 1, _ALIKE)), None)
+
+
+def _misspelt(info: Any) -> str | None:
+    """Find a field in a message_type that is certainly a mistake, and say what was meant.
+
+    A name that is like no known one is that of a field newer than this version.
+    """
+    for whole in _objects(info):
+        types = {field.encode_name: field.type for field in whole.fields}
+        if types and _MESSAGE.isdisjoint(types):
+            name = next(iter(types))
+            return _advice(name, _meant(name, _MESSAGE | _WITHIN)) or (
+                f"{name!r} and no field that a message is known to have; declare one of those too, "
+                "such as `id`, if that one is newer than this version"
+            )
+        for name in types.keys() - _MESSAGE:
+            meant = _meant(name, _MESSAGE) or (name if name in _WITHIN else None)
+            if (advice := _advice(name, meant)) is not None:
+                return advice
+        for within, known in (("usage", _USAGE), ("content", _BLOCK)):
+            for part in _objects(types.get(within)):
+                for name in {field.encode_name for field in part.fields} - known:
+                    if (meant := _meant(name, known)) is not None:
+                        return f"{name!r} in `{within}`, which has none; did you mean {meant!r}?"
+    return None
+
+
+def _advice(name: str, meant: str | None) -> str | None:
+    if meant is None:
+        return None
+    if meant in _MESSAGE:
+        return f"{name!r}, which no message has; did you mean {meant!r}?"
+    within = "usage" if meant in _USAGE else "content"
+    return f"{name!r}, which no message has; declare `{within}`, with a type that has {meant!r}"
+
+
+def _raw_custom_id(line: bytes) -> str:
+    return _decode_spelled(_named_decoder.decode, line).custom_id
+
+
 def custom_id_of(line: bytes) -> str | None:
     """Find the custom_id of a line that is no result but at least a JSON object with one."""
     try:
-        return _named_decoder.decode(line).custom_id
+        return _raw_custom_id(line)
     except UNDECODABLE:
         return None
 
@@ -158,16 +322,22 @@ class ResultDecoder(Generic[M]):
     """Decodes the lines of a results file; `message_type` is what a success's message becomes.
 
     `decode_lines` decodes many lines in one call and raises one of `UNDECODABLE` if any of them
-    is not of a shape that the models name. `decode_line` decodes one, and keeps what is unknown.
+    cannot be read so. `decode_line` decodes one, and reads a lone surrogate as well.
+
+    Raises:
+        TypeError: msgspec cannot decode `message_type`, or it declares a misspelt field.
     """
 
     def __init__(self, message_type: type[M]) -> None:
         self._opens_messages = message_type is Message
         unknown: object = None
+        misspelt: str | None = None
         try:
             strict = msgspec.json.Decoder(ResultItem[message_type])  # type: ignore[valid-type]  # a runtime type by design
             if not self._opens_messages:  # to look through our own takes longer than all the rest
-                unknown = _custom_type(msgspec.inspect.type_info(message_type), set())
+                info = msgspec.inspect.type_info(message_type)
+                unknown = _custom_type(info, set())
+                misspelt = _misspelt(info)
         except TypeError as error:
             unknown = error
         if unknown is not None:
@@ -175,29 +345,44 @@ class ResultDecoder(Generic[M]):
                 f"message_type {message_type!r} is no type that msgspec can decode ({unknown}); "
                 "declare a msgspec.Struct or a dataclass, or use dict or msgspec.Raw"
             )
-        self.decode_lines: Callable[[bytes | memoryview], list[ResultItem[M]]] = strict.decode_lines
-        self._decode: Callable[[bytes], ResultItem[M]] = strict.decode
+        if misspelt is not None:
+            raise TypeError(f"message_type {message_type!r} declares {misspelt}")
+        self._strict = strict
+
+    def decode_lines(self, block: bytes | memoryview) -> list[ResultItem[M]]:
+        """Decode many lines, each with its line end, in one call.
+
+        Raises:
+            UNDECODABLE: one of them is no JSON or cannot be delivered; `decode_line` tells which.
+        """
+        try:
+            return self._strict.decode_lines(block)
+        except msgspec.ValidationError:
+            if not self._opens_messages:
+                raise
+            items = [_open_item(value) for value in _plain_decoder.decode_lines(block)]
+            if not all(items):
+                raise
+            return cast("list[ResultItem[M]]", items)
 
     def decode_line(self, line: bytes) -> ResultItem[M]:
         """Decode one line.
 
         Raises:
-            UNDECODABLE: it is no JSON, or no result whose known parts have their known shapes.
+            UNDECODABLE: it is no JSON, or no result: without a custom_id or a type, a success
+                whose message is no object or, of a `message_type` of the user's, does not fit it.
         """
+        return _decode_spelled(self._decode_line, line)
+
+    def _decode_line(self, line: bytes) -> ResultItem[M]:
         try:
-            return self._decode(line)
+            return self._strict.decode(line)
         except msgspec.ValidationError:
-            opened = _item_decoder.decode(line)
-            type_ = _type_decoder.decode(opened.result).type
-            if type_ not in _KNOWN_RESULTS:
-                unknown = UnknownResult(_fields_decoder.decode(opened.result))
-                return ResultItem(custom_id=opened.custom_id, result=unknown)
-            if type_ != SucceededResult.type or not self._opens_messages:
+            value = _plain_decoder.decode(line)
+            item = _open_item(value, opens_messages=self._opens_messages)
+            if item is None:
                 raise
-            message = _open_message(_succeeded_decoder.decode(opened.result).message)
-            return ResultItem(
-                custom_id=opened.custom_id, result=SucceededResult(message=cast("M", message))
-            )
+            return item
 
 
 @functools.cache
@@ -230,4 +415,4 @@ class RawDecoder:
         Raises:
             UNDECODABLE: it is no JSON object with an id.
         """
-        return RawResult(custom_id=_named_decoder.decode(line).custom_id, raw=line)
+        return RawResult(custom_id=_raw_custom_id(line), raw=line)

@@ -1,10 +1,11 @@
 """The wire's objects, typed.
 
 Knows the shapes and nothing of how bytes become them (that is `decoding`). All are immutable
-msgspec structs, and all are open: fields that are not declared here are ignored, strings that
+msgspec structs, and all are open: fields that are not declared here are left out, strings that
 are enumerations today stay strings, and a variant that is not known becomes `UnknownResult` or
-`UnknownBlock`. Timestamps are aware datetimes. `msgspec.json.encode` writes any of them back as
-JSON.
+`UnknownBlock`, which hold the whole object. A message with a field of an unknown shape becomes an
+`IrregularMessage`. Timestamps are aware datetimes. `msgspec.json.encode` writes any of them back
+as JSON.
 """
 
 from __future__ import annotations
@@ -135,6 +136,7 @@ class ToolUseBlock(_Tagged, tag="tool_use", frozen=True, kw_only=True):
     name: str
     input: dict[str, Any]
     caller: Any = None
+    toolset_name: str | None = None
 
 
 class ServerToolUseBlock(_Tagged, tag="server_tool_use", frozen=True, kw_only=True):
@@ -205,6 +207,60 @@ class ToolSearchToolResultBlock(
     type: ClassVar[Literal["tool_search_tool_result"]] = "tool_search_tool_result"
 
 
+class AdvisorToolResultBlock(
+    _ServerToolResultBlock, tag="advisor_tool_result", frozen=True, kw_only=True
+):
+    """The answer of an advisor model."""
+
+    type: ClassVar[Literal["advisor_tool_result"]] = "advisor_tool_result"
+
+
+class MCPToolUseBlock(_Tagged, tag="mcp_tool_use", frozen=True, kw_only=True):
+    """A call of a tool of an MCP server."""
+
+    type: ClassVar[Literal["mcp_tool_use"]] = "mcp_tool_use"
+    id: str
+    name: str
+    server_name: str
+    input: dict[str, Any]
+
+
+class MCPToolResultBlock(_Tagged, tag="mcp_tool_result", frozen=True, kw_only=True):
+    """The result of a tool of an MCP server: `content` is text or a list of text blocks."""
+
+    type: ClassVar[Literal["mcp_tool_result"]] = "mcp_tool_result"
+    tool_use_id: str
+    content: Any
+    is_error: bool = False
+
+
+class MCPToolListingBlock(_Tagged, tag="mcp_tool_listing", frozen=True, kw_only=True):
+    """The tools that an MCP server offers."""
+
+    type: ClassVar[Literal["mcp_tool_listing"]] = "mcp_tool_listing"
+    mcp_server_name: str
+    tools: list[Any]
+
+
+class CompactionBlock(_Tagged, tag="compaction", frozen=True, kw_only=True):
+    """A summary that replaces the conversation before it; it has to be sent back as it is."""
+
+    type: ClassVar[Literal["compaction"]] = "compaction"
+    content: str | None = None
+    encrypted_content: str | None = None
+    signature: str | None = None
+    tool_changes: list[Any] | None = None
+
+
+class FallbackBlock(_Tagged, tag="fallback", frozen=True, kw_only=True):
+    """A change of the model within the message: `from_` and `to` name the models."""
+
+    type: ClassVar[Literal["fallback"]] = "fallback"
+    from_: Any = msgspec.field(name="from")
+    to: Any
+    trigger: Any = None
+
+
 class ContainerUploadBlock(_Tagged, tag="container_upload", frozen=True, kw_only=True):
     """A file that was put into the container."""
 
@@ -220,12 +276,16 @@ class _Unknown(dict[str, Any]):
 
     @property
     def type(self) -> str:
-        """The wire's own word for what this is."""
-        return str(self["type"])
+        """The wire's own word for what this is; empty if it has none."""
+        type_ = self.get("type")
+        return type_ if isinstance(type_, str) else ""
 
 
 class UnknownBlock(_Unknown):
-    """A content block of a type that this version does not know, as a dict with a `type`."""
+    """A content block of a type or a shape that this version does not know, as a dict.
+
+    It has a `type`, which can be that of a known block: one of whose fields is null or retyped.
+    """
 
 
 #: The blocks that are decoded as what they are.
@@ -241,6 +301,12 @@ KnownBlock: TypeAlias = (
     | BashCodeExecutionToolResultBlock
     | TextEditorCodeExecutionToolResultBlock
     | ToolSearchToolResultBlock
+    | AdvisorToolResultBlock
+    | MCPToolUseBlock
+    | MCPToolResultBlock
+    | MCPToolListingBlock
+    | CompactionBlock
+    | FallbackBlock
     | ContainerUploadBlock
 )
 
@@ -270,37 +336,61 @@ class Usage(_Wire, frozen=True, kw_only=True):
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation: CacheCreation | None = None
+    output_tokens_details: Any = None
     server_tool_use: Any = None
+    iterations: Any = None
+    fallback_credit: Any = None
     service_tier: str | None = None
+    inference_geo: str | None = None
+    speed: str | None = None
 
 
-class _MessageFields(_Wire, frozen=True, kw_only=True):
-    """Everything of a message but its content, which is decoded strictly or openly."""
-
-    id: str
-    model: str
-    role: str = "assistant"
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    stop_details: Any = None
-    container: Any = None
-    usage: Usage = Usage()
-    type: str = "message"
-
-
-class Message(_MessageFields, frozen=True, kw_only=True):
+class Message(_Wire, frozen=True, kw_only=True):
     """What the model answered to one request.
 
     `stop_reason` is ``end_turn``, ``max_tokens``, ``stop_sequence``, ``tool_use``,
     ``pause_turn``, ``refusal`` or ``model_context_window_exceeded`` today.
     """
 
+    id: str
+    model: str
     content: list[ContentBlock]
+    role: str = "assistant"
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    stop_details: Any = None
+    container: Any = None
+    context_management: Any = None
+    diagnostics: Any = None
+    input_transformations: Any = None
+    usage: Usage = Usage()
+    type: str = "message"
 
     @property
     def text(self) -> str:
-        """The text of all text blocks, joined."""
-        return "".join(block.text for block in self.content if isinstance(block, TextBlock))
+        """The text of all text blocks, joined; also of one that is an `UnknownBlock`."""
+        return "".join(filter(None, map(_text, self.content)))
+
+
+def _text(block: ContentBlock) -> str | None:
+    if isinstance(block, TextBlock):
+        return block.text
+    if isinstance(block, UnknownBlock) and block.type == "text":
+        text = block.get("text")
+        return text if isinstance(text, str) else None
+    return None
+
+
+class IrregularMessage(Message, frozen=True, kw_only=True):
+    """A message of which a field has a shape that this version does not know, or is missing.
+
+    Fields that fit are as in any `Message`. A field that does not fit has its default: `id` and
+    `model` are empty strings, `content` an empty list, `usage` keeps those of its counts that fit.
+    Strings in the place of the content or of a block are read as text blocks. `fields` is the
+    whole object as it was received, with all that could not be read.
+    """
+
+    fields: dict[str, Any]
 
 
 # --- results -----------------------------------------------------------------------------
@@ -324,6 +414,8 @@ class ResultError(_Wire, frozen=True, kw_only=True):
 
     The service nests it, ``{"type": "error", "error": {"type", "message"}, "request_id"}``;
     a flat ``{"type", "message"}`` is read as well. Either way the fields here are the inner ones.
+    An error of any other shape keeps what can be read of it: without a type, `type` is
+    ``unknown``; `details` is the whole error as it was received.
     """
 
     type: str
@@ -363,7 +455,7 @@ class ExpiredResult(_Tagged, tag="expired", frozen=True, kw_only=True):
 
 
 class UnknownResult(_Unknown):
-    """A result of a type that this version does not know, as a dict with a `type`."""
+    """A result of a type that this version does not know, as a dict; it has a `type`."""
 
 
 #: The results that are decoded as what they are.
@@ -376,14 +468,21 @@ else:
 
 
 class RawResult(_Wire, frozen=True, kw_only=True):
-    """One line of a results file as it came: `raw` holds its bytes, without the line end."""
+    """One line of a results file as it came: `raw` holds its bytes, without the line end.
+
+    `custom_id` is as in a `ResultItem`.
+    """
 
     custom_id: str
     raw: bytes
 
 
 class ResultItem(_Wire, Generic[M], frozen=True, kw_only=True):
-    """One line of a results file: the request's own id and what became of it."""
+    r"""One line of a results file: the request's own id and what became of it.
+
+    Half of a surrogate pair, as in ``"\ud83d"``, is legal JSON but no text that can be encoded or
+    printed. In a `custom_id`, as in every other string, it is spelled out as those six characters.
+    """
 
     custom_id: str
     result: Result[M]

@@ -174,12 +174,14 @@ class WaitOptions:
     def settled(self, batch: MessageBatch) -> bool:
         """Whether the wait is over with this batch.
 
-        A status that this version does not know is not waited out: nobody can say what it waits
-        for, so the caller gets to see it.
+        A status that this version does not know can be a stage before the end. So it ends the wait
+        only if the batch says that it ended: by `ended_at`, or by a `results_url`.
         """
         if self.until is not None and self.until(batch):
             return True
-        return batch.processing_status not in {"in_progress", "canceling"}
+        if batch.processing_status in {"in_progress", "canceling"}:
+            return False
+        return batch.ended or batch.ended_at is not None or batch.results_url is not None
 
 
 def wait_for(

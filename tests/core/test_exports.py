@@ -6,6 +6,8 @@ from pathlib import Path
 import batches_core
 
 PROMISED = """
+    AdvisorToolResultBlock CompactionBlock FallbackBlock IrregularMessage
+    MCPToolListingBlock MCPToolResultBlock MCPToolUseBlock
     APIStatusError AuthenticationError BASE_URL BadRequestError BashCodeExecutionToolResultBlock
     BatchCreated BatchRequest BatchState BatchesAPI BatchesError BillingError Body CacheCreation
     CanceledResult CodeExecutionToolResultBlock ConflictError ContainerUploadBlock ContentBlock

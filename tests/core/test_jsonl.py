@@ -54,6 +54,8 @@ GOOD_ODDITIES = {
     "white space lines": A + b"  \t\r\n" + B + b" \n\x0b\x0c\n" + C + b"   ",
     "spaces around": b"  " + A[:-1] + b" \t\r\n" + B + C,
     "byte order mark": b"\xef\xbb\xbf" + A + B + C,
+    "half surrogate pairs": A + B.replace(b'"msg_b"', b'"\\udc00\\ud83d"') + C,
+    "odd messages": A + B.replace(b'"msg_b"', b"null") + C.replace(b'"text":"hi"', b'"text":5'),
     "unknown fields and variants": A + B + C[:-2] + b',"new":{"deep":[1,{"x":null}]}}\n',
 }
 
@@ -82,7 +84,8 @@ BAD_LINES = {
     "no result": b'{"custom_id":"x"}\n',
     "wrong type of id": b'{"custom_id":1,"result":{"type":"canceled"}}\n',
     "no utf-8": b'{"custom_id":"\xff","result":{"type":"canceled"}}\n',
-    "surrogate": b'{"custom_id":"\\ud800","result":{"type":"canceled"}}\n',
+    "a surrogate in utf-8": b'{"custom_id":"\xed\xa0\x80","result":{"type":"canceled"}}\n',
+    "half a surrogate pair and no end": b'{"custom_id":"\\ud800","result":{"type":"canceled"}\n',
     "a second byte order mark": b"\xef\xbb\xbf" + A,
     "lone cr between two": A[:-1] + b"\r" + B,
     "nul": b"\0\n",
@@ -125,10 +128,10 @@ def test_what_follows_a_block_is_not_taken_for_what_stands_before_it(end: bytes)
 def test_a_malformed_line_tells_its_number_blank_lines_included_and_its_id() -> None:
     lines = JSONLines(DECODER)
     assert len(lines.feed(A + B)) == 2
-    _, bad = lines.feed(A + b"\n\r\n" + b'{"custom_id":"q","result":{"type":"errored"}}\r\n')
+    _, bad = lines.feed(A + b"\n\r\n" + b'{"custom_id":"q","result":{"type":"succeeded"}}\r\n')
     assert isinstance(bad, MalformedResult)
     assert (bad.line_number, bad.custom_id) == (6, "q")
-    assert bad.raw == b'{"custom_id":"q","result":{"type":"errored"}}'
+    assert bad.raw == b'{"custom_id":"q","result":{"type":"succeeded"}}'
     assert "line 6" in str(bad)
     assert "'q'" in str(bad)
 
@@ -143,6 +146,10 @@ def test_a_malformed_line_tells_its_number_blank_lines_included_and_its_id() -> 
         (C[:20], True, 0),
         (b"7", True, 0),
         (b'{"custom_id":"x","result":7}', False, 1),  # nothing is missing at its end
+        (b'{"custom_id":"x","result":"\\ud83d"}', False, 1),
+        (b'{"custom_id":"\\ud83d","result":7}', False, 1),
+        (C[:-1].replace(b"hi", b"\\ud83d"), False, 1),
+        (C[:-1].replace(b"hi", b"\\ud83d")[:-1], True, 0),
         (b"\xe2\x82", True, 0),
     ],
 )
@@ -373,6 +380,15 @@ def test_lines_that_end_with_cr_lf_are_decoded_in_one_call_too() -> None:
     assert len(JSONLines(decoder).feed(crlf)) == 3
     assert len(JSONLines(decoder).feed(crlf + A)) == 4
     assert (decoder.blocks, decoder.lines) == (2, 0)
+
+
+def test_lines_that_the_models_do_not_name_are_decoded_in_one_call_too() -> None:
+    decoder = CountingDecoder()
+    lines = JSONLines(decoder)
+    unknown = A.replace(b'"content":[', b'"content":[{"type":"song"},')
+    for odd in (unknown, A.replace(b'"msg_a"', b"null"), A.replace(b"succeeded", b"brand_new")):
+        assert len(lines.feed(B + odd + C)) == 3
+    assert (decoder.blocks, decoder.lines) == (3, 0)
 
 
 def test_one_bad_line_sends_only_its_own_chunk_line_by_line() -> None:

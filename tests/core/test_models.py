@@ -137,10 +137,44 @@ def test_the_text_of_a_message_is_that_of_its_text_blocks_alone() -> None:
         TextBlock(text="Hel"),
         ThinkingBlock(thinking="hm"),
         UnknownBlock(type="brand_new", fields={"text": "no"}),
+        UnknownBlock({"type": "text", "text": "l", "citations": 5}),
+        UnknownBlock({"type": "text", "text": 5}),
         TextBlock(text="lo"),
     ]
-    assert Message(id="msg_1", model="m", content=blocks).text == "Hello"
+    assert Message(id="msg_1", model="m", content=blocks).text == "Helllo"
     assert Message(id="msg_1", model="m", content=[]).text == ""
+
+
+@pytest.mark.parametrize("type_", [5, None, []])
+def test_an_unknown_block_without_a_type_has_an_empty_one(type_: Any) -> None:
+    assert UnknownBlock(type=type_).type == UnknownBlock().type == ""
+
+
+NEWER: dict[str, Any] = {
+    "usage": {
+        "output_tokens_details": {"thinking_tokens": 4},
+        "server_tool_use": {"web_search_requests": 1, "web_fetch_requests": 0},
+        "iterations": [{"type": "message", "input_tokens": 3}],
+        "fallback_credit": {"type": "redeemed"},
+        "inference_geo": "eu",
+        "speed": "standard",
+    },
+    "container": {"id": "c", "expires_at": "2026-05-01T20:29:05Z", "skills": None},
+    "context_management": {"applied_edits": []},
+    "diagnostics": {"cache_miss_reason": {"type": "unavailable"}},
+    "input_transformations": [{"type": "thinking_dropped"}],
+    "stop_details": {"type": "refusal", "category": None},
+}
+
+
+def test_a_message_has_every_field_that_the_service_is_known_to_send() -> None:
+    wire = {"id": "msg_1", "model": "m", "content": [], **NEWER}
+    read = msgspec.convert(wire, Message)
+    for name, value in NEWER.items():
+        if name != "usage":
+            assert getattr(read, name) == value
+    for name, value in NEWER["usage"].items():
+        assert getattr(read.usage, name) == value
 
 
 def test_usage_may_leave_anything_out_or_add_to_it() -> None:

@@ -51,8 +51,30 @@ def test_one_poll_is_always_made_and_can_be_enough() -> None:
     assert book.expect_done().ended
 
 
-def test_a_status_that_is_not_known_is_given_to_the_caller() -> None:
+def test_an_unknown_status_does_not_end_a_wait_until_the_batch_has_ended() -> None:
+    for sign in ("ended_at", "results_url"):
+        book = start()
+        poll(book, "paused_for_tea")
+        book.expect_wait(30.0)
+        book.expect_request("GET", PATH)
+        poll(book, "paused_for_tea", **{sign: batch_json(status="ended")[sign]})
+        assert book.expect_done().processing_status == "paused_for_tea"
+
+
+def test_a_known_status_that_is_no_end_does_not_end_a_wait_whatever_else_is_told() -> None:
     book = start()
+    poll(book, "canceling", ended_at="2026-05-01T20:35:00Z")
+    book.expect_wait(30.0)
+
+
+def test_an_ended_batch_ends_a_wait_without_a_time_and_a_place_of_its_results() -> None:
+    book = start()
+    poll(book, "ended", ended_at=None, results_url=None)
+    assert book.expect_done().ended
+
+
+def test_the_caller_can_end_a_wait_at_an_unknown_status() -> None:
+    book = start(until=lambda batch: batch.processing_status == "paused_for_tea")
     poll(book, "paused_for_tea")
     assert book.expect_done().processing_status == "paused_for_tea"
 
