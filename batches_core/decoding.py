@@ -124,7 +124,7 @@ class _Named(_Wire, frozen=True, kw_only=True):
     custom_id: str
 
 
-_BLOCKS: dict[str, Any] = {block.type: block for block in get_args(KnownBlock)}
+_BLOCKS: dict[str, type[KnownBlock]] = {block.type: block for block in get_args(KnownBlock)}
 _EMPTY_RESULTS: dict[str, Any] = {each.type: each() for each in (CanceledResult, ExpiredResult)}
 _plain_decoder = msgspec.json.Decoder()
 _named_decoder = msgspec.json.Decoder(_Named)
@@ -156,7 +156,7 @@ def _open_item(value: Any, *, opens_messages: bool = True) -> ResultItem[Any] | 
 
 def _open_message(fields: dict[str, Any]) -> Message:
     content = fields.get("content")
-    if isinstance(content, list) and all(isinstance(block, dict) for block in content):
+    if isinstance(content, list) and {*map(type, content)} <= {dict}:
         try:
             message = msgspec.convert({**fields, "content": []}, Message)
         except msgspec.ValidationError:
@@ -169,11 +169,11 @@ def _open_message(fields: dict[str, Any]) -> Message:
 
 
 def _open_block(block: dict[str, Any]) -> ContentBlock:
-    known = _BLOCKS.get(_get_str(block, "type") or "")
-    if known is not None:
+    type_ = block.get("type")
+    if isinstance(type_, str) and type_ in _BLOCKS:
         try:
             # By its class: for a union, msgspec would build the whole type anew at every call.
-            return cast("ContentBlock", msgspec.convert(block, known))
+            return msgspec.convert(block, _BLOCKS[type_])
         except msgspec.ValidationError:
             pass
     return UnknownBlock(block)
@@ -286,7 +286,11 @@ def _misspelt(info: Any) -> str | None:
                 "such as `id`, if that one is newer than this version"
             )
         for name in types.keys() - _MESSAGE:
-            meant = _meant(name, _MESSAGE) or (name if name in _WITHIN else None)
+            # Who declares where it stands may fill a field of that name from there.
+            is_within = ("usage" not in types and name in _USAGE) or (
+                "content" not in types and name in _BLOCK
+            )
+            meant = _meant(name, _MESSAGE) or (name if is_within else None)
             if (advice := _advice(name, meant)) is not None:
                 return advice
         for within, known in (("usage", _USAGE), ("content", _BLOCK)):

@@ -466,6 +466,7 @@ class TestMessageType:
             struct("Newer", {"id": str, "brand_new": (str, "")}),
             struct("Newer", {"id": str, "container_id": (str, "")}),
             struct("Nothing", {}),
+            struct("Filled", {"content": list[Words], "text": (str, "")}),
             struct("Newer", {"usage": struct("Usage", {"brand_new": (int, 0)})}),
             struct("Usual", {"usage": dict[str, int], "content": list[dict[str, Any]]}),
             struct("Any", {"usage": Any, "content": msgspec.Raw}),

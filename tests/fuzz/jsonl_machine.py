@@ -150,6 +150,8 @@ PIECES = (
     b'{"custom_id":"b","result":{"type":"succeeded","message":{"id":"m","model":"n","content":[',
     b'{"type":"text","text":"\\n"}',
     b'{"type":"song"}',
+    *(b"\\ud83d", b"\\ude00", b"\\\\", _LINE.replace(b'"a"', b'"\\udc00"') + b"\n"),
+    b'"stop_reason":5,"content":"hi"',
     b"]}}}\n",
 )
 
