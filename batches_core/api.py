@@ -119,7 +119,7 @@ class BatchesAPI:
         self.ledger = CreateLedger() if ledger is None else ledger
         if max_line < 1:
             raise InvalidRequest("max_line is a number of bytes, 1 or more")
-        self._max_line = max_line
+        self.max_line = max_line
         if (api_key is None) == (auth_token is None):
             raise InvalidRequest(
                 "there is no credential: hand in api_key=… or auth_token=…, or set "
@@ -392,7 +392,7 @@ class BatchesAPI:
             InvalidRequest: at once, if `expected` holds what is no id.
         """
         ids = None if expected is None else _check_ids("expected", expected)
-        options = results.ResultsOptions(max_line=self._max_line, resume=resume, expected=ids)
+        options = results.ResultsOptions(max_line=self.max_line, resume=resume, expected=ids)
         whole = message_type is Message
         decoder = message_decoder() if whole else ResultDecoder(message_type)
         return self._read(batch, decoder, options)
@@ -415,7 +415,7 @@ class BatchesAPI:
                 if one of `delivered` is not of this batch.
         """
         options = results.ResultsOptions(
-            max_line=self._max_line,
+            max_line=self.max_line,
             resume=resume,
             expected=None if expected is None else _check_ids("expected", expected),
             delivered=_check_ids("delivered", delivered),

@@ -178,6 +178,9 @@ class Operation(Generic[T]):
         self._channel = Channel(jitter)
         self._script = script(self._channel)
         self._end: Done[T] | Exception | None = None
+        #: How many events were handed over, directives not counted. A caller that is interrupted
+        #: between `next_event` and its own next step tells by it that one was lost.
+        self.handed_over = 0
 
     def next_event(self) -> Event | Directive | Done[T]:
         """Hand over the next event or directive; at the end `Done`, again and again.
@@ -187,7 +190,10 @@ class Operation(Generic[T]):
         """
         if self._end is None:
             try:
-                return next(self._script)
+                event = next(self._script)
+                if not isinstance(event, (Need, SendRequest, WaitUntil)):
+                    self.handed_over += 1
+                return event  # noqa: TRY300 - in here an interruption is noticed
             except StopIteration as stop:
                 self._end = Done(value=stop.value)
             except Exception as error:  # noqa: BLE001 - kept, and raised below

@@ -41,10 +41,11 @@ from batches_core import (
 from batches_core.creation import IfUnknown, IfUnmarked
 from batches_core.requests import prepare
 
-from .files import PartFile
 from .logs import logged
+from .results_file import ResultsFile
 from .settings import (
     OnEvent,
+    check_arrived,
     check_on_event,
 )
 
@@ -98,7 +99,11 @@ class AsyncTransport(Protocol):
         ...
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run blocking work beside the event loop."""
+        """Run blocking work beside the event loop, to its end.
+
+        A cancellation meanwhile is raised only afterwards, so that nothing that the work uses is
+        closed under it.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -204,9 +209,14 @@ class AsyncResultsStream(Generic[M]):
     keeps its connection busy until the client is closed.
     """
 
-    def __init__(self, drive: AsyncDrive[None], on_event: OnEvent) -> None:
+    def __init__(
+        self, drive: AsyncDrive[None], operation: Operation[None], on_event: OnEvent
+    ) -> None:
         self._drive = drive
+        self._operation = operation
         self._on_event = on_event
+        #: How many events have arrived here, of those that the operation handed over.
+        self._arrived = 0
         self._block: Iterator[ResultItem[M] | MalformedResult] = iter(())
 
     def __aiter__(self) -> Self:
@@ -216,12 +226,15 @@ class AsyncResultsStream(Generic[M]):
         while True:
             for item in self._block:
                 return item
+            check_arrived(self._operation, self._arrived)
             event = await self._drive.next_event()
             if isinstance(event, Done):
                 raise StopAsyncIteration
             if isinstance(event, ResultsReceived):
                 self._block = iter(event.items)
+                self._arrived += 1
             else:
+                self._arrived += 1
                 self._on_event(event)
 
     async def aclose(self) -> None:
@@ -433,7 +446,8 @@ class AsyncBatchesClientBase:
         operation = self._api.results_stream(
             batch, message_type=message_type, resume=resume, expected=expected
         )
-        return AsyncResultsStream(AsyncDrive(self._transport, operation), self._on_event)
+        drive = AsyncDrive(self._transport, operation)
+        return AsyncResultsStream(drive, operation, self._on_event)
 
     @overload
     async def results(
@@ -476,28 +490,34 @@ class AsyncBatchesClientBase:
     ) -> int:
         """Write the results to a file, line by line as they came; give their number.
 
-        They are in ``path.part`` until the file is complete against the batch's counts. Where that
-        fails the part stays, and the same call goes on from there.
+        They are in ``path.<batch id>.part`` until the file is complete against the batch's counts.
+        If that fails the part stays, and the same call continues from there. No file is ever
+        replaced. One that is there already is read and compared with the batch's results: if it is
+        complete and equal, line by line, this is a success.
 
         Raises:
-            InvalidRequest: the file is there already, or its part is another batch's.
+            InvalidRequest: the file is there already and is something else, or the part cannot be
+                continued.
             OSError: the file cannot be written.
         """
         in_thread = self._transport.in_thread
-        with await in_thread(partial(PartFile, path)) as part:
+        with ResultsFile(path, batch, max_line=self._api.max_line) as file:
+            # Each step runs to its end also where this is cancelled, so the file is idle when the
+            # `with` closes it.
+            await in_thread(file.open)
             operation = self._api.raw_results(
-                batch, delivered=part.ids, resume=resume, expected=expected
+                batch, delivered=file.ids, resume=resume, expected=expected
             )
             drive = AsyncDrive(self._transport, operation)
             try:
                 while not isinstance(event := await drive.next_event(), Done):
                     if isinstance(event, ResultsReceived):
-                        await in_thread(partial(part.write, event.items))
+                        await in_thread(partial(file.write, event.items))
                     else:
                         self._on_event(event)
             finally:
                 await drive.aclose()
-            return await in_thread(part.finish)
+            return await in_thread(file.finish)
 
     async def _prepared(self, requests: Iterable[RequestLike] | RequestsSource) -> Prepared:
         if isinstance(requests, RequestsSource):

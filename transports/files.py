@@ -1,33 +1,42 @@
-"""Files in, files out: requests from a file that is never in memory whole, results to a file.
+"""Requests from a file that is never in memory whole, and a reader of downloaded results.
 
-Knows the file system, and what the core says of requests and results; nothing of a network. All
-of it blocks: an async client does it in threads.
+Knows what the core says of requests and results; nothing of a network. How a download writes its
+file is `results_file`'s. All of it blocks: an async client calls it in threads.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Generic, Self, TypeVar, overload
 
-from batches_core import BatchesError, InvalidRequest, MalformedResult, Prepared, RawResult
-from batches_core.decoding import RawDecoder
-from batches_core.jsonl import JSONLines
+from batches_core import (
+    InvalidRequest,
+    LocalProtocolError,
+    MalformedResult,
+    Message,
+    Prepared,
+    ResultItem,
+)
+from batches_core import requests as core
+from batches_core.decoding import ResultDecoder, message_decoder
+from batches_core.jsonl import MAX_LINE, JSONLines
 from batches_core.requests import Checker, as_sent, envelope
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where an open file cannot be written by another anyway
-    fcntl = None  # type: ignore[assignment]  # a module that is not there
+__all__ = ["RequestsFile", "ResultsReader", "read_results"]
 
-#: How much of a part is read at once, in bytes.
-_READ = 1024 * 1024
+M = TypeVar("M")
+
+#: How much of a results file is read at once, in bytes.
+_READ = 256 * 1024
+#: Up to how many bytes a line is read without a look at where it ends.
+_USUAL_LINE = 1024 * 1024
+#: How much of a longer one is searched at once, in bytes.
+_SEARCHED = 64 * 1024
 
 
 class RequestsFile:
@@ -52,27 +61,34 @@ class RequestsFile:
             OSError: it cannot be read.
         """
         checker = Checker(lines=True)
-        with self.path.open("rb") as file:
+        digest = blake2b()
+        with _open(self.path) as file:
             version = _version(file)
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InvalidRequest(
                     f"{self.path} is no regular file, and could not be read twice: hand in the "
                     "open file itself, open(path, 'rb')"
                 )
-            for _ in checker.checked(file):
-                pass
+            for piece in envelope(checker.checked(_lines(file, checker))):
+                digest.update(piece)
         checker.finish()
-        body = _FileBody(self.path, version, checker.content_length)
+        body = _FileBody(self.path, version, checker.content_length, digest.digest())
         return Prepared(body=body, count=checker.count)
 
 
 class _FileBody:
     """The body of a create, read from its file each time that it is sent."""
 
-    def __init__(self, path: Path, version: tuple[int, ...], content_length: int) -> None:
+    #: To iterate over it blocks, so an async transport does that in a thread.
+    blocks = True
+
+    def __init__(
+        self, path: Path, version: tuple[int, ...], content_length: int, digest: bytes
+    ) -> None:
         self._path = path
         self._version = version
         self._content_length = content_length
+        self._digest = digest
 
     @property
     def content_length(self) -> int:
@@ -84,13 +100,16 @@ class _FileBody:
 
     def __iter__(self) -> Iterator[bytes]:
         left = self._content_length
-        with self._path.open("rb") as file:
+        digest = blake2b()
+        with _open(self._path) as file:
             self._check_unchanged(_version(file) == self._version)
-            for piece in envelope(_lines(file)):
+            for piece in envelope(_sent(_lines(file))):
                 left -= len(piece)
-                # Before the last piece: without it the service cannot take the request.
+                digest.update(piece)
+                # Before the last piece: without it the service cannot take the request. An edit
+                # can keep size and time, so the bytes themselves are compared.
                 if left <= 0:
-                    self._check_unchanged(left == 0 and _version(file) == self._version)
+                    self._check_unchanged(left == 0 and digest.digest() == self._digest)
                 yield piece
             self._check_unchanged(left == 0)
 
@@ -102,47 +121,97 @@ class _FileBody:
             )
 
 
+def _open(path: Path) -> IO[bytes]:
+    """Open a file to read; a pipe that nobody writes to is not waited for."""
+    return open(path, "rb", opener=_open_at_once)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _version(file: IO[bytes]) -> tuple[int, ...]:
-    """Tell one state of a file from another."""
+    """Tell one state of a file from another, at little cost."""
     info = os.fstat(file.fileno())
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 
-def _lines(file: Iterable[bytes]) -> Iterator[bytes]:
-    for index, line in enumerate(file):
+def _lines(file: IO[bytes], checker: Checker | None = None) -> Iterator[bytes]:
+    """Read line by line; one that is over a batch's limit is told, and left out unread."""
+    index = 0
+    while line := file.readline(_USUAL_LINE):
+        if len(line) == _USUAL_LINE and not line.endswith(b"\n"):
+            line = _long_line(file, line, index, checker)
+        yield line
+        index += 1
+
+
+def _long_line(file: IO[bytes], begun: bytes, index: int, checker: Checker | None) -> bytes:
+    start = file.tell() - len(begun)
+    length = len(begun)
+    while piece := file.readline(_SEARCHED):
+        length += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    if length <= core.MAX_BYTES:
+        file.seek(start)
+        return file.read(length)
+    if checker is not None:
+        checker.count += 1
+        checker.add(
+            f"has {length:,} bytes, over the limit of {core.MAX_BYTES:,} for a whole batch: is "
+            "there one request on each line?",
+            index,
+        )
+    return b""
+
+
+def _sent(lines: Iterator[bytes]) -> Iterator[bytes]:
+    for index, line in enumerate(lines):
         if sent := as_sent(line, index):
             yield sent
 
 
-class PartFile:
-    """The results of a batch on their way to a file: ``path.part`` until it is complete.
+class ResultsReader(Generic[M]):
+    """The results in a file, one by one: an iterator and a context manager; see `read_results`.
 
-    Every line is written as soon as it has come, and stays there whatever happens. What a part
-    holds from before is kept; the beginning of a line that its end never followed is cut off.
-
-    Raises:
-        InvalidRequest: the file is there already, or somebody else is writing the part.
-        OSError: the part cannot be opened.
+    It closes its file at the end, at an error, and by `close` or leaving the ``with``.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.part = self.path.with_name(self.path.name + ".part")
-        if self.path.exists():
-            raise InvalidRequest(f"{self.path} is there already: move it away, or choose another")
-        #: The custom_ids of the lines that it holds from before.
-        self.ids: list[str] = []
-        self._lines = 0
-        #: The unreadable lines that it holds from before, and this time were not seen yet.
-        self._malformed: Counter[bytes] = Counter()
-        self._too_long: MalformedResult | None = None
-        self._file = self.part.open("a+b", buffering=0)
-        try:
-            self._lock()
-            self._take_stock()
-        except BaseException:
-            self._file.close()
-            raise
+    def __init__(
+        self, path: str | os.PathLike[str], message_type: type[M], *, max_line: int = MAX_LINE
+    ) -> None:
+        self._path = Path(path)
+        # Message itself needs no decoder of its own.
+        decoder: Any = message_decoder() if message_type is Message else ResultDecoder(message_type)
+        self._lines: JSONLines[ResultItem[M]] = JSONLines(decoder, max_line)
+        self._block: Iterator[ResultItem[M] | MalformedResult] = iter(())
+        #: What every further call raises.
+        self._end: Exception | None = None
+        #: Whether a block was read and is not there to iterate over yet.
+        self._between = False
+        self._file = self._path.open("rb", buffering=0)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {str(self._path)!r}>"
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ResultItem[M] | MalformedResult:
+        while True:
+            for item in self._block:
+                return item
+            self._block = self._next_block()
+            self._between = False
+
+    def close(self) -> None:
+        """Close the file; to go on reading is an error."""
+        self._block = iter(())
+        self._end = self._end or LocalProtocolError(
+            f"the reader of {self._path} was closed: read the file again"
+        )
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -153,82 +222,52 @@ class PartFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
-        if isinstance(error, (BatchesError, OSError)):
-            error.add_note(
-                f"{self.part} holds the {self._lines} results that came: the same call again goes "
-                "on from there"
+        self.close()
+
+    def _next_block(self) -> Iterator[ResultItem[M] | MalformedResult]:
+        if self._between:
+            self._end = LocalProtocolError(
+                f"the reader of {self._path} was interrupted in the middle: read the file again"
             )
+            self._file.close()
+        if self._end is not None:
+            raise self._end
+        self._between = True
+        if data := self._file.read(_READ):
+            return iter(self._lines.feed(data))
+        last, torn = self._lines.finish()
+        self._end = StopIteration()
+        if torn:
+            self._end = InvalidRequest(
+                f"{self._path} ends in the middle of a line: its end is missing; download the "
+                "results again"
+            )
+        self._file.close()
+        return iter(last)
 
-    def write(self, lines: Iterable[RawResult | MalformedResult]) -> None:
-        """Append lines.
 
-        Raises:
-            OSError: they could not be written, as where the disk is full.
-        """
-        new = [line for line in lines if self._is_new(line)]
-        data = memoryview(b"\n".join([*(line.raw for line in new), b""]))
-        while data:
-            data = data[self._file.write(data) :]
-        self._lines += len(new)
+@overload
+def read_results(
+    path: str | os.PathLike[str], *, max_line: int = ...
+) -> ResultsReader[Message]: ...
+@overload
+def read_results(
+    path: str | os.PathLike[str], message_type: type[M], *, max_line: int = ...
+) -> ResultsReader[M]: ...
+def read_results(
+    path: str | os.PathLike[str], message_type: type[Any] = Message, *, max_line: int = MAX_LINE
+) -> ResultsReader[Any]:
+    """Read the results in a file, such as `download` wrote, one by one.
 
-    def finish(self) -> int:
-        """Make the part the file; give its number of lines.
+    ``with read_results(path) as results: for item in results: …``. The file is never in memory
+    whole, only a piece of it and a line that is not complete. Blank lines, CRLF, a byte order
+    mark and a last line without a line feed are accepted; a line that cannot be read, or is longer
+    than `max_line` bytes, is a `MalformedResult` among the items. `message_type` is what a
+    success's message becomes, as for `results_stream`.
 
-        Raises:
-            MalformedResult: a line was longer than ``max_line``, and so could not be kept.
-            OSError: it could not be made permanent.
-        """
-        if self._too_long is not None:
-            raise self._too_long
-        os.fsync(self._file.fileno())
-        self.part.rename(self.path)
-        with contextlib.suppress(OSError):  # where a folder cannot be opened, as on Windows
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        return self._lines
-
-    def _is_new(self, line: RawResult | MalformedResult) -> bool:
-        if isinstance(line, RawResult):
-            return True
-        if line.is_cut:
-            self._too_long = line
-            return False
-        # The core knows unreadable lines of this download alone; those of the part count as well.
-        if self._malformed[line.raw] > 0:
-            self._malformed[line.raw] -= 1
-            return False
-        return True
-
-    def _lock(self) -> None:
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InvalidRequest(
-                    f"{self.part} is being written by somebody else: wait for that, or choose "
-                    "another path"
-                ) from None
-
-    def _take_stock(self) -> None:
-        self._file.seek(0)
-        lines = JSONLines(RawDecoder(), max_line=sys.maxsize)
-        complete = 0
-        size = 0
-        while data := self._file.read(_READ):
-            if (end := data.rfind(b"\n") + 1) > 0:
-                complete = size + end
-            size += len(data)
-            self._count(lines.feed(data))
-        self._file.truncate(complete)
-
-    def _count(self, lines: list[RawResult | MalformedResult]) -> None:
-        self._lines += len(lines)
-        for line in lines:
-            if isinstance(line, RawResult):
-                self.ids.append(line.custom_id)
-            else:
-                self._malformed[line.raw] += 1
+    Raises:
+        OSError: the file cannot be read.
+        TypeError: `message_type` is no type that msgspec can decode.
+        InvalidRequest: after the last item, if the file ends in the middle of a line.
+    """
+    return ResultsReader(path, message_type, max_line=max_line)

@@ -8,6 +8,7 @@ Either is imported when a client is made, not before.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
 import logging
@@ -33,6 +34,7 @@ from . import wording
 from .async_client import AsyncBatchesClientBase
 from .content_encoding import ACCEPTED, decoder_for
 from .logs import log_exchange
+from .read_ahead import InThread
 from .settings import (
     CLOSED,
     CONNECT_TIMEOUT,
@@ -187,8 +189,12 @@ class _Carriage:
             seconds = timeout or TIMEOUT
             self._timeout = library.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
 
-    def build(self, client: Any, request: Request, *, is_async: bool) -> tuple[Any, _Course]:
+    def build(
+        self, client: Any, request: Request, in_thread: InThread | None = None
+    ) -> tuple[Any, _Course]:
         """Build the library's request, and what knows how far it gets.
+
+        `in_thread` is an async transport's, to read a body that blocks.
 
         Raises:
             LocalProtocolError: the client was closed.
@@ -196,11 +202,11 @@ class _Carriage:
         """
         if client.is_closed:
             raise LocalProtocolError(CLOSED)
-        upload = None if request.body is None else self._upload_type(request.body)
+        upload = None if request.body is None else self._upload_type(request.body, in_thread)
         timeouts = (self._timeout or client.timeout).as_dict()
         bound = self._timeout and self._timeout.connect
         course = _Course(request, upload, timeouts, bound)
-        extensions = {"timeout": timeouts, "trace": course.anote if is_async else course.note}
+        extensions = {"timeout": timeouts, "trace": course.anote if in_thread else course.note}
         # Not with the headers and cookies that a handed-in client has for the API.
         make = self._library.Request if request.foreign else client.build_request
         headers = [*request.headers, ("accept-encoding", ACCEPTED)]
@@ -338,7 +344,7 @@ class _Transport:
         self._owned = client is None
 
     def send(self, request: Request) -> _Response:
-        built, course = self._carriage.build(self._client, request, is_async=False)
+        built, course = self._carriage.build(self._client, request)
         try:
             response = self._client.send(
                 built, stream=True, follow_redirects=False, **_auth(request)
@@ -450,6 +456,24 @@ class _AsyncResponse(_Received):
                 await self._response.aclose()
 
 
+async def _in_executor(work: Callable[[], T]) -> T:
+    """Run work in a thread of asyncio's; a native cancellation waits until it has ended.
+
+    A shield holds off a cancellation by anyio's scopes, but not ``Task.cancel()``.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # looked at, so that asyncio does not report it
+        raise cancelled
+    return future.result()
+
+
 class _AsyncTransport:
     def __init__(self, client: Any | None, timeout: float | None, base_url: str) -> None:
         library = _library(client, "AsyncClient")
@@ -460,7 +484,7 @@ class _AsyncTransport:
         self._owned = client is None
 
     async def send(self, request: Request) -> _AsyncResponse:
-        built, course = self._carriage.build(self._client, request, is_async=True)
+        built, course = self._carriage.build(self._client, request, self.in_thread)
         try:
             response = await self._client.send(
                 built, stream=True, follow_redirects=False, **_auth(request)
@@ -477,8 +501,11 @@ class _AsyncTransport:
         await self._anyio.sleep(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        result: T = await self._anyio.to_thread.run_sync(work)
-        return result
+        with self._anyio.CancelScope(shield=True):
+            if self._anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+                return await _in_executor(work)
+            result: T = await self._anyio.to_thread.run_sync(work)
+            return result
 
     async def aclose(self) -> None:
         if self._owned:

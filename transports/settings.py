@@ -20,6 +20,8 @@ from batches_core import (
     Event,
     InvalidRequest,
     Jitter,
+    LocalProtocolError,
+    Operation,
     RetryPolicy,
     SettlingPolicy,
 )
@@ -64,6 +66,19 @@ def check_on_event(on_event: OnEvent | None) -> OnEvent:
 
 def ignore(event: object) -> None:
     """Take what nobody asked for."""
+
+
+def check_arrived(operation: Operation[None], arrived: int) -> None:
+    """Check that every event that an operation handed over has arrived.
+
+    Raises:
+        LocalProtocolError: an interruption came between the two, and what it hit is lost.
+    """
+    if operation.handed_over != arrived:
+        raise LocalProtocolError(
+            "this was interrupted while results were handed over, and some are missing: start it "
+            "again"
+        )
 
 
 class Settings(TypedDict, total=False):

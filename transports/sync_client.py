@@ -40,10 +40,11 @@ from batches_core import (
 )
 from batches_core.creation import IfUnknown, IfUnmarked
 
-from .files import PartFile
 from .logs import logged
+from .results_file import ResultsFile
 from .settings import (
     OnEvent,
+    check_arrived,
     check_on_event,
 )
 
@@ -199,18 +200,18 @@ class ResultsStream(Generic[M]):
     left can be gone on with, also after an interruption.
     """
 
-    def __init__(self, drive: Drive[None], on_event: OnEvent) -> None:
+    def __init__(self, drive: Drive[None], operation: Operation[None], on_event: OnEvent) -> None:
         self._drive = drive
+        self._operation = operation
         self._on_event = on_event
         self._block: Iterator[ResultItem[M] | MalformedResult] = iter(())
+        #: How many events have arrived here, of those that the operation handed over.
+        self._arrived = 0
 
-    def __iter__(self) -> Iterator[ResultItem[M] | MalformedResult]:
-        # A generator hands out a block at less cost than __next__ for each item; both take from
-        # the same block, so what one leaves is there for the other.
-        while True:
-            yield from self._block
-            if not self._next_block():
-                return
+    # No generator, though that costs less for each item: one that was interrupted would end without
+    # an error where it is asked for the next item.
+    def __iter__(self) -> Self:
+        return self
 
     def __next__(self) -> ResultItem[M] | MalformedResult:
         while True:
@@ -220,10 +221,13 @@ class ResultsStream(Generic[M]):
                 raise StopIteration
 
     def _next_block(self) -> bool:
+        check_arrived(self._operation, self._arrived)
         while not isinstance(event := self._drive.next_event(), Done):
             if isinstance(event, ResultsReceived):
                 self._block = iter(event.items)
+                self._arrived += 1
                 return True
+            self._arrived += 1
             self._on_event(event)
         return False
 
@@ -413,7 +417,7 @@ class BlockingBatchesClient:
         operation = self._api.results_stream(
             batch, message_type=message_type, resume=resume, expected=expected
         )
-        return ResultsStream(Drive(self._transport, operation), self._on_event)
+        return ResultsStream(Drive(self._transport, operation), operation, self._on_event)
 
     @overload
     def results(
@@ -456,24 +460,28 @@ class BlockingBatchesClient:
     ) -> int:
         """Write the results to a file, line by line as they came; give their number.
 
-        They are in ``path.part`` until the file is complete against the batch's counts. Where that
-        fails the part stays, and the same call goes on from there.
+        They are in ``path.<batch id>.part`` until the file is complete against the batch's counts.
+        If that fails the part stays, and the same call continues from there. No file is ever
+        replaced. One that is there already is read and compared with the batch's results: if it is
+        complete and equal, line by line, this is a success.
 
         Raises:
-            InvalidRequest: the file is there already, or its part is another batch's.
+            InvalidRequest: the file is there already and is something else, or the part cannot be
+                continued.
             OSError: the file cannot be written.
         """
-        with PartFile(path) as part:
+        with ResultsFile(path, batch, max_line=self._api.max_line) as file:
+            file.open()
             operation = self._api.raw_results(
-                batch, delivered=part.ids, resume=resume, expected=expected
+                batch, delivered=file.ids, resume=resume, expected=expected
             )
             with closing(Drive(self._transport, operation)) as drive:
                 while not isinstance(event := drive.next_event(), Done):
                     if isinstance(event, ResultsReceived):
-                        part.write(event.items)
+                        file.write(event.items)
                     else:
                         self._on_event(event)
-            return part.finish()
+            return file.finish()
 
     def _run(self, operation: Operation[T]) -> T:
         with closing(Drive(self._transport, operation)) as drive:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import random
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar, Unpack
 
@@ -21,6 +22,7 @@ from batches_core import BatchesAPI, RawHeaders, Request, TransportError
 from .async_client import AsyncBatchesClientBase
 from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Stalled, Wire
 from .logs import log_exchange, log_reconnect
+from .read_ahead import ReadAhead
 from .settings import TIMEOUT, OnEvent, Settings, check_names, make_api, settings_from_env, shows
 from .streams import BROKEN, Connect, Dialer, TimedStream, together, unix_socket
 from .wording import cause_of, peer_of
@@ -33,6 +35,13 @@ T = TypeVar("T")
 
 #: Seconds to read what comes with a refusal before the upload that it refuses is stopped.
 _A_REFUSAL = 2.0
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work beside the event loop, to its end."""
+    with trio.CancelScope(shield=True):
+        result = await trio.to_thread.run_sync(work)
+    return result  # noqa: RET504 - mypy takes a scope for one that may swallow what is in it
 
 
 class _Connection:
@@ -57,11 +66,12 @@ class _Connection:
 
     async def send(self, request: Request) -> None:
         """Send a request, or as much of it as the peer wants before it refuses."""
-        upload = partial(self._upload, self.wire.request(request))
         if request.body is None:
             # To its end before anything else, so that the connection can be used again.
-            await upload()
+            await self._upload(request)
         else:
+            body = ReadAhead(request.body, in_thread)
+            upload = partial(self._upload, replace(request, body=body), body)
             await together(upload, self._is_refused)
 
     async def next(self) -> Head | bytes | Signal:
@@ -73,14 +83,16 @@ class _Connection:
             item = self.wire.next()
         return item
 
-    async def _upload(self, pieces: Iterator[bytes | memoryview]) -> None:
-        for piece in pieces:
+    async def _upload(self, request: Request, body: ReadAhead | None = None) -> None:
+        for piece in self.wire.request(request):
             if self._is_lost:
                 return
             # Before it goes: of a piece that breaks, nobody can tell how much has left.
             self.wire.took(len(piece))
             if not await self._stream.send(piece):
                 return  # it may have answered before it closed: reading tells
+            if body is not None:
+                await body.fetch()
 
     async def _is_refused(self) -> bool:
         try:
@@ -167,7 +179,7 @@ class _Transport:
         await trio.sleep(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work)
+        return await in_thread(work)
 
     async def aclose(self) -> None:
         for connection in self._pool.close():

@@ -6,8 +6,11 @@ Pure. How a slice is sent is the transports' and their libraries' concern.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from batches_core import Body
+
+from .read_ahead import InThread
 
 #: The most that is sent at once, in bytes. Time limits are counted per slice, so a slow connection
 #: is seen to move; and a library that copies what is left of a slice copies little.
@@ -31,8 +34,10 @@ class Upload:
     Over HTTP/2 a library sends a request again that the peer said it had not processed.
     """
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, in_thread: InThread | None = None) -> None:
         self._body = body
+        #: What reads a body that blocks for an async library, as that of a file does.
+        self._in_thread = in_thread if getattr(body, "blocks", False) else None
         #: Whether the last slice was ever handed over, so that all of the body may have left.
         self.is_whole = not body.content_length
 
@@ -44,7 +49,7 @@ class Upload:
             yield bytes(part)
 
     def __aiter__(self) -> AsyncSlices:
-        return AsyncSlices(iter(self))
+        return AsyncSlices(iter(self), self._in_thread)
 
 
 class AsyncSlices:
@@ -54,13 +59,16 @@ class AsyncSlices:
     all, is left to the event loop's garbage collector, and under trio that complains.
     """
 
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts = parts
+    def __init__(self, parts: Iterator[bytes], in_thread: InThread | None) -> None:
+        self._next = partial(next, parts, None)
+        self._in_thread = in_thread
 
     def __aiter__(self) -> AsyncSlices:
         return self
 
     async def __anext__(self) -> bytes:
-        for part in self._parts:
-            return part
-        raise StopAsyncIteration
+        read = self._next
+        part = read() if self._in_thread is None else await self._in_thread(read)
+        if part is None:
+            raise StopAsyncIteration
+        return part

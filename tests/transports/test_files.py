@@ -1,39 +1,33 @@
-"""Requests from a file, results to a file, on every transport; and what goes wrong with files."""
+"""Requests from a file, on every transport; and the reader of downloaded results."""
 
 from __future__ import annotations
 
-import errno
-import gzip
-import io
 import json
 import os
-import signal
-import subprocess
-import sys
+import threading
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+import transports.files
 from batches_core import (
-    BatchesError,
-    IncompleteResults,
     InvalidRequest,
+    LocalProtocolError,
     MalformedResult,
-    MessageBatch,
     OutcomeUnknown,
-    RawResult,
+    ResultItem,
     RetryPolicy,
 )
 from batches_core import requests as core_requests
 from batches_core.emulator import Emulator, FaultPlan
-from tests.playbook import REQUEST, batch_json, result_line
-from tests.transports.carriers import CARRIERS, Carrier
-from tests.transports.scripted import reply, scripted
+from tests.playbook import REQUEST, result_line
+from tests.transports.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
 from transports.emulator import running_emulator
-from transports.files import PartFile, RequestsFile
+from transports.files import RequestsFile, read_results
 from transports.h11 import BatchesClient
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -55,13 +49,6 @@ def requests_file(tmp_path: Path, data: bytes) -> RequestsFile:
     path = tmp_path / "requests.jsonl"
     path.write_bytes(data)
     return RequestsFile(path)
-
-
-def ended(base_url: str, total: int, id_: str = "msgbatch_1") -> MessageBatch:
-    data = batch_json(
-        id_, "ended", request_counts={"succeeded": total}, results_url=f"{base_url}/r"
-    )
-    return msgspec.convert(data, MessageBatch, strict=False)
 
 
 # --- requests from a file ----------------------------------------------------------------
@@ -110,22 +97,8 @@ def test_faults_name_their_lines_all_of_them_up_to_a_bound(tmp_path: Path) -> No
     assert "line 3: is not JSON" in text
     assert "line 6, custom_id: 'r0' is the id of line 1 already" in text
     with pytest.raises(InvalidRequest) as caught:
-        requests_file(tmp_path, b'{"a"\n' * 500).prepared()
+        requests_file(tmp_path, b"{\n" * 500).prepared()
     assert (len(caught.value.faults), caught.value.omitted) == (100, 400)
-
-
-@pytest.mark.parametrize(
-    ("data", "looks"),
-    [
-        (b"id,prompt\n" * 500, "a CSV file or other text: write one request as JSON on each line"),
-        (gzip.compress(b"\n".join(lines(500))), "a gzip file: open it with gzip.open(path, 'rb')"),
-        (b'[\n{"custom_id":"a","params":{}}\n]', "a JSON array: pass the list"),
-    ],
-)
-def test_a_file_of_another_kind_is_told_once(tmp_path: Path, data: bytes, looks: str) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        requests_file(tmp_path, data).prepared()
-    assert str(caught.value).startswith(f"this looks like {looks}")
 
 
 @pytest.mark.parametrize("limit", ["MAX_REQUESTS", "MAX_BYTES"])
@@ -147,6 +120,67 @@ def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
         requests_file(tmp_path, b"\n\n").prepared()
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    def prepare() -> None:
+        with pytest.raises(InvalidRequest, match=r"no regular file.*open"):
+            RequestsFile(path).prepared()
+        refused.set()
+
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    refused = threading.Event()
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    was_refused = refused.wait(5)
+    if not was_refused:  # let it go on
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    thread.join()
+    assert was_refused
+
+
+def test_a_line_over_the_limit_is_a_fault_and_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_requests, "MAX_BYTES", 3_000_000)
+    first, second = lines(2)
+    path = tmp_path / "requests.jsonl"
+    with path.open("wb") as file:
+        file.write(first + b"\n")
+        file.seek(300_000_000, os.SEEK_CUR)  # a hole, of zeros, that takes no room
+        file.write(b"\n{\n" + second + b"\n")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest) as caught:
+            RequestsFile(path).prepared()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [fault.line for fault in caught.value.faults] == [2, 3]
+    assert "line 2: has 300,000,001 bytes, over the limit of 3,000,000" in str(caught.value)
+    assert peak < 10_000_000
+
+
+def test_a_file_that_is_one_long_line_has_one_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_requests, "MAX_BYTES", 2_000_000)
+    with pytest.raises(InvalidRequest, match="one request on each line") as caught:
+        requests_file(tmp_path, b"[" + b" " * 3_000_000 + b"]").prepared()
+    assert len(caught.value.faults) == 1
+
+
+def test_long_lines_within_the_limit_pass_byte_for_byte(tmp_path: Path) -> None:
+    usual = 1024 * 1024
+    made = []
+    for number, size in enumerate([usual - 1, usual, usual + 1, 3 * usual, 5, 2 * usual]):
+        line = json.dumps({"custom_id": f"r{number}", "params": {"s": "x" * 10}}).encode()
+        made.append(line[:-1] + b" " * max(0, size - len(line) - 1) + b"}")
+    for end in (b"", b"\n", b"\r\n"):
+        prepared = requests_file(tmp_path, b"\n".join(made) + end).prepared()
+        assert b"".join(prepared.body) == b'{"requests":[' + b",".join(made) + b"]}"
+        assert prepared.count == 6
+
+
 @every
 def test_a_create_from_a_file(carrier: Carrier, tmp_path: Path) -> None:
     async def job() -> None:
@@ -158,7 +192,7 @@ def test_a_create_from_a_file(carrier: Carrier, tmp_path: Path) -> None:
             assert await client.download(batch, path, expected=ids) == 3000
             got = [json.loads(line)["custom_id"] for line in path.read_bytes().splitlines()]
             assert sorted(got) == sorted(ids)
-            assert not path.with_name("results.jsonl.part").exists()
+            assert [*tmp_path.glob("*.part")] == []
 
     ids = [f"r{n}" for n in range(3000)]
     file = requests_file(tmp_path, b"\n".join(lines(3000, "x" * 300)))
@@ -182,6 +216,86 @@ def test_a_file_that_changes_before_it_is_sent_creates_nothing(
 
     file = requests_file(tmp_path, b"\n".join(lines(3)))
     with running_emulator(Emulator()) as base_url:
+        carrier.run(job)
+
+
+def edit_unseen(path: Path, old: bytes, new: bytes) -> None:
+    """Change a file and nothing of its size and times, as far as a program can."""
+    before = path.stat()
+    data = path.read_bytes()
+    assert len(old) == len(new)
+    assert old in data
+    with path.open("r+b") as file:
+        file.write(data.replace(old, new))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@every
+def test_an_edit_that_keeps_size_and_time_creates_nothing(carrier: Carrier, tmp_path: Path) -> None:
+    async def job() -> None:
+        async with carrier.client(base_url, retry=AT_ONCE) as client:
+            prepared = file.prepared()
+            edit_unseen(file.path, b"first", b"other")
+            with pytest.raises(InvalidRequest, match="was changed after it was checked"):
+                await client.create(prepared)
+            assert (await client.list()).data == []
+            edit_unseen(file.path, b"other", b"first")
+            assert (await client.create(prepared)).request_counts.total == 1003
+
+    with running_emulator(Emulator()) as base_url:
+        data = [lines(1003, "x" * 1000)[0].replace(b"xxxxx", b"first", 1)]
+        data += lines(1003, "x" * 1000)[1:]
+        file = requests_file(tmp_path, b"\n".join(data))
+        carrier.run(job)
+
+
+def test_what_changes_no_byte_is_no_change(tmp_path: Path) -> None:
+    file = requests_file(tmp_path, b"\n".join(lines(3)))
+    body = file.prepared().body
+    file.path.chmod(0o600)
+    (tmp_path / "backup").hardlink_to(file.path)
+    assert len(b"".join(body)) == body.content_length
+
+
+@pytest.mark.parametrize("carrier", ASYNC_CARRIERS, ids=lambda carrier: carrier.name)
+def test_a_file_is_not_read_on_the_event_loop(
+    carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = transports.files.as_sent
+    readers: set[int] = set()
+
+    def watched(line: bytes, index: int) -> bytes:
+        readers.add(threading.get_ident())
+        return real(line, index)
+
+    async def job() -> None:
+        async with carrier.client(base_url, retry=AT_ONCE) as client:
+            assert (await client.create(file)).request_counts.total == 3000
+
+    file = requests_file(tmp_path, b"\n".join(lines(3000, "x" * 300)))
+    monkeypatch.setattr(transports.files, "as_sent", watched)
+    with running_emulator(Emulator(speed=1e6)) as base_url:
+        carrier.run(job)
+    assert readers
+    assert threading.get_ident() not in readers
+
+
+@pytest.mark.parametrize("carrier", ASYNC_CARRIERS, ids=lambda carrier: carrier.name)
+def test_a_body_with_empty_pieces_is_sent_whole(carrier: Carrier) -> None:
+    class Body:
+        blocks = True
+        pieces = (b"", b'{"requests":[', b"", b"", *lines(1), b"]}", b"")
+        content_length = sum(map(len, pieces))
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter(self.pieces)
+
+    async def job() -> None:
+        async with carrier.client(base_url, retry=AT_ONCE) as client:
+            prepared = core_requests.Prepared(body=Body(), count=1)
+            assert (await client.create(prepared)).request_counts.total == 1
+
+    with running_emulator(Emulator(speed=1e6)) as base_url:
         carrier.run(job)
 
 
@@ -231,177 +345,8 @@ def test_a_file_that_changes_while_it_is_sent_creates_nothing(
         carrier.run(job)
 
 
-# --- results to a file -------------------------------------------------------------------
-
-
-@every
-def test_a_download_that_fails_is_gone_on_with(carrier: Carrier, tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    part = tmp_path / "results.jsonl.part"
-
-    async def job() -> None:
-        async with carrier.client(served.base_url, retry=ONCE) as client:
-            batch = ended(served.base_url, 3)
-            with pytest.raises(BatchesError) as caught:
-                await client.download(batch, path)
-            assert any("holds the 2 results that came" in note for note in caught.value.__notes__)
-            assert part.read_bytes() == A + B
-            part.write_bytes(A + B + C[:20])  # as a crash leaves it
-            assert await client.download(batch, path) == 3
-
-    with scripted(reply(A + B + C, cut=len(A + B) + 5), reply(A + B + C)) as served:
-        carrier.run(job)
-    assert path.read_bytes() == A + B + C
-    assert not part.exists()
-
-
-@every
-def test_a_download_that_is_short_says_what_is_missing(carrier: Carrier, tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-
-    async def job() -> None:
-        async with carrier.client(served.base_url, retry=ONCE) as client:
-            with pytest.raises(IncompleteResults) as caught:
-                await client.download(ended(served.base_url, 3), path, expected=["a", "b", "c"])
-            assert caught.value.missing == ("c",)
-
-    with scripted(reply(A + B)) as served:
-        carrier.run(job)
-    assert not path.exists()
-    assert (tmp_path / "results.jsonl.part").read_bytes() == A + B
-
-
-def client_of(base_url: str, **settings: Any) -> BatchesClient:
-    return BatchesClient(api_key="k", base_url=base_url, **{"retry": ONCE, **settings})
-
-
-def test_lines_are_kept_as_they_came_and_once(tmp_path: Path) -> None:
-    path = tmp_path / "r"
-    odd = b'{"custom_id": "o",  "result": {"type":"new"}, "x": 1e5}'
-    sent = A + odd + b"\r\n\r\n{\nnonsense\n" + A + b'{"custom_id":"b"}'
-    with scripted(reply(sent)) as served, client_of(served.base_url) as client:
-        assert client.download(ended(served.base_url, 5), path) == 5
-    assert path.read_bytes() == A + odd + b'\n{\nnonsense\n{"custom_id":"b"}\n'
-
-
-def test_unreadable_lines_of_a_part_are_not_written_again(tmp_path: Path) -> None:
-    path = tmp_path / "r"
-    sent = A + b"{\n{\n" + B
-    served_lines = [reply(sent, cut=len(A) + 4), reply(sent)]
-    with scripted(*served_lines) as served, client_of(served.base_url) as client:
-        batch = ended(served.base_url, 4)
-        with pytest.raises(BatchesError):
-            client.download(batch, path)
-        assert client.download(batch, path) == 4
-    assert path.read_bytes() == sent
-
-
-def test_a_part_of_another_batch_is_refused_and_left(tmp_path: Path) -> None:
-    path = tmp_path / "r"
-    part = tmp_path / "r.part"
-    part.write_bytes(C)
-    with scripted(reply(A + B)) as served, client_of(served.base_url) as client:
-        batch = ended(served.base_url, 2)
-        with pytest.raises(InvalidRequest, match=r"1 of the custom_ids .* another one"):
-            client.download(batch, path)
-    assert C in part.read_bytes()
-    assert not path.exists()
-
-
-def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
-    path = tmp_path / "r"
-    path.write_bytes(b"mine")
-    client = client_of("http://127.0.0.1:9")
-    with client, pytest.raises(InvalidRequest, match="is there already"):
-        client.download("msgbatch_1", path)
-    assert path.read_bytes() == b"mine"
-    assert [each.name for each in tmp_path.iterdir()] == ["r"]
-
-
-def test_two_downloads_to_one_file_do_not_mix(tmp_path: Path) -> None:
-    with PartFile(tmp_path / "r"), pytest.raises(InvalidRequest, match="by somebody else"):
-        PartFile(tmp_path / "r")
-    PartFile(tmp_path / "r").__exit__(None, None, None)
-
-
-def test_a_line_over_the_limit_is_told_and_the_others_are_kept(tmp_path: Path) -> None:
-    path = tmp_path / "r"
-    long = result_line("long", "x" * 2000)
-    sent = A + long + B
-    with scripted(*[reply(sent)] * 2) as served:
-        batch = ended(served.base_url, 3)
-        client = client_of(served.base_url, max_line=1000)
-        with client, pytest.raises(MalformedResult, match="over the limit max_line=1,000"):
-            client.download(batch, path)
-        assert (tmp_path / "r.part").read_bytes() == A + B
-        with client_of(served.base_url) as client:
-            assert client.download(batch, path) == 3
-    assert path.read_bytes() == A + B + long
-
-
-class _Full(io.RawIOBase):
-    """A file on a disk with room for 100 bytes."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._room = 100
-
-    def write(self, data: Any) -> int:
-        if not self._room:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = self._file.write(data[: self._room])
-        self._room -= written
-        return int(written)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def test_a_full_disk_leaves_the_part_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    part = PartFile(tmp_path / "r")
-    monkeypatch.setattr(part, "_file", _Full(part._file))
-    part.write([RawResult(custom_id="a", raw=b"x" * 50)])
-    with pytest.raises(OSError, match="No space left") as caught, part:
-        part.write([RawResult(custom_id="b", raw=b"y" * 80)])
-    (note,) = caught.value.__notes__
-    assert "r.part holds the 1 results" in note
-    with PartFile(tmp_path / "r") as part:
-        part.write([RawResult(custom_id="b", raw=b"y" * 80)])
-        assert part.finish() == 2
-    assert (tmp_path / "r").read_bytes().splitlines() == [b"x" * 50, b"y" * 80]
-
-
-PROGRAM = """
-import sys
-from transports.h11 import BatchesClient
-with BatchesClient(api_key="k", base_url=sys.argv[1]) as client:
-    print(client.download(sys.argv[2], sys.argv[3]), flush=True)
-"""
-
-
-def test_a_process_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
-    path = tmp_path / "r"
-    part = tmp_path / "r.part"
-    plan = FaultPlan("results:cut=200000,end=clean")
-    emulator = Emulator(speed=1e6, faults=plan)
-    with running_emulator(emulator) as base_url, client_of(base_url) as client:
-        batch = client.wait_for(client.create(lines(2000)).id, poll_interval=0.01)
-        # Cut short, and the next try is put off for so long that the process is killed before.
-        plan.add("results:status=429,retry_after=300")
-        arguments = [sys.executable, "-c", PROGRAM, base_url, batch.id, str(path)]
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:  # noqa: S603 - ours
-            while len(plan.applied) < 2:
-                assert process.poll() is None
-            process.send_signal(signal.SIGKILL)
-        before = part.read_bytes()
-        assert client.download(batch.id, path) == 2000
-    assert len(before) > 150_000
-    after = path.read_bytes()
-    assert after.startswith(before[: before.rfind(b"\n") + 1])
-    ids = [json.loads(line)["custom_id"] for line in after.splitlines()]
-    assert sorted(ids) == sorted(f"r{n}" for n in range(2000))
+def client_of(base_url: str) -> BatchesClient:
+    return BatchesClient(api_key="k", base_url=base_url, retry=ONCE)
 
 
 def test_an_unknown_outcome_of_a_file_is_settled_like_any_other(tmp_path: Path) -> None:
@@ -413,3 +358,113 @@ def test_an_unknown_outcome_of_a_file_is_settled_like_any_other(tmp_path: Path) 
         found = client.settle(caught.value, settle_time=0.02)
     assert found is not None
     assert found.request_counts.total == 7
+
+
+# --- a reader of downloaded results ------------------------------------------------------
+
+A, B = result_line("a"), result_line("b")
+
+
+def results_path(tmp_path: Path, data: bytes) -> Path:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(data)
+    return path
+
+
+def ids(items: Any) -> list[str | None]:
+    return [item.custom_id for item in items]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1_000_000])
+def test_a_reader_is_as_tolerant_as_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(transports.files, "_READ", at_once)
+    odd = b'{"custom_id":"c","result":{"type":"new"}}\n'
+    data = b"\xef\xbb\xbf" + A[:-1] + b"\r\n\n  \r\n" + b"{\n" + odd + B[:-1]
+    with read_results(results_path(tmp_path, data)) as results:
+        items = [*results]
+    assert ids(items) == ["a", None, "c", "b"]
+    assert [type(item) for item in items] == [ResultItem, MalformedResult, ResultItem, ResultItem]
+    assert isinstance(items[1], MalformedResult)
+    assert items[1].line_number == 4
+
+
+def test_a_download_reads_as_the_stream_did(tmp_path: Path) -> None:
+    emulator = Emulator(speed=1e6)
+    with running_emulator(emulator) as base_url, client_of(base_url) as client:
+        batch = client.wait_for(client.create(lines(500)).id, poll_interval=0.01)
+        assert client.download(batch, tmp_path / "r") == 500
+        assert [*read_results(tmp_path / "r")] == client.results(batch)
+
+
+@pytest.mark.parametrize("end", [b"{", b'{"custom_id":"b"', B[:-3], b"garbage"])
+def test_a_file_that_ends_in_the_middle_of_a_line_is_an_error_after_its_items(
+    tmp_path: Path, end: bytes
+) -> None:
+    results = read_results(results_path(tmp_path, A + end))
+    assert next(results).custom_id == "a"
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match=r"results.jsonl ends in the middle of a line"):
+            next(results)
+    assert results._file.closed
+
+
+def test_a_reader_closes_its_file_at_the_end_and_by_close(tmp_path: Path) -> None:
+    path = results_path(tmp_path, A + B)
+    results = read_results(path)
+    assert ids(results) == ["a", "b"]
+    assert results._file.closed
+    assert ids(results) == []
+    with read_results(path) as results:
+        assert next(results).custom_id == "a"
+    assert results._file.closed
+    with pytest.raises(LocalProtocolError, match="was closed: read the file again"):
+        next(results)
+    assert repr(results) == f"<ResultsReader of {str(path)!r}>"
+
+
+def test_a_reader_holds_one_piece_of_its_file(tmp_path: Path) -> None:
+    path = results_path(tmp_path, b"".join(result_line(f"r{n}", "x" * 5000) for n in range(4000)))
+    tracemalloc.start()
+    try:
+        with read_results(path) as results:
+            assert sum(1 for _ in results) == 4000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size > 20_000_000
+    assert peak < 3_000_000
+
+
+def test_a_reader_takes_a_message_type_and_a_longest_line(tmp_path: Path) -> None:
+    path = results_path(tmp_path, A + result_line("long", "x" * 2000) + B)
+    items = [*read_results(path, dict[str, Any], max_line=1000)]
+    assert [isinstance(item, MalformedResult) and item.is_cut for item in items] == [0, 1, 0]
+    assert isinstance(items[0], ResultItem)
+    assert type(msgspec.to_builtins(items[0].result)["message"]) is dict
+    with pytest.raises(TypeError, match="no type that msgspec can decode"):
+        read_results(path, threading.Lock)  # type: ignore[arg-type]  # a mistake
+    with pytest.raises(FileNotFoundError):
+        read_results(tmp_path / "none")
+
+
+def test_a_reader_that_was_interrupted_between_two_pieces_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object) -> Any:
+        raise KeyboardInterrupt
+
+    results = read_results(results_path(tmp_path, A + B))
+    with monkeypatch.context() as patch:
+        patch.setattr(results._lines, "feed", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(results)
+    for _ in range(2):
+        with pytest.raises(LocalProtocolError, match="interrupted in the middle"):
+            next(results)
+    assert results._file.closed
+
+
+def test_the_module_has_these_names() -> None:
+    assert transports.files.__all__ == ["RequestsFile", "ResultsReader", "read_results"]

@@ -140,16 +140,18 @@ class AsyncCanned:
 
 
 def blocking(count: int, body: bytes) -> int:
-    drive = Drive(Canned(body), api().results_stream(batch(count)))
-    stream: ResultsStream[Message] = ResultsStream(drive, ignore)
+    operation = api().results_stream(batch(count))
+    drive = Drive(Canned(body), operation)
+    stream: ResultsStream[Message] = ResultsStream(drive, operation, ignore)
     return sum(1 for _ in stream)
 
 
 def awaited(count: int, body: bytes) -> int:
-    drive = AsyncDrive(AsyncCanned(body), api().results_stream(batch(count)))
+    operation = api().results_stream(batch(count))
+    drive = AsyncDrive(AsyncCanned(body), operation)
 
     async def read() -> int:
-        stream: AsyncResultsStream[Message] = AsyncResultsStream(drive, ignore)
+        stream: AsyncResultsStream[Message] = AsyncResultsStream(drive, operation, ignore)
         return len([item async for item in stream])
 
     running = read()
