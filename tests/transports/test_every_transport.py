@@ -432,7 +432,8 @@ def test_what_is_said_early_and_refuses_nothing_does_not_end_an_upload(
     async def job() -> None:
         async with carrier.client(served.base_url, retry=ONCE, timeout=5) as client:
             big = {"custom_id": "a", "params": {"system": "x" * 8_000_000}}
-            assert (await client.create([big])).id == "msgbatch_1"
+            batch = await client.create([big], if_unmarked="send")
+            assert batch.id == "msgbatch_1"
 
     with scripted(handler, prepare=early(piece)) as served:
         carrier.run(job)
@@ -451,7 +452,8 @@ def test_a_server_that_says_yes_and_does_not_read_is_given_up(carrier: Carrier) 
     async def job() -> None:
         async with carrier.client(served.base_url, timeout=0.2, retry=ONCE) as client:
             with pytest.raises(TransportError, match="no byte came"):
-                await client.create([{"custom_id": "a", "params": {"system": "x" * 50_000_000}}])
+                big = {"custom_id": "a", "params": {"system": "x" * 50_000_000}}
+                await client.create([big], if_unmarked="send")
         gone.set()
 
     with scripted(prepare=prepare) as served:
@@ -497,7 +499,8 @@ def test_a_server_that_does_not_read_is_given_up_as_well(carrier: Carrier) -> No
         settings = {"timeout": 0.2, "retry": ONCE}
         async with carrier.client(served.base_url, **settings) as client:
             with pytest.raises(TransportError, match=r"no byte came .* in 0\.2 s"):
-                await client.create([{"custom_id": "a", "params": {"system": "x" * 50_000_000}}])
+                big = {"custom_id": "a", "params": {"system": "x" * 50_000_000}}
+                await client.create([big], if_unmarked="send")
         gone.set()
 
     with scripted(prepare=never_read) as served:
