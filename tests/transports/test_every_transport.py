@@ -451,8 +451,8 @@ def test_a_server_that_says_yes_and_does_not_read_is_given_up(carrier: Carrier) 
 
     async def job() -> None:
         async with carrier.client(served.base_url, timeout=0.2, retry=ONCE) as client:
+            big = {"custom_id": "a", "params": {"system": "x" * 50_000_000}}
             with pytest.raises(TransportError, match="no byte came"):
-                big = {"custom_id": "a", "params": {"system": "x" * 50_000_000}}
                 await client.create([big], if_unmarked="send")
         gone.set()
 
@@ -498,8 +498,8 @@ def test_a_server_that_does_not_read_is_given_up_as_well(carrier: Carrier) -> No
     async def job() -> None:
         settings = {"timeout": 0.2, "retry": ONCE}
         async with carrier.client(served.base_url, **settings) as client:
+            big = {"custom_id": "a", "params": {"system": "x" * 50_000_000}}
             with pytest.raises(TransportError, match=r"no byte came .* in 0\.2 s"):
-                big = {"custom_id": "a", "params": {"system": "x" * 50_000_000}}
                 await client.create([big], if_unmarked="send")
         gone.set()
 
