@@ -33,7 +33,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import h11
+from .extras import missing
+
+try:
+    import h11
+except ImportError as error:
+    raise missing("h11", "h11") from error
 
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response

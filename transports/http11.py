@@ -19,7 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import h11
+from .extras import missing
+
+try:
+    import h11
+except ImportError as error:
+    raise missing("h11", "h11") from error
 
 from batches_core import (
     InvalidRequest,

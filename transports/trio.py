@@ -15,7 +15,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar, Unpack
 
-import trio
+from .extras import missing
+
+try:
+    import trio
+except ImportError as error:
+    raise missing("trio", "trio") from error
 
 from batches_core import BatchesAPI, RawHeaders, Request, TransportError
 
