@@ -33,12 +33,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from .extras import missing
+from .extras import explain
 
 try:
     import h11
-except ImportError as error:
-    raise missing("h11", "h11") from error
+except ModuleNotFoundError as error:
+    explain(error, "h11")
+    raise
 
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response

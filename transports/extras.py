@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 
-def missing(library: str, extra: str) -> ModuleNotFoundError:
-    """Build the error of a module that cannot be imported without this library."""
-    return ModuleNotFoundError(
-        f"{library} is not installed: pip install 'batches-core[{extra}]'", name=library
-    )
+def explain(error: ModuleNotFoundError, extra: str) -> None:
+    """Raise an error that names the extra, if the library of that name is what is missing."""
+    if error.name == extra:
+        raise ModuleNotFoundError(
+            f"{extra} is not installed: pip install 'batches-core[{extra}]'", name=extra
+        ) from error

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from .extras import missing
+from .extras import explain
 
 try:
     import h11
-except ImportError as error:
-    raise missing("h11", "h11") from error
+except ModuleNotFoundError as error:
+    explain(error, "h11")
+    raise
 
 from batches_core import (
     InvalidRequest,

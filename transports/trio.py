@@ -15,12 +15,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar, Unpack
 
-from .extras import missing
+from .extras import explain
 
 try:
     import trio
-except ImportError as error:
-    raise missing("trio", "trio") from error
+except ModuleNotFoundError as error:
+    explain(error, "trio")
+    raise
 
 from batches_core import BatchesAPI, RawHeaders, Request, TransportError
 
