@@ -53,7 +53,7 @@ T = TypeVar("T")
 P = TypeVar("P", RetryPolicy, SettlingPolicy)
 
 _PATH = "/v1/messages/batches"
-_USER_AGENT = ("user-agent", "batches-core/0.1")
+_USER_AGENT = ("user-agent", "batches-core/0.2")
 #: The service's bounds of a page.
 _MAX_LIMIT = 1000
 #: The size of the page that marks a create, and of those by which its outcome is settled: most

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import pytest
 
 if TYPE_CHECKING:
+    from batches_core import SettlingPolicy
     from batches_core.emulator import Emulator, FaultPlan, FaultRule
 
 #: How many times faster than by default the emulator works.
@@ -45,6 +46,7 @@ class ClientArguments(TypedDict):
 
     api_key: str
     base_url: str
+    settling: SettlingPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +71,15 @@ class BatchesEmulator:
 
     @property
     def client_arguments(self) -> ClientArguments:
-        """What a client takes to talk to it."""
-        return {"api_key": _KEY, "base_url": self.base_url}
+        """What a client takes to talk to it.
+
+        The times of settling are short, for the emulator's list shows a batch at once: a create
+        whose answer is lost is settled within a second.
+        """
+        from batches_core import SettlingPolicy  # noqa: PLC0415 - not in every test run
+
+        quick = SettlingPolicy(settle_time=1.0, alone=0.05, first_look=0.02, longest_look=0.1)
+        return {"api_key": _KEY, "base_url": self.base_url, "settling": quick}
 
     @property
     def environment(self) -> dict[str, str]:

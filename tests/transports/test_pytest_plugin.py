@@ -57,6 +57,16 @@ def test_faults_are_added_while_it_serves(batches_emulator: BatchesEmulator) -> 
     assert batches_emulator.faults.unmet == []
 
 
+def test_a_lost_create_is_settled_in_the_short_times_of_a_test(
+    batches_emulator: BatchesEmulator,
+) -> None:
+    batches_emulator.add_faults("create:drop=after")
+    with BatchesClient(**batches_emulator.client_arguments) as client:
+        batch = client.create([REQUEST], if_unknown="settle")
+        assert client.list().data[0].id == batch.id
+    assert batches_emulator.client_arguments["settling"].alone < 1
+
+
 def test_the_environment_is_that_of_from_env(
     batches_emulator: BatchesEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
