@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar, Unpack
@@ -74,11 +74,12 @@ class _Connection:
         """Send a request, or as much of it as the peer wants before it refuses."""
         if request.body is None:
             # To its end before anything else, so that the connection can be used again.
-            await self._upload(request)
+            await self._upload(self.wire.request(request))
         else:
             body = ReadAhead(request.body, in_thread)
-            upload = partial(self._upload, replace(request, body=body), body)
-            await together(upload, self._is_refused)
+            # Begun before both run, for an answer may be there already.
+            pieces = self.wire.request(replace(request, body=body))
+            await together(partial(self._upload, pieces, body), self._is_refused)
 
     async def next(self) -> Head | bytes | Signal:
         """Give the next thing of the response; waits for it, and lets others have their turn."""
@@ -89,8 +90,10 @@ class _Connection:
             item = self.wire.next()
         return item
 
-    async def _upload(self, request: Request, body: ReadAhead | None = None) -> None:
-        for piece in self.wire.request(request):
+    async def _upload(
+        self, pieces: Iterator[bytes | memoryview], body: ReadAhead | None = None
+    ) -> None:
+        for piece in pieces:
             if self._is_lost:
                 return
             # Before it goes: of a piece that breaks, nobody can tell how much has left.

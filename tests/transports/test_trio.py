@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import trio
 import trio.lowlevel
 
-from batches_core import MessageBatch, RetryPolicy
+from batches_core import MessageBatch, RequestTooLargeError, RetryPolicy
 from tests.playbook import REQUEST, batch_json, result_line
 from tests.transports.scripted import Served, raw, reply, scripted
 from tests.transports.tls import client_context, tls_server
@@ -155,3 +156,22 @@ async def test_what_a_stream_of_ones_own_raises_comes_out_as_it_is() -> None:
     async with BatchesClient(api_key="k", base_url="http://localhost", connect=connect) as client:
         with pytest.raises(ZeroDivisionError):
             await client.create([REQUEST], if_unmarked="send")
+
+
+async def test_an_answer_that_is_there_before_the_request_is_taken() -> None:
+    async def connect(host: str, port: int) -> trio.abc.Stream:
+        stream = await trio.open_tcp_stream(host, port)
+        while not stream.socket.is_readable():  # noqa: ASYNC110 - sockets set no event
+            await trio.sleep(0.001)
+        return stream
+
+    def prepare(connection: socket.socket) -> socket.socket:
+        raw(b"HTTP/1.1 413 X\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")(connection)
+        return connection
+
+    settings: dict[str, Any] = {"retry": RetryPolicy(attempts=1), "connect": connect}
+    with scripted(prepare=prepare) as served:
+        async with BatchesClient(api_key="k", base_url=served.base_url, **settings) as client:
+            for _ in range(10):  # trio runs tasks in any order
+                with pytest.raises(RequestTooLargeError):
+                    await client.create([REQUEST], if_unmarked="send")
