@@ -361,6 +361,7 @@ def test_one_address_that_does_not_answer_leaves_time_for_the_next(
             api_key="k", base_url=served.base_url, timeout=1, retry=ONCE
         ) as client,
     ):
+        waits: list[float] = []
         good = ("127.0.0.1", int(served.base_url.rpartition(":")[2]))
 
         def getaddrinfo(*_: object, **__: object) -> list[Any]:
@@ -368,8 +369,15 @@ def test_one_address_that_does_not_answer_leaves_time_for_the_next(
                 (socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in (silent, good)
             ]
 
+        class Watched(socket.socket):
+            def settimeout(self, value: float | None) -> None:
+                waits.append(value or 0)
+                super().settimeout(value)
+
         monkeypatch.setattr("transports.sockets.socket.getaddrinfo", getaddrinfo)
+        monkeypatch.setattr("transports.sockets.socket.socket", Watched)
         assert client.get("msgbatch_1").id == "msgbatch_1"
+    assert waits[0] <= 0.5
 
 
 # --- other ways in -----------------------------------------------------------------------

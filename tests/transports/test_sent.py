@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -240,13 +241,19 @@ def test_a_proxy_that_is_silent_is_given_up_after_the_time_for_connecting(
     for module in ("httpx", "sockets", "streams"):
         monkeypatch.setattr(f"transports.{module}.CONNECT_TIMEOUT", 0.2)
 
+    def waits(connection: socket.socket) -> bool:
+        connection.settimeout(10)  # much longer than a client may take to give up
+        with contextlib.suppress(TimeoutError):
+            connection.recv(1)
+        return False
+
     async def job() -> None:
         settings = {"proxy": proxy.base_url, "retry": ONCE, "timeout": 60}
         async with carrier.client("https://api.example.test", **settings) as client:
             with pytest.raises(TransportError, match=r"no answer in 0\.2 s"):
                 await client.get("msgbatch_1")
 
-    with scripted(raw()) as proxy:
+    with scripted(waits) as proxy:
         carrier.run(job)
 
 

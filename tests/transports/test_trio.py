@@ -12,7 +12,14 @@ import pytest
 import trio
 import trio.lowlevel
 
-from batches_core import MessageBatch, RequestTooLargeError, RetryPolicy
+from batches_core import (
+    MessageBatch,
+    Request,
+    RequestTooLargeError,
+    RetryPolicy,
+    TransportError,
+)
+from batches_core.http import BytesBody
 from tests.playbook import REQUEST, batch_json, result_line
 from tests.transports.scripted import Served, raw, reply, scripted
 from tests.transports.tls import client_context, tls_server
@@ -175,3 +182,62 @@ async def test_an_answer_that_is_there_before_the_request_is_taken() -> None:
             for _ in range(10):  # trio runs tasks in any order
                 with pytest.raises(RequestTooLargeError):
                     await client.create([REQUEST], if_unmarked="send")
+
+
+class Recorded(trio.abc.Stream):
+    """A stream of a user's own: what is sent on it is written down, and never answered."""
+
+    def __init__(self, *, breaks_at_end: bool = False) -> None:
+        self.sent = b""
+        self.breaks_at_end = breaks_at_end
+        self.begun = trio.Event()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += bytes(data)
+        if self.breaks_at_end and self.sent.endswith(b"]}"):
+            raise trio.BrokenResourceError
+        if not self.begun.is_set() and len(self.sent) > 100_000:
+            self.begun.set()  # wakes who listens, who runs before or after this task
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        pass
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        del max_bytes
+        if not self.breaks_at_end:
+            await self.begun.wait()
+            raise trio.BrokenResourceError
+        while not self.sent.endswith(b"]}"):
+            await trio.lowlevel.checkpoint()
+        return b""
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("breaks_at_end", [False, True])
+async def test_no_last_byte_leaves_after_it_was_said_that_it_did_not(
+    breaks_at_end: bool,  # noqa: FBT001
+) -> None:
+    said = set()
+    for _ in range(30):  # trio runs tasks in any order
+        stream = Recorded(breaks_at_end=breaks_at_end)
+
+        async def connect(host: str, port: int, stream: Recorded = stream) -> Recorded:
+            assert (host, port) == ("localhost", 80)
+            return stream
+
+        transport = BatchesClient(
+            api_key="k", base_url="http://localhost", connect=connect
+        )._transport
+        body = BytesBody((b'{"requests":[', b"x" * 400_000, b"]}"))
+        headers = (("content-length", str(body.content_length)),)
+        url = "http://localhost/new"
+        request = Request(method="POST", url=url, headers=headers, body=body)
+        with pytest.raises(TransportError) as caught:
+            await transport.send(request)
+        if stream.sent.endswith(b"]}"):
+            assert caught.value.sent
+        said.add(caught.value.sent)
+    assert (False in said) is not breaks_at_end
