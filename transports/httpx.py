@@ -38,6 +38,7 @@ from .read_ahead import InThread
 from .settings import (
     CLOSED,
     CONNECT_TIMEOUT,
+    OTHER_LOOP,
     TIMEOUT,
     OnEvent,
     Settings,
@@ -474,6 +475,38 @@ async def _in_executor(work: Callable[[], T]) -> T:
     return future.result()
 
 
+class _Home:
+    """The event loop that a client's connections belong to: that of its first exchange.
+
+    On trio they belong to none, and go on in the next run.
+    """
+
+    def __init__(self, anyio: Any) -> None:
+        self._anyio = anyio
+        self._loop: asyncio.AbstractEventLoop | str | None = None
+
+    def enter(self) -> None:
+        """Check that this is the loop, or make it so.
+
+        Raises:
+            LocalProtocolError: it is another one.
+        """
+        loop = self._running()
+        if self._loop is None:
+            self._loop = loop
+        elif loop is not self._loop:
+            raise LocalProtocolError(OTHER_LOOP)
+
+    def has_ended(self) -> bool:
+        """Whether the loop was closed, and so can close no connection any more."""
+        return isinstance(self._loop, asyncio.AbstractEventLoop) and self._loop.is_closed()
+
+    def _running(self) -> asyncio.AbstractEventLoop | str:
+        if self._anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+            return asyncio.get_running_loop()
+        return "trio"
+
+
 class _AsyncTransport:
     def __init__(self, client: Any | None, timeout: float | None, base_url: str) -> None:
         library = _library(client, "AsyncClient")
@@ -482,8 +515,10 @@ class _AsyncTransport:
         self._carriage = _Carriage(library, timeout, owned=client is None)
         self._client = client or library.AsyncClient(mounts=_mounts(base_url))
         self._owned = client is None
+        self._home = _Home(self._anyio)
 
     async def send(self, request: Request) -> _AsyncResponse:
+        self._home.enter()
         built, course = self._carriage.build(self._client, request, self.in_thread)
         try:
             response = await self._client.send(
@@ -508,7 +543,8 @@ class _AsyncTransport:
             return result
 
     async def aclose(self) -> None:
-        if self._owned:
+        if self._owned and not self._home.has_ended():
+            self._home.enter()
             await self._client.aclose()
 
 

@@ -48,6 +48,11 @@ _SERIAL_BITS = 48
 
 #: What a client that was closed says.
 CLOSED = "this client was closed: make a new one, or close it later"
+#: What a client says in an event loop that is not its own.
+OTHER_LOOP = (
+    "this client was used in another event loop, which its connections belong to: make a new "
+    "client inside this asyncio.run()"
+)
 
 _CREDENTIALS = {"api_key": "ANTHROPIC_API_KEY", "auth_token": "ANTHROPIC_AUTH_TOKEN"}
 
