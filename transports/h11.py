@@ -45,14 +45,14 @@ class _Connection:
         if self._has_something():
             raise self.wire.ended_idle()
 
-    def send(self, request: Request) -> None:
+    def send(self, request: Request, deadline: float | None) -> None:
         """Send a request, or as much of it as the peer wants before it refuses."""
         has_body = request.body is not None
         for piece in self.wire.request(request):
             left = memoryview(piece)
             while left:
                 try:
-                    accepted = self._sock.send_some(left)
+                    accepted = self._sock.send_some(left, deadline)
                 except Stalled as error:
                     raise self.wire.stalled(error) from None
                 except OSError:
@@ -63,11 +63,11 @@ class _Connection:
                 if self._has_something() and has_body and self.wire.is_refused():
                     return
 
-    def next(self) -> Head | bytes | Signal:
+    def next(self, deadline: float | None) -> Head | bytes | Signal:
         """Give the next thing of the response; waits for it."""
         while (item := self.wire.next()) is Signal.NEED_DATA:
             try:
-                self.wire.receive(self._sock.receive())
+                self.wire.receive(self._sock.receive(deadline))
             except Stalled as error:
                 raise self.wire.stalled(error) from None
             except OSError as error:
@@ -88,11 +88,11 @@ class _Response:
         self._connection: _Connection | None = connection
         self._pool = pool
 
-    def read(self) -> bytes:
+    def read(self, deadline: float | None) -> bytes:
         connection = self._connection
         if connection is None:
             return b""
-        item = connection.next()
+        item = connection.next(deadline)
         if isinstance(item, bytes):
             return item
         if self._pool.keep(connection):
@@ -113,16 +113,16 @@ class _Transport:
         self._dialer = dialer
         self._pool: Pool[_Connection] = Pool()
 
-    def send(self, request: Request) -> _Response:
+    def send(self, request: Request, deadline: float | None) -> _Response:
         self._pool.check_open()
         while True:
             kept = self._pool.take(request)
-            connection = kept or self._connect(request.origin)
+            connection = kept or self._connect(request.origin, deadline)
             try:
                 if kept:
                     kept.check_quiet()
-                connection.send(request)
-                head = connection.next()
+                connection.send(request, deadline)
+                head = connection.next(deadline)
             except BaseException as error:
                 self._pool.forget(connection)
                 connection.close()
@@ -144,8 +144,8 @@ class _Transport:
         for connection in self._pool.close():
             connection.close()
 
-    def _connect(self, origin: Origin) -> _Connection:
-        return self._pool.add(_Connection(self._dialer.dial(origin), origin))
+    def _connect(self, origin: Origin, deadline: float | None) -> _Connection:
+        return self._pool.add(_Connection(self._dialer.dial(origin, deadline), origin))
 
 
 class Arguments(Settings, total=False):

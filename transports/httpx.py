@@ -15,7 +15,8 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from types import AsyncGeneratorType, ModuleType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -105,6 +106,8 @@ class _Course:
         #: The seconds that all steps of connecting may take together.
         self._bound = bound
         self._deadline: float | None = None
+        #: When the whole of it is to be done, where that is not seen to by a cancellation.
+        self._until: float | None = None
         self._is_seen = False
         self._has_begun = False
 
@@ -142,7 +145,22 @@ class _Course:
                     self.timeouts[which] = self._limited(self.waits.get(which))
             else:
                 self._has_begun = True
-                self.timeouts.update(self.waits)
+                self._limit_steps()
+        elif self._has_begun and step.endswith(".started"):
+            self._limit_steps()
+
+    def limit(self, deadline: float | None) -> None:
+        """Let no step that begins from now on last beyond a deadline.
+
+        Raises:
+            TransportError: it has passed.
+        """
+        if deadline is None and self._until is None:
+            return
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TransportError(wording.TOO_LATE, sent=True)
+        self._until = deadline
+        self._limit_steps()
 
     async def anote(self, name: str, info: dict[str, Any]) -> None:
         """Take a step of the library's where it is asynchronous."""
@@ -151,11 +169,21 @@ class _Course:
     def _limited(self, seconds: float | None) -> float | None:
         """Limit a step to what is left of the time for connecting, which begins with the first."""
         if self._bound is None:
-            return seconds
-        now = time.monotonic()
-        self._deadline = self._deadline or now + self._bound
-        left = max(0.001, self._deadline - now)
-        return left if seconds is None else min(seconds, left)
+            return _at_most(seconds, self._until)
+        self._deadline = self._deadline or time.monotonic() + self._bound
+        return _at_most(_at_most(seconds, self._deadline), self._until)
+
+    def _limit_steps(self) -> None:
+        for which, seconds in self.waits.items():
+            self.timeouts[which] = _at_most(seconds, self._until)
+
+
+def _at_most(seconds: float | None, deadline: float | None) -> float | None:
+    """Shorten a wait, None being one without end, to what is left until a deadline."""
+    if deadline is None:
+        return seconds
+    left = max(0.001, deadline - time.monotonic())
+    return left if seconds is None else min(seconds, left)
 
 
 class _Carriage:
@@ -318,11 +346,12 @@ class _Response(_Received):
         raw, decoded = response.iter_raw, response.iter_bytes
         super().__init__(response, carriage, course, raw=raw, decoded=decoded)
 
-    def read(self) -> bytes:
+    def read(self, deadline: float | None) -> bytes:
         while True:
             # A chunk can give no piece, where it does not complete an encoded byte, or many.
             for piece in self._pieces:
                 return piece
+            self._course.limit(deadline)
             try:
                 chunk = next(self._chunks, None)
             except self._carriage.errors as error:
@@ -344,8 +373,9 @@ class _Transport:
         self._client = client or library.Client(mounts=_mounts(base_url))
         self._owned = client is None
 
-    def send(self, request: Request) -> _Response:
+    def send(self, request: Request, deadline: float | None) -> _Response:
         built, course = self._carriage.build(self._client, request)
+        course.limit(deadline)
         try:
             response = self._client.send(
                 built, stream=True, follow_redirects=False, **_auth(request)
@@ -426,13 +456,29 @@ async def _close_generators(outer: AsyncGeneratorType[bytes, None]) -> None:
     await outer.aclose()
 
 
+async def _by(anyio: Any, deadline: float | None, work: Callable[[], Awaitable[T]]) -> T:
+    """Do something by a deadline.
+
+    Raises:
+        TransportError: it was not done by then, and was cancelled.
+    """
+    if deadline is None:
+        return await work()
+    with anyio.CancelScope(deadline=deadline):
+        return await work()
+    raise TransportError(wording.TOO_LATE, sent=True)
+
+
 class _AsyncResponse(_Received):
     def __init__(self, response: Any, carriage: _Carriage, course: _Course, anyio: Any) -> None:
         raw, decoded = response.aiter_raw, response.aiter_bytes
         super().__init__(response, carriage, course, raw=raw, decoded=decoded)
         self._anyio = anyio
 
-    async def read(self) -> bytes:
+    async def read(self, deadline: float | None) -> bytes:
+        return await _by(self._anyio, deadline, self._read)
+
+    async def _read(self) -> bytes:
         while True:
             for piece in self._pieces:
                 return piece
@@ -517,8 +563,11 @@ class _AsyncTransport:
         self._owned = client is None
         self._home = _Home(self._anyio)
 
-    async def send(self, request: Request) -> _AsyncResponse:
+    async def send(self, request: Request, deadline: float | None) -> _AsyncResponse:
         self._home.enter()
+        return await _by(self._anyio, deadline, partial(self._send, request))
+
+    async def _send(self, request: Request) -> _AsyncResponse:
         built, course = self._carriage.build(self._client, request, self.in_thread)
         try:
             response = await self._client.send(

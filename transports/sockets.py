@@ -43,19 +43,20 @@ class TimedSocket:
         #: Why it broke, if that was seen where nobody waited for it: the system tells it once.
         self._failure: OSError | None = None
 
-    def receive(self) -> bytes:
+    def receive(self, deadline: float | None) -> bytes:
         """Wait for bytes; none at the end.
 
         Raises:
-            Stalled: nothing came in time.
+            Stalled: nothing came in time, or the deadline has passed.
         """
         if self._failure is not None:
             raise self._failure
-        self._sock.settimeout(self._timeout)
+        seconds = self._seconds(deadline)
+        self._sock.settimeout(seconds)
         try:
             return self._sock.recv(READ)
         except TimeoutError:
-            raise Stalled(self._timeout) from None
+            raise Stalled(seconds) from None
 
     def receive_now(self) -> bytes | None:
         """Take what has come, without waiting: none at the end, None where nothing has.
@@ -71,11 +72,11 @@ class TimedSocket:
             self._failure = error
             return None
 
-    def send_some(self, data: memoryview) -> int:
+    def send_some(self, data: memoryview, deadline: float | None) -> int:
         """Send what can be sent; 0 after a wait, for then something may have come.
 
         Raises:
-            Stalled: nothing came or went in time.
+            Stalled: nothing came or went in time, or the deadline has passed.
         """
         self._sock.settimeout(0)
         try:
@@ -84,9 +85,20 @@ class TimedSocket:
             writes = 0 if isinstance(error, ssl.SSLWantReadError) else selectors.EVENT_WRITE
         with selectors.DefaultSelector() as selector:
             selector.register(self._sock, selectors.EVENT_READ | writes)
-            if not selector.select(self._timeout):
-                raise Stalled(self._timeout)
+            seconds = self._seconds(deadline)
+            if not selector.select(seconds):
+                raise Stalled(seconds)
         return 0
+
+    def _seconds(self, deadline: float | None) -> float:
+        """Give the seconds to wait at most, which are more than none."""
+        if deadline is None:
+            return self._timeout
+        left = deadline - time.monotonic()
+        if left <= 0:
+            # However much may be there to be read: a peer that drips is never waited for.
+            raise Stalled(0)
+        return min(self._timeout, left)
 
     def close(self) -> None:
         """Close it; again is harmless."""
@@ -109,7 +121,7 @@ class Dialer:
         self._proxy = None if proxy is None else Proxy(proxy)
         self._connect_to = connect
 
-    def dial(self, origin: Origin) -> TimedSocket:
+    def dial(self, origin: Origin, deadline: float | None) -> TimedSocket:
         """Open a connection to an origin.
 
         Raises:
@@ -117,6 +129,8 @@ class Dialer:
         """
         scheme, host, port = origin
         seconds = min(self._timeout, CONNECT_TIMEOUT)
+        if deadline is not None:
+            seconds = min(seconds, _left(deadline))
         deadline = time.monotonic() + seconds
         proxy = self._proxy if scheme == "https" else None
         try:

@@ -65,11 +65,11 @@ class Response(Protocol):
         """The header pairs."""
         ...
 
-    def read(self) -> bytes:
+    def read(self, deadline: float | None) -> bytes:
         """Give the next bytes of the body, decoded; none at its end.
 
         Raises:
-            TransportError: the body broke off.
+            TransportError: the body broke off, or nothing came by the deadline.
         """
         ...
 
@@ -79,13 +79,14 @@ class Response(Protocol):
 
 
 class Transport(Protocol):
-    """What carries an exchange, with a clock."""
+    """What carries an exchange, with a clock; a deadline is a time of that clock, or None."""
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: Request, deadline: float | None) -> Response:
         """Send a request and wait for the head of its response.
 
         Raises:
-            TransportError: there is no response; its `sent` tells whether there could have been.
+            TransportError: there is no response, or none by the deadline; its `sent` tells whether
+                there could have been.
         """
         ...
 
@@ -168,7 +169,7 @@ class Drive(Generic[T]):
     def _send(self, exchange: int, request: Request) -> None:
         self._exchange = exchange
         try:
-            self._response = response = self._transport.send(request)
+            self._response = response = self._transport.send(request, self._operation.deadline)
         except TransportError as error:
             self._lost(error)
         else:
@@ -178,7 +179,7 @@ class Drive(Generic[T]):
     def _read(self) -> None:
         assert self._response is not None, "data is needed only of an exchange under way"  # noqa: S101
         try:
-            data = self._response.read()
+            data = self._response.read(self._operation.deadline)
         except TransportError as error:
             self._lost(error)
         else:
@@ -189,8 +190,11 @@ class Drive(Generic[T]):
                 self._operation.receive_eof(self._exchange, now)
 
     def _lost(self, error: TransportError) -> None:
-        now = self._transport.now()
-        self._operation.connection_lost(self._exchange, error.reason, now, sent=error.sent)
+        now, deadline = self._transport.now(), self._operation.deadline
+        if deadline is not None and now >= deadline:
+            self._operation.handle_timeout(now)  # which gives the exchange up in its own words
+        else:
+            self._operation.connection_lost(self._exchange, error.reason, now, sent=error.sent)
 
 
 class ResultsStream(Generic[M]):

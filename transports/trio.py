@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar, Unpack
@@ -31,7 +31,7 @@ from .logs import log_exchange, log_reconnect
 from .read_ahead import ReadAhead
 from .settings import TIMEOUT, OnEvent, Settings, check_names, make_api, settings_from_env, shows
 from .streams import BROKEN, Connect, Dialer, TimedStream, together, unix_socket
-from .wording import cause_of, peer_of
+from .wording import TOO_LATE, cause_of, peer_of
 
 __all__ = ["BatchesClient", "unix_socket"]
 
@@ -128,6 +128,19 @@ class _Connection:
             raise self.wire.lost(error) from cause_of(error)
 
 
+async def _by(deadline: float | None, work: Callable[[], Awaitable[T]]) -> T:
+    """Do something by a deadline.
+
+    Raises:
+        TransportError: it was not done by then, and was cancelled.
+    """
+    if deadline is None:
+        return await work()
+    with trio.move_on_at(deadline):
+        return await work()
+    raise TransportError(TOO_LATE, sent=True)
+
+
 class _Response:
     def __init__(self, connection: _Connection, head: Head, pool: Pool[_Connection]) -> None:
         self.status: int = head.status
@@ -135,7 +148,10 @@ class _Response:
         self._connection: _Connection | None = connection
         self._pool = pool
 
-    async def read(self) -> bytes:
+    async def read(self, deadline: float | None) -> bytes:
+        return await _by(deadline, self._read)
+
+    async def _read(self) -> bytes:
         connection = self._connection
         if connection is None:
             return b""
@@ -160,7 +176,10 @@ class _Transport:
         self._dialer = dialer
         self._pool: Pool[_Connection] = Pool()
 
-    async def send(self, request: Request) -> _Response:
+    async def send(self, request: Request, deadline: float | None) -> _Response:
+        return await _by(deadline, partial(self._send, request))
+
+    async def _send(self, request: Request) -> _Response:
         self._pool.check_open()
         while True:
             kept = self._pool.take(request)

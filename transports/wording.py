@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 CLOSED_EARLY = "the connection was closed before the body's end"
+#: Seldom read, for an operation whose deadline passes has words of its own.
+TOO_LATE = "no answer came by the deadline"
 
 
 def peer_of(host: str, port: int) -> str:

@@ -48,7 +48,8 @@ class EmulatedResponse:
         self._chunks = chunks
         self.closed = 0
 
-    def read(self) -> bytes:
+    def read(self, deadline: float | None) -> bytes:
+        del deadline
         return next(self._chunks, b"")
 
     def close(self) -> None:
@@ -65,7 +66,8 @@ class EmulatedTransport:
         self.slept: list[float] = []
         self.responses: list[EmulatedResponse] = []
 
-    def send(self, request: Request) -> EmulatedResponse:
+    def send(self, request: Request, deadline: float | None) -> EmulatedResponse:
+        del deadline
         assert all(response.closed for response in self.responses), "two exchanges at once"
         if self.clock < self.down_until:
             raise TransportError("it is down", sent=False)

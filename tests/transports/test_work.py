@@ -98,11 +98,12 @@ class Canned:
     def now(self) -> float:
         return 0.0
 
-    def send(self, request: Request) -> Canned:
-        del request
+    def send(self, request: Request, deadline: float | None) -> Canned:
+        del request, deadline
         return self
 
-    def read(self) -> bytes:
+    def read(self, deadline: float | None) -> bytes:
+        del deadline
         return self._pieces.pop()
 
     def sleep(self, seconds: float) -> None:
@@ -122,12 +123,12 @@ class AsyncCanned:
         self._canned = Canned(body)
         self.now = self._canned.now
 
-    async def send(self, request: Request) -> AsyncCanned:
-        del request
+    async def send(self, request: Request, deadline: float | None) -> AsyncCanned:
+        del request, deadline
         return self
 
-    async def read(self) -> bytes:
-        return self._canned.read()
+    async def read(self, deadline: float | None) -> bytes:
+        return self._canned.read(deadline)
 
     async def sleep(self, seconds: float) -> None:
         self._canned.sleep(seconds)
