@@ -49,15 +49,13 @@ _READ = 1024 * 1024
 #: More lines than any batch's results have: the core stops to read at twice a batch's size.
 _MOST_LINES = 2 * MAX_REQUESTS + 1000
 #: The byte that Windows locks: far behind the end, since a locked byte cannot be read.
-_LOCKED_BYTE = 2**62
+_LOCKED_BYTE = 2**42
 #: A part is opened without following a link and without waiting for the writer of a pipe.
 _OPEN = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 #: Whether a rename replaces the file that has the new name, as it does but on Windows.
 _RENAME_REPLACES = os.name != "nt"
-#: What `flock` says of a file system that has no locks.
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
-#: What opening a symbolic link raises; EMLINK on FreeBSD.
-_IS_LINK = frozenset({errno.ELOOP, errno.EMLINK})
+#: What locking raises where somebody else has the lock; anything else means that there are none.
+_LOCKED = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
 
 
 class ResultsFile:
@@ -153,7 +151,7 @@ class _Part:
         try:
             self._file = io.FileIO(self._part, "r+", opener=_open_part)
         except OSError as error:
-            if error.errno in _IS_LINK or isinstance(error, IsADirectoryError):
+            if isinstance(error, IsADirectoryError) or self._part.is_symlink():
                 raise self._refused("it is no regular file") from None
             raise
         try:
@@ -413,7 +411,7 @@ def _lock(file: io.FileIO) -> bool:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     except OSError as error:
         # Without locks the size of the file shows another writer, if only afterwards.
-        return error.errno in _NO_LOCKS
+        return error.errno not in _LOCKED
     finally:
         file.seek(0)
     return True

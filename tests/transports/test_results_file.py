@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -515,12 +516,15 @@ def test_after_a_crash_in_the_last_steps_the_same_call_succeeds(
                     patch.undo()
 
             patch.setattr(ResultsFile, "finish", finish)
-            try:
+            with contextlib.suppress(_Crashed):
                 assert client.download(batch, path) == 2
-            except _Crashed:
-                pass
         system(monkeypatch)
-        assert (path.read_bytes() if path.exists() else A + B) == A + B
+        if path.exists() and not path.read_bytes():
+            # The one crash that needs a hand: the name was claimed, and is not yet used.
+            assert (system, step) == (no_links, "os.close")
+            with pytest.raises(InvalidRequest, match="move it away"):
+                client.download(batch, path)
+            path.unlink()
         assert client.download(batch, path) == 2
     assert path.read_bytes() == A + B
     assert names(tmp_path) == ["r"]
@@ -605,7 +609,7 @@ def test_a_file_that_could_not_be_compared_is_told(tmp_path: Path) -> None:
 def test_another_writer_is_noticed_where_files_cannot_be_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_locks(*args: object) -> None:
+    def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(module, "fcntl", SimpleNamespace(flock=no_locks, LOCK_EX=2, LOCK_NB=4))
@@ -656,18 +660,18 @@ class _Windows:
 
     def locking(self, fd: int, mode: int, count: int) -> None:
         assert (mode, count) == (self.LK_NBLCK, 1)
-        assert os.lseek(fd, 0, os.SEEK_CUR) > 2**40, "what is locked cannot be read"
+        assert os.lseek(fd, 0, os.SEEK_CUR) > 2**41, "what is locked cannot be read"
         here = os.fstat(fd)
         for other, info in self.locked.items():
-            if os.path.samestat(here, info) and _is_open(other, info):
+            if other != fd and os.path.samestat(here, info) and _is_open(other, info):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         self.locked[fd] = here
 
     def refuse_open(self, call: Any) -> Any:
         def refusing(path: Any, *args: Any, **options: Any) -> Any:
             info = os.lstat(path)
-            for name in os.listdir("/proc/self/fd"):
-                if _is_open(int(name), info):
+            for fd in Path("/proc/self/fd").iterdir():
+                if _is_open(int(fd.name), info):
                     raise PermissionError(errno.EACCES, "it is used by another process", str(path))
             return call(path, *args, **options)
 

@@ -172,4 +172,4 @@ def test_an_item_costs_one_step_of_its_stream(read: Callable[[int, bytes], int])
         calls.append(work.calls)
     more = calls[1] - calls[0]
     [step] = more.items()
-    assert step in {("ResultsStream.__iter__", 990), ("AsyncResultsStream.__anext__", 990)}
+    assert step in {("ResultsStream.__next__", 990), ("AsyncResultsStream.__anext__", 990)}
