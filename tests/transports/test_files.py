@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import threading
@@ -97,8 +98,22 @@ def test_faults_name_their_lines_all_of_them_up_to_a_bound(tmp_path: Path) -> No
     assert "line 3: is not JSON" in text
     assert "line 6, custom_id: 'r0' is the id of line 1 already" in text
     with pytest.raises(InvalidRequest) as caught:
-        requests_file(tmp_path, b"{\n" * 500).prepared()
+        requests_file(tmp_path, b'{"a"\n' * 500).prepared()
     assert (len(caught.value.faults), caught.value.omitted) == (100, 400)
+
+
+@pytest.mark.parametrize(
+    ("data", "looks"),
+    [
+        (b"id,prompt\n" * 500, "a CSV file or other text: write one request as JSON on each line"),
+        (gzip.compress(b"\n".join(lines(500))), "a gzip file: open it with gzip.open(path, 'rb')"),
+        (b'[\n{"custom_id":"a","params":{}}\n]', "a JSON array: pass the list"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_once(tmp_path: Path, data: bytes, looks: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        requests_file(tmp_path, data).prepared()
+    assert str(caught.value).startswith(f"this looks like {looks}")
 
 
 @pytest.mark.parametrize("limit", ["MAX_REQUESTS", "MAX_BYTES"])
