@@ -236,7 +236,7 @@ async def test_no_last_byte_leaves_after_it_was_said_that_it_did_not(
         url = "http://localhost/new"
         request = Request(method="POST", url=url, headers=headers, body=body)
         with pytest.raises(TransportError) as caught:
-            await transport.send(request)
+            await transport.send(request, None)
         if stream.sent.endswith(b"]}"):
             assert caught.value.sent
         said.add(caught.value.sent)
