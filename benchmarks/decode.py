@@ -11,6 +11,7 @@ ROUNDS: int | None = None
 _LINES = 50_000
 _CHUNK = 64 * 1024
 _WHOLE, _DECLARED = "whole messages", "what message_type= declares"
+_UNKNOWN = "a block of an unknown type in every message"
 
 
 def contenders() -> list[Contender]:
@@ -25,9 +26,10 @@ def contenders() -> list[Contender]:
     return [
         Contender(name="anthropic", function=sdk, role="peer", cases=whole),
         Contender(name="msgspec", function=bare, role="limit", cases=whole),
-        ours("batches_core", "decode", _WHOLE, _DECLARED),
+        ours("batches_core", "decode", _WHOLE, _DECLARED, _UNKNOWN),
         ours("usage alone", "decode_usage", _DECLARED),
         ours("msgspec.Raw", "decode_raw", _DECLARED),
+        ours("unknown blocks", "decode_unknown", _UNKNOWN),
     ]
 
 
@@ -44,6 +46,14 @@ def prepare(workshop: Workshop) -> list[Case]:
         Case(name=_WHOLE, parameters=parameters, goals={"batches_core": goals}),
         # These make different things of the same lines, so there is nothing to hold together.
         Case(name=_DECLARED, parameters=parameters, prove=False),
+        Case(
+            name=_UNKNOWN,
+            parameters=parameters,
+            prove=False,
+            goals={
+                "unknown blocks": (faster(_UNKNOWN, "unknown blocks", "batches_core", 0.33),),
+            },
+        ),
     ]
 
 

@@ -38,6 +38,15 @@ def decode(task: Task) -> Outcome:
     return _decode(task, file_chunks(task))
 
 
+def decode_unknown(task: Task) -> Outcome:
+    """Decode a file's chunks in which every message has a block of an unknown type."""
+    whole = b"".join(file_chunks(task))
+    whole = whole.replace(b'"content":[', b'"content":[{"type":"song","notes":["c","e"]},')
+    size = task.number("chunk")
+    chunks = [whole[start : start + size] for start in range(0, len(whole), size)]
+    return _decode(task, chunks)
+
+
 def decode_usage(task: Task) -> Outcome:
     """Decode of a file's chunks what each message took."""
     return _decode(task, file_chunks(task), _Spent)

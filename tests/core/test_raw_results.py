@@ -62,6 +62,17 @@ def test_a_line_is_given_as_it_is_however_it_was_cut(size: int, end: bytes) -> N
     assert read(end.join([*lines, b""]), 3, size) == [raw(line) for line in lines]
 
 
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_a_line_with_half_a_surrogate_pair_is_kept_byte_for_byte(size: int, end: bytes) -> None:
+    half, named = ODD.replace(b"new", b"\\ud83d"), ODD.replace(b'"o"', b'"\\udc00"')
+    found = read(b"\r\n".join([A.strip(), half, named]) + end, 3, size)
+    ids = ["a", "o", "\\udc00"]
+    assert [(item.custom_id, item.raw) for item in found] == [
+        *zip(ids, [A.strip(), half, named], strict=True)
+    ]
+
+
 @pytest.mark.parametrize("size", [1, 10_000])
 def test_what_is_no_line_of_its_own_is_malformed(size: int) -> None:
     two = A.strip() + B
