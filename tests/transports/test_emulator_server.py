@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -298,7 +299,9 @@ def logged(
             parts = urlsplit(base_url)
             with socket.create_connection((parts.hostname, parts.port), timeout=5) as client:
                 client.sendall(data)
-                while not emulator.faults.applied:
+                for _ in range(2000):
+                    if emulator.faults.applied:
+                        break
                     time.sleep(0.005)
     return [re.sub(r"[0-9.]+ s\b", "T s", line) for line in lines]
 
@@ -363,16 +366,12 @@ def test_a_log_says_that_a_client_left() -> None:
 
 @pytest.mark.parametrize("arguments", [["--verbose"], []])
 def test_the_command_logs_to_stderr_if_it_is_told_to(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "transports.emulator", *arguments]
-    with subprocess.Popen(  # noqa: S603 - this interpreter, our own words
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        base_url = process.stdout.readline().strip()
-        with BatchesClient(api_key="sk-of-a-test", base_url=base_url) as client:
-            assert client.list(limit=3).data == []
-        process.send_signal(2)
-        out, err = process.communicate(timeout=10)
+    with (
+        running_command(*arguments) as (base_url, told),
+        BatchesClient(api_key="sk-of-a-test", base_url=base_url) as client,
+    ):
+        assert client.list(limit=3).data == []
+    out, err = told
     assert out == ""
     assert ("GET /v1/messages/batches?limit=3 200, 59 bytes" in err) == bool(arguments)
     assert "sk-of-a-test" not in err
@@ -430,35 +429,43 @@ def test_ipv6() -> None:
         assert client.list().data == []
 
 
-def test_the_command_prints_its_base_url_first_and_ends_when_interrupted() -> None:
-    command = [sys.executable, "-m", "transports.emulator", "--port", "0", "--speed", "100"]
+@contextlib.contextmanager
+def running_command(*arguments: str) -> Iterator[tuple[str, list[str]]]:
+    """Run the command, give its base URL, interrupt it; what it wrote after is in the list then."""
+    command = [sys.executable, "-m", "transports.emulator", *arguments]
+    told: list[str] = []
     with subprocess.Popen(  # noqa: S603 - this interpreter, our own words
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        base_url = process.stdout.readline().strip()
-        with BatchesClient(api_key="k", base_url=base_url) as client:
-            batch = client.create([REQUEST])
-            assert client.wait_for(batch.id, poll_interval=0.02).ended
-        process.send_signal(2)
-        assert process.wait(10) == 0
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip(), told
+            process.send_signal(2)
+            told.extend(process.communicate(timeout=10))
+            assert process.returncode == 0
+        finally:
+            process.kill()  # else a test that failed would wait for it
+
+
+def test_the_command_prints_its_base_url_first_and_ends_when_interrupted() -> None:
+    with (
+        running_command("--port", "0", "--speed", "100") as (base_url, _),
+        BatchesClient(api_key="k", base_url=base_url) as client,
+    ):
+        batch = client.create([REQUEST])
+        assert client.wait_for(batch.id, poll_interval=0.02).ended
 
 
 def test_the_command_lets_a_share_fail_and_names_a_public_url() -> None:
-    command = [sys.executable, "-m", "transports.emulator", "--speed", "1e6"]
-    command += ["--errored", "1", "--public-url", "https://p.test"]
-    with subprocess.Popen(  # noqa: S603 - this interpreter, our own words
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        base_url = process.stdout.readline().strip()
+    arguments = ["--speed", "1e6", "--errored", "1", "--public-url", "https://p.test"]
+    with (
+        running_command(*arguments) as (base_url, _),
+        BatchesClient(api_key="k", base_url=base_url) as client,
+    ):
         assert base_url.startswith("http://127.0.0.1:")
-        with BatchesClient(api_key="k", base_url=base_url) as client:
-            batch = client.get(client.create([REQUEST]).id)
-            assert batch.request_counts.errored == 1
-            assert str(batch.results_url).startswith("https://p.test/v1/messages/batches/")
-        process.send_signal(2)
-        assert process.wait(10) == 0
+        batch = client.get(client.create([REQUEST]).id)
+        assert batch.request_counts.errored == 1
+        assert str(batch.results_url).startswith("https://p.test/v1/messages/batches/")
 
 
 @pytest.mark.parametrize(
