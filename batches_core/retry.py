@@ -132,10 +132,7 @@ def should_retry(headers: Mapping[str, str]) -> bool | None:
 
 def _is_beyond_dates(value: str) -> bool:
     """Whether this is a date of a year that no `datetime` can hold."""
-    try:
-        parts = parsedate_tz(value)
-    except ValueError:
-        return False
+    parts = parsedate_tz(value)
     return parts is not None and parts[0] > MAXYEAR
 
 
