@@ -187,7 +187,9 @@ class AsyncDrive(Generic[T]):
             self._operation.receive_head(exchange, response.status, response.headers, now)
 
     async def _read(self) -> None:
-        assert self._response is not None, "data is needed only of an exchange under way"  # noqa: S101
+        if self._response is None:
+            # An interruption came between a request that was to be sent and its sending.
+            raise LocalProtocolError("this was interrupted in the middle: start it again")
         try:
             data = await self._response.read(self._operation.deadline)
         except TransportError as error:
