@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -126,6 +127,26 @@ def test_the_main_job_end_to_end(carrier: Carrier) -> None:
         BatchState,
         PageReceived,
     }
+
+
+@every
+def test_a_batch_can_be_passed_wherever_its_id_can(carrier: Carrier) -> None:
+    async def job() -> None:
+        async with carrier.client(base_url) as client:
+            batch = await client.create(REQUESTS[:1])
+            assert (await client.get(batch)).id == batch.id
+            assert (await client.cancel(batch=batch)).id == batch.id
+            clock[0] += 7200
+            ended = await client.wait_for(batch=batch, poll_interval=0.01)
+            assert (ended.id, ended.ended) == (batch.id, True)
+            assert (await client.delete(ended)).id == batch.id
+            with pytest.raises(NotFoundError):
+                await client.get(batch=ended)
+
+    clock = [time.time()]
+    served = Emulator(seconds_per_request=3600)
+    with running_emulator(served, clock=lambda: clock[0]) as base_url:
+        carrier.run(job)
 
 
 @every
