@@ -442,8 +442,9 @@ def _publish(part: Path, path: Path) -> None:
         raise
     except OSError:
         # A file system without hard links. The name is claimed first, for a rename replaces.
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        claim = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
+            os.close(claim)
             part.replace(path)
         except BaseException:
             if os.path.lexists(part):  # else an interruption came after the rename
