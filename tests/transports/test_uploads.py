@@ -131,20 +131,20 @@ def test_an_upload_may_take_longer_than_the_timeout_if_it_never_stalls(carrier: 
     def read_slowly(connection: socket.socket, buffer: bytearray) -> bool:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         began = time.monotonic()
-        while time.monotonic() < began + 1.5:
+        while time.monotonic() < began + 2.2:
             buffer += connection.recv(200_000)
             time.sleep(0.02)
         took.append(time.monotonic() - began)
         return True
 
     async def job() -> None:
-        async with carrier.client(served.base_url, retry=ONCE, timeout=0.6) as client:
-            assert (await client.create([request_of(60_000_000)])).id == "msgbatch_1"
+        async with carrier.client(served.base_url, retry=ONCE, timeout=1) as client:
+            assert (await client.create([request_of(36_000_000)])).id == "msgbatch_1"
 
     with scripted(reply(BATCH), upload=read_slowly) as served:
         carrier.run(job)
-    assert len(served.requests[0]) > 60_000_000
-    assert took[0] > 1.2
+    assert len(served.requests[0]) > 36_000_000
+    assert took[0] > 2
 
 
 # --- HTTP/2 ------------------------------------------------------------------------------
