@@ -91,8 +91,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
         "markers",
-        "batches_emulator(speed, parallel, seconds_per_request, responder, api_keys, faults, "
-        "fault_seed, fault_rate): how the emulator of the fixture batches_emulator behaves.",
+        "batches_emulator(speed, parallel, seconds_per_request, responder, errored, api_keys, "
+        "workspaces, organizations, ties, date_skew, faults, fault_seed, fault_rate): how the "
+        "emulator of the fixture batches_emulator behaves.",
     )
 
 

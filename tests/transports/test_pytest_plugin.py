@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from batches_core import APIStatusError, AuthenticationError, RetryPolicy
-from batches_core.emulator import FaultRule, errored
+from batches_core.emulator import Emulator, FaultRule, errored
 from batches_core_pytest import BatchesEmulator
 from tests.playbook import REQUEST
 from transports.h11 import BatchesClient
@@ -204,7 +205,9 @@ def test_the_marker_is_documented() -> None:
         check=True,
         timeout=60,
     )
-    assert "@pytest.mark.batches_emulator(speed, parallel," in done.stdout
+    told = done.stdout.partition("@pytest.mark.batches_emulator(")[2].partition("):")[0]
+    parameters = set(inspect.signature(Emulator).parameters)
+    assert set(told.split(", ")) == parameters | {"fault_seed", "fault_rate"}
 
 
 # --- in a project whose own `transports` hides the package's -----------------------------
