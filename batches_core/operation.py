@@ -38,7 +38,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _NEVER = float("-inf")
-_NO_LIMIT = float("inf"), ""
+_FOREVER = float("inf")
+_NO_LIMIT = _FOREVER, ""
 
 Script: TypeAlias = Generator[Event | Directive, None, R]
 
@@ -70,7 +71,7 @@ class Channel:
         if exchange is None or exchange.state not in {State.SENT, State.BODY}:
             return None
         deadline, _ = self._nearest_limit()
-        return None if deadline == _NO_LIMIT[0] else deadline
+        return None if deadline == _FOREVER else deadline
 
     def take_input(self, number: int, now: float) -> Exchange | None:
         """Take an input's time; give the exchange that it is for, None for one that was given up.
@@ -127,7 +128,7 @@ class Channel:
         """
         while (arrival := self.take()) is None:
             deadline, reason = self._nearest_limit()
-            if self.now >= deadline:
+            if deadline != _FOREVER and self.now >= deadline:
                 self.abandon()
                 return Lost(reason=reason, sent=True)
             yield Need.DATA

@@ -214,8 +214,7 @@ def wait_for(
                 return batch
         now = channel.now
         last_poll = options.last_poll(channel.started)
-        if now >= last_poll:
-            assert options.timeout is not None, "without a timeout no poll is the last"  # noqa: S101
+        if options.timeout is not None and now >= last_poll:
             raise WaitTimeout(
                 batch_id, timeout=options.timeout, batch=last, failure=failure
             ) from failure

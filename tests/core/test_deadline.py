@@ -403,3 +403,24 @@ class Peer:
                     operation.handle_timeout(now)
         except LocalProtocolError:
             operation.connection_lost(exchange, "out of order", now, sent=True)
+
+
+def test_at_the_end_of_time_an_exchange_without_a_deadline_is_still_waited_for() -> None:
+    book = get(**ONCE)
+    book.now = float("inf")
+    book.operation.handle_timeout(book.now)
+    assert book.operation.deadline is None
+    assert book.next() is Need.DATA
+    book.answer(batch_json())
+    assert book.expect_done().id == "msgbatch_1"
+
+
+def test_at_the_end_of_time_a_wait_without_a_timeout_goes_on() -> None:
+    book = wait()
+    book.now = float("inf")
+    book.answer(batch_json())
+    book.expect(BatchState)
+    book.expect_request("GET", ONE)
+    book.answer(batch_json(status="ended"))
+    book.expect(BatchState)
+    assert book.expect_done().ended

@@ -159,6 +159,9 @@ class OperationMachine(RuleBasedStateMachine):
         self.now = max(self.now, now)
         if isinstance(self.waiting, WaitUntil) and self.now >= self.waiting.deadline:
             self.waiting = None
+        deadline = self.operation.deadline
+        if self.waiting is Need.DATA and deadline is not None and self.now >= deadline:
+            self.waiting = None
 
     def hand_in(self, number: int, now: float, what: str, input_: Input) -> bool:
         """Hand something in, legal or not; whether it was taken."""
@@ -399,9 +402,12 @@ class OperationMachine(RuleBasedStateMachine):
                 assert exchange.state in {"sent", "body"}
                 inside = self.operation._channel._exchange
                 assert inside is None or not inside.inbox
+                exchange_ends = self.operation.deadline
+                assert exchange_ends is None or self.now < exchange_ends
                 self.waiting = got
             case WaitUntil(deadline=deadline):
                 assert deadline > self.now
+                assert self.operation.deadline is None
                 if self.kind == "wait_for, at most":
                     assert deadline <= self.started + TIMEOUT
                 self.deadline = deadline

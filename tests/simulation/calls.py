@@ -87,6 +87,8 @@ class Call:
         self.max_outage = float("inf")
         self.last_failure: float | None = None
         self.is_failing = False
+        #: Whether the driver keeps the deadlines of the operation.
+        self.keeps_deadlines = False
 
     # --- told by the network and the driver ------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 import weakref
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from batches_core import (
     Directive,
     Done,
     ErroredResult,
+    Event,
     LocalProtocolError,
     MalformedResult,
     Need,
@@ -37,6 +39,8 @@ from .world import ORIGIN, Task, World
 
 #: Exchanges after which an operation counts as one that never ends.
 _MOST_EXCHANGES = 2000
+#: How often a driver keeps the deadlines of an operation; otherwise it has only its timeouts.
+_PROMPT = 0.6
 #: How often a driver does what it need not do.
 _CLUMSY = 0.04
 
@@ -67,6 +71,9 @@ class Driver:
         self._steps: Steps = iter(())
         self._exchange = 0
         self._directives = self._steps_taken = 0
+        call.keeps_deadlines = world.rng.random() < _PROMPT
+        #: The deadline of the exchange under way, as last seen; None also once it is over.
+        self._deadline: float | None = None
         self._alive: list[weakref.ref[Any]] = []
         #: The sizes of the last block, and of that which was the last when a reading broke off: the
         #: error of the break keeps it until the next.
@@ -86,6 +93,7 @@ class Driver:
         except LocalProtocolError as error:
             call.violate(f"the driver is said to be wrong ({error})")
         except BatchesError as error:
+            self._note_cut()
             call.error = error
             call.ended = True
             self._check_end(error)
@@ -95,13 +103,19 @@ class Driver:
             call.ended = True
         call.close()
 
+    def _next_event(self) -> Event | Directive | Done[Any]:
+        event = self._operation.next_event()
+        if event is not Need.DATA:
+            self._note_cut()
+        return event
+
     def _drive(self) -> Task:
         operation, call = self._operation, self._call
         if self._rng.random() < 0.7:
             operation.handle_timeout(self._clock)
             call.start()
         while True:
-            event = operation.next_event()
+            event = self._next_event()
             if isinstance(event, Done):
                 call.value = event.value
                 call.ended = True
@@ -154,6 +168,13 @@ class Driver:
         call.interruption = KeyboardInterrupt()
         self._operation.interrupt(call.interruption, self._clock)
         return True
+
+    def _note_cut(self) -> None:
+        """Count an exchange that the operation gave up because of its deadline as a failure."""
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None and self._clock >= deadline:
+            self._call.fail("given up at its deadline")
+            self._call.finish_exchange()
 
     def _drained(self, steps: Steps) -> Task:
         for seconds, _ in steps:
@@ -209,22 +230,45 @@ class Driver:
     def _receive(self) -> Task:
         call, world = self._call, self._world
         self._check_held()
+        self._deadline = self._operation.deadline
         step = next(self._steps, None)
         while step is not None:
             seconds, arrival = step
+            if call.keeps_deadlines and (left := self._left()) <= seconds:
+                yield from self._cut(left, seconds)
+                return
             if seconds:
                 if call.is_timed and not call.calm and self._rng.random() < _CLUMSY:
                     self._operation.handle_timeout(self._clock - self._rng.random() * 5)
                 yield world.now + seconds
-                call.busy += seconds
-                call.last_exchange += seconds
-                call.longest_exchange = max(call.longest_exchange, call.last_exchange)
+                self._count(seconds)
             if arrival is not None:
                 self._hand_in(arrival)
                 return
             step = next(self._steps, None)
         call.violate("data is needed of an exchange that is over")
         raise BatchesError("the simulation stopped here")
+
+    def _left(self) -> float:
+        return float("inf") if self._deadline is None else max(0.0, self._deadline - self._clock)
+
+    def _cut(self, left: float, seconds: float) -> Task:
+        """Wait no longer than to the deadline; what has left goes its way."""
+        assert self._deadline is not None
+        world = self._world
+        yield world.now + left
+        self._count(left)
+        world.spawn(self._drained(chain([(seconds - left, None)], self._steps)))
+        self._steps = iter(())
+        # The clock may be a rounding error short of it.
+        self._operation.handle_timeout(max(self._deadline, self._clock))
+        self._deadline = min(self._deadline, self._clock)
+
+    def _count(self, seconds: float) -> None:
+        call = self._call
+        call.busy += seconds
+        call.last_exchange += seconds
+        call.longest_exchange = max(call.longest_exchange, call.last_exchange)
 
     def _hand_in(self, arrival: Arrival) -> None:
         operation, clock, number = self._operation, self._clock, self._exchange
@@ -247,6 +291,7 @@ class Driver:
                 if self._rng.random() < _CLUMSY:
                     operation.connection_lost(number, "lost again", clock, sent=not sent)
         if isinstance(arrival, Eof | Lost):
+            self._deadline = None
             self._call.finish_exchange()
 
     def _wait(self, deadline: float) -> Task:

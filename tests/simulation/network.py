@@ -110,13 +110,14 @@ _ALWAYS: Final = (
     "status",
     "no answer in time",
     "another page",
+    "dripping error",
 )
 #: The faults that a route can meet, as often as they stand here.
 _KINDS: Final = {
     "create": (*_ALWAYS, "held", "status after effect", "status after effect"),
     "cancel": (*_ALWAYS, "held", "status after effect"),
     "delete": (*_ALWAYS, "held", "status after effect"),
-    "get": _ALWAYS,
+    "get": (*_ALWAYS, "dripping answer"),
     "list": _ALWAYS,
     "results": (*_ALWAYS, "reset in the body", "short body", "short body", "redirect", "redirect"),
 }
@@ -347,6 +348,25 @@ class Network:
         )
         yield from self._answer(200, (), self._pieces(body.encode()))
 
+    def _dripping_error(self, request: Request, call: Call) -> Steps:
+        call.statuses.add(503)
+        yield self._way(), None
+        if self._rng.random() < 0.5:
+            self._handle(request, call)
+        yield self._way(), Head(status=503, headers={})
+        yield from self._drip(b".", 3.0)
+
+    def _dripping_answer(self, request: Request, call: Call) -> Steps:
+        del request, call
+        yield self._way(), Head(status=200, headers={})
+        yield from self._drip(b" ", READ_TIMEOUT / 2)
+
+    def _drip(self, piece: bytes, seconds: float) -> Steps:
+        # Longer than any bound, and at last the peer is tired of it.
+        for _ in range(int(2000 / seconds)):
+            yield self._rng.random() * seconds, piece
+        yield 0.0, Lost(reason="peer closed connection", sent=True)
+
     def _status(self, request: Request, call: Call, route: str, kind: str) -> Steps:
         rng = self._rng
         choices: tuple[Refusal, ...] = _REFUSALS + (() if route == "create" else _CONFLICTS)
@@ -413,6 +433,8 @@ class Network:
         "no answer in time": _no_answer,
         "held": _held,
         "another page": _another_page,
+        "dripping error": _dripping_error,
+        "dripping answer": _dripping_answer,
     }
 
 

@@ -39,6 +39,7 @@ from batches_core import (
     WaitTimeout,
 )
 from batches_core.ledger import PendingCreate
+from batches_core.operations import LAST_POLL
 
 from .calls import EPSILON, Call
 from .driver import Driver, Watched
@@ -417,9 +418,12 @@ class _Limits:
 def _check_wait(client: Client, call: Call, made: Made, limits: _Limits) -> None:
     world = client.world
     slack = call.late + EPSILON
-    deadline = float("inf") if limits.timeout is None else call.started + limits.timeout
-    if call.exchanges > 1 and call.sent_at > deadline + slack:
-        call.violate("slept past the deadline")
+    last_poll = deadline = float("inf")
+    if limits.timeout is not None:
+        deadline = call.started + limits.timeout
+        last_poll = deadline - min(limits.poll, LAST_POLL, limits.timeout / 4)
+    if call.exchanges > 1 and call.sent_at > last_poll + slack:
+        call.violate("slept past the time of the last poll")
     if not call.exchanges:
         call.violate("a wait without a poll")
     if not call.ended:
@@ -429,18 +433,22 @@ def _check_wait(client: Client, call: Call, made: Made, limits: _Limits) -> None
     ready = max(made.job._ends_at - EPOCH, call.started, call.last_failure or 0.0)
     if world.now > max(ready + longest, call.started + call.last_exchange + slack):
         call.violate("ended too late")
+    began = max(call.sent_at, call.started)
+    end = deadline if began < deadline - EPSILON else began + LAST_POLL
+    if call.keeps_deadlines and world.now > end + EPSILON:
+        call.violate("went on past the deadline")
     if call.error is not None:
-        _check_wait_error(call, call.error, deadline, limits)
+        _check_wait_error(call, call.error, last_poll, limits)
     elif not call.value.ended or not world.service.ended(made.job, world.now):
         call.violate("a wait is over before its batch is")
 
 
-def _check_wait_error(call: Call, error: BatchesError, deadline: float, limits: _Limits) -> None:
+def _check_wait_error(call: Call, error: BatchesError, last_poll: float, limits: _Limits) -> None:
     now = call.world.now
     polls = [event for event in call.events if isinstance(event, BatchState)]
     match error:
         case WaitTimeout(batch=seen):
-            if now < deadline - EPSILON:
+            if now < last_poll - EPSILON:
                 call.violate("timed out before its time")
             if seen != (polls[-1].batch if polls else None):
                 call.violate("timed out with a batch that is not the last seen")
