@@ -31,7 +31,7 @@ __all__ = ["RequestsFile", "ResultsReader", "read_results"]
 
 M = TypeVar("M")
 
-#: How much of a results file is read at once, in bytes.
+#: How much of a file is read at once, in bytes.
 _READ = 256 * 1024
 #: Up to how many bytes a line is read without a look at where it ends.
 _USUAL_LINE = 1024 * 1024
@@ -123,7 +123,7 @@ class _FileBody:
 
 def _open(path: Path) -> IO[bytes]:
     """Open a file to read; a pipe that nobody writes to is not waited for."""
-    return open(path, "rb", opener=_open_at_once)
+    return open(path, "rb", buffering=_READ, opener=_open_at_once)
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -26,7 +26,7 @@ from batches_core import (
 from batches_core import requests as core_requests
 from batches_core.emulator import Emulator, FaultPlan
 from tests.playbook import REQUEST, result_line
-from tests.transports.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
+from tests.transports.carriers import ASYNC_CARRIERS, CARRIERS, QUICK_SETTLING, Carrier
 from transports.emulator import running_emulator
 from transports.files import RequestsFile, read_results
 from transports.h11 import BatchesClient
@@ -161,7 +161,7 @@ def test_a_line_over_the_limit_is_a_fault_and_is_not_held(
     path = tmp_path / "requests.jsonl"
     with path.open("wb") as file:
         file.write(first + b"\n")
-        file.seek(300_000_000, os.SEEK_CUR)  # a hole, of zeros, that takes no room
+        file.seek(3_000_000_000, os.SEEK_CUR)  # a hole, of zeros, that takes no room
         file.write(b"\n{\n" + second + b"\n")
     tracemalloc.start()
     try:
@@ -171,7 +171,7 @@ def test_a_line_over_the_limit_is_a_fault_and_is_not_held(
     finally:
         tracemalloc.stop()
     assert [fault.line for fault in caught.value.faults] == [2, 3]
-    assert "line 2: has 300,000,001 bytes, over the limit of 3,000,000" in str(caught.value)
+    assert "line 2: has 3,000,000,001 bytes, over the limit of 3,000,000" in str(caught.value)
     assert peak < 10_000_000
 
 
@@ -277,11 +277,15 @@ def test_a_file_is_not_read_on_the_event_loop(
     carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = core_requests.as_sent
-    readers: set[int] = set()
+    readers: list[int] = []
 
     def watched(line: bytes, index: int) -> bytes:
-        readers.add(threading.get_ident())
+        readers.append(threading.get_ident())
         return real(line, index)
+
+    def opening(path: Path, *args: Any, **options: Any) -> Any:
+        readers.append(threading.get_ident())
+        return open(path, *args, **options)  # noqa: PTH123 - what is watched
 
     async def job() -> None:
         async with carrier.client(base_url, retry=AT_ONCE) as client:
@@ -289,9 +293,10 @@ def test_a_file_is_not_read_on_the_event_loop(
 
     file = requests_file(tmp_path, b"\n".join(lines(3000, "x" * 300)))
     monkeypatch.setattr(transports.files, "as_sent", watched)
+    monkeypatch.setattr(transports.files, "open", opening, raising=False)
     with running_emulator(Emulator(speed=1e6)) as base_url:
         carrier.run(job)
-    assert readers
+    assert len(readers) == 3000 + 2  # it is opened to be checked, and to be sent
     assert threading.get_ident() not in readers
 
 
@@ -361,7 +366,7 @@ def test_a_file_that_changes_while_it_is_sent_creates_nothing(
 
 
 def client_of(base_url: str) -> BatchesClient:
-    return BatchesClient(api_key="k", base_url=base_url, retry=ONCE)
+    return BatchesClient(api_key="k", base_url=base_url, retry=ONCE, settling=QUICK_SETTLING)
 
 
 def test_an_unknown_outcome_of_a_file_is_settled_like_any_other(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import io
@@ -11,34 +12,40 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 import transports.results_file as module
 from batches_core import (
     BatchesError,
     IncompleteResults,
     InvalidRequest,
+    LocalProtocolError,
     MalformedResult,
     MessageBatch,
     NotFoundError,
     RawResult,
+    ResultsReceived,
     ResultsUnavailable,
     RetryPolicy,
     TransportError,
 )
 from batches_core.emulator import Emulator, FaultPlan
 from tests.playbook import REQUEST, batch_json, error_json, result_line
-from tests.transports.carriers import CARRIERS, Carrier
+from tests.transports.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
 from tests.transports.scripted import reply, scripted
+from transports.async_client import AsyncDrive
 from transports.emulator import running_emulator
 from transports.h11 import BatchesClient
 from transports.results_file import ResultsFile
+from transports.sync_client import Drive
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -705,5 +712,134 @@ def test_nothing_that_is_open_is_renamed_or_removed(
             opened(path)
         assert client.download(batch, path) == 2
         assert client.download(batch, path) == 2
+    assert path.read_bytes() == A + B
+    assert names(tmp_path) == ["r"]
+
+
+# --- interruptions -----------------------------------------------------------------------
+
+
+def interrupt_handing_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise KeyboardInterrupt once, when a block was handed over and nobody has it yet."""
+    left = [KeyboardInterrupt()]
+
+    def interrupted(event: Any) -> Any:
+        if isinstance(event, ResultsReceived) and left:
+            raise left.pop()
+        return event
+
+    blocking, awaited = Drive[Any].next_event, AsyncDrive[Any].next_event
+
+    def next_event(drive: Drive[Any]) -> Any:
+        return interrupted(blocking(drive))
+
+    async def async_next_event(drive: AsyncDrive[Any]) -> Any:
+        return interrupted(await awaited(drive))
+
+    monkeypatch.setattr(Drive, "next_event", next_event)
+    monkeypatch.setattr(AsyncDrive, "next_event", async_next_event)
+
+
+@every
+def test_a_stream_that_lost_a_block_to_an_interruption_says_so(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def job() -> None:
+        async with (
+            carrier.client(served.base_url, retry=ONCE) as client,
+            client.results_stream(ended(served.base_url, 2)) as stream,
+        ):
+            with pytest.raises(KeyboardInterrupt):
+                await anext(stream)
+            for _ in range(2):
+                with pytest.raises(LocalProtocolError, match=r"some are missing: start it again"):
+                    await anext(stream)
+
+    interrupt_handing_over(monkeypatch)
+    with scripted(reply(A + B)) as served:
+        carrier.run(job)
+
+
+@every
+def test_a_download_that_lost_a_block_to_an_interruption_goes_on_with_the_same_call(
+    carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            batch = ended(served.base_url, 2)
+            with pytest.raises(KeyboardInterrupt):
+                await client.download(batch, tmp_path / "r")
+            assert await client.download(batch, tmp_path / "r") == 2
+
+    interrupt_handing_over(monkeypatch)
+    with scripted(reply(A + B), reply(A + B)) as served:
+        carrier.run(job)
+    assert (tmp_path / "r").read_bytes() == A + B
+    assert names(tmp_path) == ["r"]
+
+
+async def _cancelled_on_asyncio(
+    work: Callable[[], Awaitable[object]], at: threading.Event, release: threading.Event
+) -> None:
+    task = asyncio.ensure_future(work())
+    assert await asyncio.to_thread(at.wait, 30)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def _cancelled_on_trio(
+    work: Callable[[], Awaitable[object]], at: threading.Event, release: threading.Event
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        assert await trio.to_thread.run_sync(at.wait, 30)
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.03)
+        release.set()
+
+
+@pytest.mark.parametrize("where", ["open", "write", "finish", "network"])
+@pytest.mark.parametrize("carrier", ASYNC_CARRIERS, ids=lambda carrier: carrier.name)
+def test_a_natively_cancelled_download_leaves_its_part_unlocked(
+    carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    at, release = threading.Event(), threading.Event()
+    path = tmp_path / "r"
+    cancelled = _cancelled_on_asyncio if carrier.name.endswith("asyncio") else _cancelled_on_trio
+
+    def silent(connection: socket.socket) -> bool:
+        head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(A + B)
+        connection.sendall(head + A + B[:5])
+        at.set()
+        release.wait(30)
+        return False
+
+    async def job() -> None:
+        async with carrier.client(served.base_url, retry=ONCE) as client:
+            batch = ended(served.base_url, 2)
+            await cancelled(lambda: client.download(batch, path), at, release)
+            if not path.exists():  # nothing of the first call is at work any more
+                opened(path).__exit__(None, None, None)
+            assert await client.download(batch, path) == 2
+
+    if where != "network":
+        real: Any = getattr(ResultsFile, where)
+
+        def held(file: ResultsFile, *args: Any) -> Any:
+            if not at.is_set():
+                at.set()
+                assert release.wait(30)
+            return real(file, *args)
+
+        monkeypatch.setattr(ResultsFile, where, held)
+    # Where the first call is cancelled before it sends, one answer is not asked for.
+    first = silent if where == "network" else reply(A + B, keep=False)
+    with scripted(first, reply(A + B)) as served:
+        carrier.run(job)
     assert path.read_bytes() == A + B
     assert names(tmp_path) == ["r"]
