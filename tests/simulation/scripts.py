@@ -225,7 +225,11 @@ def _ending(
     """Tell what a client has in hand after a create."""
     world = client.world
     if call.interruption is not None:
-        return _carried(client, call, call.interruption)
+        carried = _carried(client, call, call.interruption)
+        if world.settle_time - world.lag < LONGEST_WAY:
+            # The settle time has to last for the way of what was sent and the lag of the list.
+            yield world.now + LONGEST_WAY
+        return carried
     if isinstance(call.error, OutcomeUnknown):
         return _handed_over(client, call.error)
     if call.ended:
