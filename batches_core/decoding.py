@@ -99,11 +99,11 @@ def _spell_out(line: bytes) -> bytes:
     Such an escape is grammatical JSON, but msgspec refuses it. Escapes are replaced by escapes, so
     what was no JSON stays none.
     """
-    if _LONE_SURROGATE.search(line) is None:
-        return line
-    # A backslash that is escaped itself begins no escape.
-    parts = line.split(rb"\\")
-    return rb"\\".join(_LONE_SURROGATE.sub(rb"\\\g<0>", part) for part in parts)
+    if b"\0" in line:
+        return line  # that is no JSON
+    # A backslash that is escaped itself begins no escape, and no half of a pair.
+    masked = line.replace(rb"\\", b"\0\0")
+    return _LONE_SURROGATE.sub(rb"\\\g<0>", masked).replace(b"\0\0", rb"\\")
 
 
 def _decode_spelled(decode: Callable[[bytes], T], line: bytes) -> T:

@@ -589,6 +589,8 @@ HALVES = [
     (r"\uD83D", r"\uD83D"),
     (r"\ud83d\ud83d\ude00", "\\ud83d\N{GRINNING FACE}"),
     (r"\\\ud83d", r"\\ud83d"),
+    (r"\\ud83d\ud83d", r"\ud83d\ud83d"),
+    (r"\\ud83d\ude00", r"\ud83d\ude00"),
     (r"\n\udfff\u0041", "\n\\udfffA"),
 ]
 
@@ -629,7 +631,10 @@ class TestLoneSurrogates:
 
     def test_do_not_make_json_of_what_is_none(self, half: str, spelled: str) -> None:
         del spelled
-        for broken in ('{"custom_id":"%s","result":', '{"custom_id":"%s","x":NaN}', '{"%s}', "%s"):
+        for broken in (
+            *('{"custom_id":"%s","result":', '{"custom_id":"%s","x":NaN}', '{"%s}', "%s"),
+            '{"custom_id":"%s\0\0","result":{"type":"canceled"}}',
+        ):
             data = (broken % half).encode()
             for decode in (DECODER.decode_line, RawDecoder().decode_line):
                 with pytest.raises(UNDECODABLE):
@@ -638,7 +643,10 @@ class TestLoneSurrogates:
 
 
 @given(
-    st.lists(st.sampled_from(["\ud83d", "\ude00", "\\", '"', "u", "d83d", "x", "\n"]), max_size=9)
+    st.lists(
+        st.sampled_from(["\ud83d", "\ude00", "\\", "\\ud83d", '"', "u", "d83d", "x", "\n"]),
+        max_size=9,
+    )
 )
 def test_lone_surrogates_read_as_what_the_standard_library_reads_with_its_own_spelling(
     pieces: list[str],
