@@ -61,12 +61,13 @@ class Canned:
         self._cuts = 1
         self._pieces: list[bytes] = []
 
-    def send(self, request: Request) -> Canned:
-        del request
+    def send(self, request: Request, deadline: float | None) -> Canned:
+        del request, deadline
         self._pieces = [b"", LINES[2] + LINES[3], LINES[0] + LINES[1]]
         return self
 
-    def read(self) -> bytes:
+    def read(self, deadline: float | None) -> bytes:
+        del deadline
         if len(self._pieces) == 2 and self._cuts:
             self._cuts = 0
             raise TransportError("cut off", sent=True)
@@ -92,12 +93,12 @@ class AsyncCanned:
         self._canned = Canned()
         self.now = self._canned.now
 
-    async def send(self, request: Request) -> AsyncCanned:
-        self._canned.send(request)
+    async def send(self, request: Request, deadline: float | None) -> AsyncCanned:
+        self._canned.send(request, deadline)
         return self
 
-    async def read(self) -> bytes:
-        return self._canned.read()
+    async def read(self, deadline: float | None) -> bytes:
+        return self._canned.read(deadline)
 
     async def sleep(self, seconds: float) -> None:
         self._canned.sleep(seconds)
