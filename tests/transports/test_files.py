@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import threading
@@ -161,7 +162,7 @@ def test_a_line_over_the_limit_is_a_fault_and_is_not_held(
     path = tmp_path / "requests.jsonl"
     with path.open("wb") as file:
         file.write(first + b"\n")
-        file.seek(3_000_000_000, os.SEEK_CUR)  # a hole, of zeros, that takes no room
+        file.seek(300_000_000, os.SEEK_CUR)  # a hole, of zeros, that takes no room
         file.write(b"\n{\n" + second + b"\n")
     tracemalloc.start()
     try:
@@ -171,7 +172,57 @@ def test_a_line_over_the_limit_is_a_fault_and_is_not_held(
     finally:
         tracemalloc.stop()
     assert [fault.line for fault in caught.value.faults] == [2, 3]
-    assert "line 2: has 3,000,000,001 bytes, over the limit of 3,000,000" in str(caught.value)
+    assert "line 2: has 300,000,001 bytes, over the limit of 3,000,000" in str(caught.value)
+    assert peak < 10_000_000
+
+
+class _Zeros(io.RawIOBase):
+    """Three gigabytes without a line feed, in the place of a file."""
+
+    size = 3_000_000_000
+    _zeros = memoryview(bytes(1024 * 1024))
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        assert (offset, whence) == (0, os.SEEK_CUR), "what was left out is not read again"
+        return self._read
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(buffer), len(self._zeros), self.size - self._read)
+        buffer[:size] = self._zeros[:size]
+        self._read += size
+        return size
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def test_a_line_of_three_gigabytes_takes_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = requests_file(tmp_path, b"")
+    monkeypatch.setattr(transports.files, "_open", lambda path: io.BufferedReader(_Zeros(path)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest) as caught:
+            file.prepared()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "line 1: has 3,000,000,000 bytes, over the limit of 256,000,000" in str(caught.value)
     assert peak < 10_000_000
 
 
