@@ -33,7 +33,8 @@ class Exchange:
         """Send the request, or read on if that was done; tell the operation how it went."""
         clock = asyncio.get_running_loop().time
         try:
-            event = await (self.next() if self.sent else self.send())
+            async with asyncio.timeout_at(self.operation.deadline):  # not wanted after that
+                event = await (self.next() if self.sent else self.send())
         except (OSError, h11.RemoteProtocolError) as error:  # a TimeoutError is an OSError
             self.operation.connection_lost(self.number, repr(error), clock(), sent=self.sent)
             return

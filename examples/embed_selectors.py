@@ -49,6 +49,13 @@ class Job:
         self.results = 0
         self.exchange = 0
         self.sock: socket.socket | None = None
+        self.alarm: float | None = None
+
+    def wake(self, deadline: float | None) -> None:
+        """Have the time told at a deadline, if there is one; too often is harmless."""
+        if deadline is not None and deadline != self.alarm:
+            self.alarm = deadline
+            heapq.heappush(timers, (deadline, next(order), self))
 
     def advance(self) -> bool:
         """Go on until there is something to wait for; False once all is done."""
@@ -58,12 +65,14 @@ class Job:
                     self.close()
                     self.exchange = exchange
                     self.begin(request)
+                    self.wake(self.operation.deadline)
                     return True
                 case Need.DATA:
+                    self.wake(self.operation.deadline)
                     return True  # the selector is watching
                 case WaitUntil(deadline=deadline):
                     self.close()
-                    heapq.heappush(timers, (deadline, next(order), self))
+                    self.wake(deadline)
                     return True
                 case Done(value=value):
                     self.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -79,10 +80,11 @@ class Exchange:
         scheme, host, port = request.origin
         https = scheme == "https"
         kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
-        self.connection = kind(host, port, timeout=TIMEOUT)
+        self.connection = kind(host, port, timeout=self.left())
         headers = dict(request.headers)
         with self.losses_told():
             self.connection.connect()
+            self.sock = self.connection.sock
             self.sent = True  # from here on nobody can be sure that nothing left
             self.connection.request(request.method, request.target, request.body, headers)
             self.response = self.connection.getresponse()
@@ -93,6 +95,8 @@ class Exchange:
     def read(self) -> None:
         """Read on; tell the operation of the body's next piece or its end."""
         with self.losses_told():
+            if not self.response.isclosed():
+                self.sock.settimeout(self.left())
             data = self.response.read1(READ)
             if data:
                 self.operation.receive_data(self.number, data, time.monotonic())
@@ -100,6 +104,11 @@ class Exchange:
                 raise http.client.IncompleteRead(b"", self.response.length)
             else:
                 self.operation.receive_eof(self.number, time.monotonic())
+
+    def left(self) -> float:
+        """Give the seconds to wait: no longer than the operation wants the exchange."""
+        left = (self.operation.deadline or math.inf) - time.monotonic()
+        return max(0.001, min(TIMEOUT, left))
 
     @contextlib.contextmanager
     def losses_told(self) -> Iterator[None]:
