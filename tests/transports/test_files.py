@@ -214,7 +214,9 @@ def test_a_line_of_three_gigabytes_takes_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = requests_file(tmp_path, b"")
-    monkeypatch.setattr(transports.files, "_open", lambda path: io.BufferedReader(_Zeros(path), 262_144))
+    monkeypatch.setattr(
+        transports.files, "_open", lambda path: io.BufferedReader(_Zeros(path), 262_144)
+    )
     tracemalloc.start()
     try:
         with pytest.raises(InvalidRequest) as caught:
