@@ -64,6 +64,7 @@ class Job:
                 case SendRequest(exchange=exchange, request=request):
                     self.close()
                     self.exchange = exchange
+                    self.operation.handle_timeout(time.monotonic())  # timeouts count from here
                     self.begin(request)
                     self.wake(self.operation.deadline)
                     return True

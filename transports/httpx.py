@@ -152,6 +152,10 @@ class _Course:
     def limit(self, deadline: float | None) -> None:
         """Let no step that begins from now on last beyond a deadline.
 
+        Connecting, sending, and the first waits for head and body end at it. What can overshoot:
+        a head that drips, for each byte has the whole wait; and a body that drips and then stops,
+        by as much as was left when it began, for the library reads the limit once for a body.
+
         Raises:
             TransportError: it has passed.
         """

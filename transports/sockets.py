@@ -122,7 +122,10 @@ class Dialer:
         self._connect_to = connect
 
     def dial(self, origin: Origin, deadline: float | None) -> TimedSocket:
-        """Open a connection to an origin.
+        """Open a connection to an origin by a deadline.
+
+        Looking up its name can overshoot, and a `connect` of the caller's own: neither can be told
+        when to end.
 
         Raises:
             TransportError: it could not be opened; nothing was sent.

@@ -17,6 +17,7 @@ import pytest
 from batches_core.emulator import Emulator
 from tests.playbook import batch_json, result_line
 from tests.transports.scripted import close, raw, reply, scripted
+from tests.transports.test_deadline import CHUNKED, Holding
 from transports.emulator import running_emulator
 
 ROOT = Path(__file__).parents[2]
@@ -358,3 +359,38 @@ except TransportError as error:
     lines = [line for line in done.stdout.splitlines() if "(" not in line]
     assert (done.returncode, done.stderr) == (0, "")
     assert lines == ["a", "not found", "TransportError False"]
+
+
+#: A program's last lines, by the driver that it tries: they carry out ``operation``.
+DRIVERS = {
+    "README": "from driver import drive; drive(operation)",
+    "embed_asyncio": "import asyncio, embed_asyncio as e; asyncio.run(e.drive(operation, print))",
+    "embed_threads": "import embed_threads as e; e.drive(operation)",
+    "embed_selectors": "import embed_selectors as e; e.run([e.Job(iter([operation]))])",
+}
+
+
+@pytest.mark.parametrize("drips", [False, True], ids=["silent", "dripping"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_driver_leaves_a_poll_that_outlasts_the_deadline(
+    driver: str, tmp_path: Path, *, drips: bool
+) -> None:
+    (block,) = [block for block in BLOCKS if "def drive(" in block]
+    (tmp_path / "driver.py").write_text(block, encoding="utf-8")
+    program = f"""
+import os, sys
+sys.path.append({str(EXAMPLES)!r})
+from batches_core import *
+api = BatchesAPI(api_key="k", base_url=os.environ["ANTHROPIC_BASE_URL"])
+operation = api.wait_for("msgbatch_1", timeout=0.3)
+try:
+    {DRIVERS[driver]}
+except WaitTimeout:
+    print("in time")
+"""
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    holding = Holding()
+    with scripted(holding.drip(CHUNKED % 200) if drips else holding.silence()) as served:
+        done = run(str(tmp_path / "program.py"), cwd=tmp_path, **service(served.base_url))
+        assert holding.was_left.wait(30)
+    assert done.stdout.splitlines()[-1:] == ["in time"], done.stderr
