@@ -29,6 +29,11 @@ exact = pytest.mark.parametrize(
 
 BATCH = msgspec.json.encode(batch_json())
 CHUNKED = b"HTTP/1.1 %d X\r\ntransfer-encoding: chunked\r\n\r\n"
+#: Empty blocks can follow for ever.
+GZIPPED = (
+    b"HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"a\r\n\x1f\x8b\x08\0\0\0\0\0\0\x03\r\n"
+)
 #: Many times as long as any of the timeouts here: whoever waits for it did not keep his.
 LONG = 30.0
 
@@ -80,6 +85,9 @@ HOLDS: dict[str, Callable[[Holding], Handler]] = {
     "a poll without an answer": lambda holding: holding.silence(),
     "an answer that stops": lambda holding: holding.silence(CHUNKED % 200 + b"1\r\n{\r\n"),
     "an answer that drips": lambda holding: holding.drip(CHUNKED % 200),
+    "an answer that drips and decodes to nothing": lambda holding: holding.drip(
+        GZIPPED, b"5\r\n\0\0\0\xff\xff\r\n"
+    ),
     "an error that stops": lambda holding: holding.silence(CHUNKED % 503),
     "an error that drips": lambda holding: holding.drip(CHUNKED % 503),
 }
@@ -91,7 +99,7 @@ def test_a_poll_under_way_at_the_deadline_is_left(carrier: Carrier, hold: str) -
     holding = Holding()
 
     async def job() -> None:
-        async with carrier.client(served.base_url) as client:
+        async with carrier.client(served.base_url, timeout=2 * LONG) as client:
             with pytest.raises(WaitTimeout, match=r"not seen within 0\.3 s; the last poll failed"):
                 await client.wait_for("msgbatch_1", timeout=0.3)
             # The server was still at it, and not the one that went.
@@ -108,7 +116,9 @@ def test_a_later_poll_is_left_at_the_deadline_too(carrier: Carrier) -> None:
     events: list[Any] = []
 
     async def job() -> None:
-        async with carrier.client(served.base_url, on_event=events.append) as client:
+        async with carrier.client(
+            served.base_url, timeout=2 * LONG, on_event=events.append
+        ) as client:
             with pytest.raises(WaitTimeout, match="'in_progress'") as caught:
                 await client.wait_for("msgbatch_1", poll_interval=0.1, timeout=0.5)
             assert caught.value.batch is not None
@@ -129,7 +139,7 @@ def test_a_head_that_drips_is_left_at_the_deadline(carrier: Carrier, hold: str) 
         drip = holding.drip(b"", b"HTTP/1.1 103 X\r\n\r\n")
 
     async def job() -> None:
-        async with carrier.client(served.base_url) as client:
+        async with carrier.client(served.base_url, timeout=2 * LONG) as client:
             with pytest.raises(WaitTimeout):
                 await client.wait_for("msgbatch_1", timeout=0.3)
             assert holding.was_left.wait(LONG)
@@ -143,7 +153,7 @@ def test_after_a_poll_that_was_left_the_client_goes_on(carrier: Carrier) -> None
     holding = Holding()
 
     async def job() -> None:
-        async with carrier.client(served.base_url) as client:
+        async with carrier.client(served.base_url, timeout=2 * LONG) as client:
             for _ in range(3):
                 with pytest.raises(WaitTimeout):
                     await client.wait_for("msgbatch_1", timeout=0.1)
@@ -161,7 +171,9 @@ def test_the_body_of_an_error_is_bounded_also_where_nobody_waits(
     holding = Holding()
 
     async def job() -> None:
-        async with carrier.client(served.base_url, retry=RetryPolicy(attempts=1)) as client:
+        async with carrier.client(
+            served.base_url, timeout=2 * LONG, retry=RetryPolicy(attempts=1)
+        ) as client:
             with pytest.raises(APIStatusError, match="503"):
                 await client.get("msgbatch_1")
             assert holding.was_left.wait(LONG)
