@@ -197,10 +197,11 @@ def _mark(
     """Read the newest batches, back by the clock slack, and the service's time of that."""
     pages = Pages(channel, policy, marking.page_request)
     listed: list[MessageBatch] = []
+    began = channel.now
     try:
         while (page := (yield from pages.next())) is not None:
             if not listed:
-                read_at, now = http_date(pages.headers.get("date", "")), channel.now
+                read_at = http_date(pages.headers.get("date", ""))
             listed += page.data
             if not page.data or len(listed) > _MAX_LISTED or _spans_slack(listed):
                 break
@@ -226,7 +227,9 @@ def _mark(
             oldest_created_at=None if pages.is_complete else min(stamps, default=None),
             read_at=read_at,
         ),
-        now=now,
+        # The answer can have been long under way since its date. A driver need not tell the time
+        # before it.
+        now=max(began, channel.started),
     )
 
 

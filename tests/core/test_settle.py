@@ -68,6 +68,19 @@ def test_a_page_that_is_the_whole_list_leaves_nothing_older() -> None:
     assert marker.oldest_created_at is None
 
 
+def test_the_time_in_which_a_request_can_arrive_counts_from_the_question_for_the_list() -> None:
+    book = Playbook(api().create([REQUEST, SECOND]))
+    book.expect_request("GET", LIST)
+    book.now += 19.0  # the answer was dated at its start, and came slowly
+    book.answer({"data": []}, headers=[("date", "Fri, 01 May 2026 21:00:00 GMT")])
+    book.expect(CreateMarked)
+    book.expect_request("POST", PATH)
+    book.lose("read timeout")
+    error = undecided(book, "read timeout")
+    assert error.marker is not None
+    assert error.marker.arrives_within == 79.0
+
+
 def test_the_marker_lists_all_batches_that_are_within_the_clock_slack_of_the_newest() -> None:
     book = Playbook(api().create([REQUEST]))
     book.expect_request("GET", LIST)
