@@ -221,6 +221,7 @@ def test_a_poll_under_way_at_the_deadline_of_a_wait_is_given_up() -> None:
     with pytest.raises(WaitTimeout, match=told) as caught:
         book.next()
     assert isinstance(caught.value.__cause__, TransportError)
+    assert caught.value.__cause__.sent  # for all that anybody knows
     assert caught.value.batch is None
     assert book.operation.deadline is None
 
