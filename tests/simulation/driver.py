@@ -39,6 +39,8 @@ from .world import ORIGIN, Task, World
 
 #: Exchanges after which an operation counts as one that never ends.
 _MOST_EXCHANGES = 2000
+#: The failure of an exchange that was not wanted any more.
+GIVEN_UP = "given up at its deadline"
 #: How often a driver keeps the deadlines of an operation; otherwise it has only its timeouts.
 _PROMPT = 0.6
 #: How often a driver does what it need not do.
@@ -74,6 +76,8 @@ class Driver:
         call.keeps_deadlines = world.rng.random() < _PROMPT
         #: The deadline of the exchange under way, as last seen; None also once it is over.
         self._deadline: float | None = None
+        #: Whether nothing was asked for yet of the exchange under way.
+        self._is_new = False
         self._alive: list[weakref.ref[Any]] = []
         #: The sizes of the last block, and of that which was the last when a reading broke off: the
         #: error of the break keeps it until the next.
@@ -171,9 +175,11 @@ class Driver:
 
     def _note_cut(self) -> None:
         """Count an exchange that the operation gave up because of its deadline as a failure."""
+        if self._is_new:
+            self._call.violate("gave an exchange up that it had just begun")
         deadline, self._deadline = self._deadline, None
         if deadline is not None and self._clock >= deadline:
-            self._call.fail("given up at its deadline")
+            self._call.fail(GIVEN_UP)
             self._call.finish_exchange()
 
     def _drained(self, steps: Steps) -> Task:
@@ -187,6 +193,7 @@ class Driver:
         if send.exchange != self._exchange + 1:
             call.violate("the numbers of exchanges do not count up")
         self._exchange = send.exchange
+        self._is_new = True
         if self._last_block:
             self._broken_block, self._last_block = self._last_block, 0
         call.begin_exchange()
@@ -230,6 +237,7 @@ class Driver:
     def _receive(self) -> Task:
         call, world = self._call, self._world
         self._check_held()
+        self._is_new = False
         self._deadline = self._operation.deadline
         step = next(self._steps, None)
         while step is not None:

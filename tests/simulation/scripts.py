@@ -38,11 +38,12 @@ from batches_core import (
     UntrustedHost,
     WaitTimeout,
 )
+from batches_core.calls import MAX_ERROR_TIME
 from batches_core.ledger import PendingCreate
 from batches_core.operations import LAST_POLL
 
 from .calls import EPSILON, Call
-from .driver import Driver, Watched
+from .driver import GIVEN_UP, Driver, Watched
 from .network import LONGEST_WAY, READ_TIMEOUT, Network
 from .truth import Reading, check_results
 from .world import EPOCH, LONGEST_LINE, Made, Task, World, params_of
@@ -441,6 +442,10 @@ def _check_wait(client: Client, call: Call, made: Made, limits: _Limits) -> None
     end = deadline if began < deadline - EPSILON else began + LAST_POLL
     if call.keeps_deadlines and world.now > end + EPSILON:
         call.violate("went on past the deadline")
+    is_cut = call.is_failing and call.kinds[-1] == GIVEN_UP
+    is_cut = is_cut and call.last_exchange < MAX_ERROR_TIME - EPSILON
+    if is_cut and isinstance(call.error, WaitTimeout) and world.now < end - EPSILON:
+        call.violate("gave its last poll up before the deadline")
     if call.error is not None:
         _check_wait_error(call, call.error, last_poll, limits)
     elif not call.value.ended or not world.service.ended(made.job, world.now):
