@@ -236,4 +236,4 @@ def _mark(
 def _spans_slack(listed: list[MessageBatch]) -> bool:
     """Whether these reach so far back that any older one is too old to be a new one."""
     stamps = [batch.created_at for batch in listed]
-    return min(stamps) < max(stamps) - CLOCK_SLACK
+    return max(stamps) - min(stamps) > CLOCK_SLACK

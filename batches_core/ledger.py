@@ -13,13 +13,13 @@ from __future__ import annotations
 import enum
 import itertools
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 
 from .errors import InvalidRequest, OutcomeUnknown
-from .marker import CLOCK_SLACK, CreateMarker, Fit
+from .marker import CreateMarker, Fit, is_later
 from .models import MessageBatch
 
 #: How many batches, and how many creates of unknown outcome, a ledger remembers. Older ones cannot
@@ -55,10 +55,16 @@ class PendingCreate:
         self._ledger = ledger
         #: When the list was read, by the driver's clock.
         self._marked_at = 0.0
-        #: Why the answer was lost, and until when the request can arrive if there is no marker.
+        #: Why the answer was lost, and for how long the request can arrive from then on.
         self._reason = ""
-        self._wait = 0.0
-        self._arrives_by: datetime | None = None
+        self._settle_time = 0.0
+        #: When the list was first read after that, which dates a create without a marker.
+        self._listed_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells this create from every other, also from those of other processes."""
+        return (self.serial,) if self.marker is None else self.marker.key
 
     def mark(self, marker: CreateMarker, *, now: float) -> None:
         """Record what the list showed before the create."""
@@ -82,7 +88,7 @@ class PendingCreate:
         The network may hold the request, and the list the batch, for `settle_time` seconds more.
         """
         self._reason = reason
-        self._wait = settle_time
+        self._settle_time = settle_time
         if self.marker is not None:
             within = now - self._marked_at + settle_time
             self.marker = msgspec.structs.replace(self.marker, arrives_within=within)
@@ -93,7 +99,7 @@ class PendingCreate:
         """Record the batch."""
         self.batch = batch
         # In this order: see the module's docstring.
-        self._ledger.add_known(self.serial, batch)
+        self._ledger.add_known(self.key, batch)
         self.state = CreateState.CREATED
         self._ledger.remove_pending(self)
 
@@ -114,38 +120,37 @@ class PendingCreate:
 
     def observe_list(self, read_at: datetime | None) -> None:
         """Note when the list was read for another create, which dates one without a marker."""
-        unmarked = self.marker is None and self.state is CreateState.LOST
-        if unmarked and self._arrives_by is None and read_at is not None:
-            self._arrives_by = read_at + timedelta(seconds=self._wait)
+        if self.state is CreateState.LOST and self._listed_at is None:
+            self._listed_at = read_at
 
-    def may_have_made(self, batch: MessageBatch, seen_since: datetime | None) -> bool:
-        """Whether this create can have made a batch that was not listed at `seen_since`."""
+    def may_have_made(self, batch: MessageBatch, listed_at: datetime | None) -> bool:
+        """Whether this create can have made a batch that was not in the list at `listed_at`."""
         if batch.request_counts.total != self.requests:
             return False
-        latest = self._arrives_by
+        if self.marker is not None and self.marker.fit(batch) is Fit.NO:
+            return False
+        # What could no longer arrive by then was listed.
+        return listed_at is None or not self._is_over_at(listed_at)
+
+    def _is_over_at(self, moment: datetime) -> bool:
         if self.marker is not None:
-            if self.marker.fit(batch) is Fit.NO:
-                return False
-            latest = self.marker.latest_arrival
-        # What can no longer arrive was listed by then.
-        if seen_since is None or latest is None:
-            return True
-        return seen_since <= latest + CLOCK_SLACK
+            return self.marker.is_over_at(moment)
+        return self._listed_at is not None and is_later(moment, self._listed_at, self._settle_time)
 
 
 class CreateLedger:
     """The creates of one process in one workspace.
 
     Give every `BatchesAPI` of the same base URL, credential and workspace the same ledger. Serials
-    count up from `first_serial`; pass a random number, so that a marker from another process is not
-    taken for one of this.
+    count up from `first_serial`.
     """
 
     def __init__(self, first_serial: int = 0) -> None:
         self._serials = itertools.count(first_serial)
-        #: The batches of this process's creates, the oldest first, and the serials of those.
-        self._known: dict[str, tuple[int, MessageBatch]] = {}
-        self._pending: dict[int, PendingCreate] = {}
+        #: The batches of this process's creates, the oldest first, and the keys of those.
+        self._known: dict[str, tuple[tuple[object, ...], MessageBatch]] = {}
+        #: The creates that may have an effect; a dict for its order and its atomic steps.
+        self._pending: dict[PendingCreate, None] = {}
         #: Batches that a create made whose call ended in another error.
         self._unreturned: dict[str, MessageBatch] = {}
 
@@ -159,8 +164,8 @@ class CreateLedger:
         Raises:
             InvalidRequest: it is under way in this process.
         """
-        pending = self._pending.get(marker.serial)
-        if pending is None or not _is_same(pending.marker, marker):
+        same = (each for each in self._pendings() if each.key == marker.key)
+        if (pending := next(same, None)) is None:
             pending = PendingCreate(self, marker.serial, marker.requests)
             pending.marker = marker
         if pending.state is CreateState.IN_FLIGHT:
@@ -185,16 +190,16 @@ class CreateLedger:
 
     def add_pending(self, pending: PendingCreate) -> None:
         """Remember a create that may have an effect."""
-        self._pending[pending.serial] = pending
+        self._pending[pending] = None
         _drop_oldest(self._pending)
 
     def remove_pending(self, pending: PendingCreate) -> None:
         """Forget a create whose outcome is known."""
-        self._pending.pop(pending.serial, None)
+        self._pending.pop(pending, None)
 
-    def add_known(self, serial: int, batch: MessageBatch) -> None:
+    def add_known(self, key: tuple[object, ...], batch: MessageBatch) -> None:
         """Remember a batch and the create that made it."""
-        self._known[batch.id] = serial, batch
+        self._known[batch.id] = key, batch
         _drop_oldest(self._known)
 
     def add_unreturned(self, batch: MessageBatch) -> None:
@@ -209,36 +214,31 @@ class CreateLedger:
 
     def batch_of(self, marker: CreateMarker) -> MessageBatch | None:
         """Return the batch that this create is known to have made."""
-        for serial, batch in tuple(self._known.values()):
-            if serial == marker.serial and marker.fit(batch) is not Fit.NO:
-                return batch
-        return None
+        return next((batch for key, batch in self._knowns() if key == marker.key), None)
 
     def ids_of_others(self, marker: CreateMarker) -> list[str]:
         """Return the ids of batches that could be this create's, if another had not made them."""
         return [
             batch.id
-            for serial, batch in tuple(self._known.values())
-            if serial != marker.serial and marker.fit(batch) is not Fit.NO
+            for key, batch in self._knowns()
+            if key != marker.key and marker.fit(batch) is not Fit.NO
         ]
 
-    def is_of_another(self, batch: MessageBatch, serial: int) -> bool:
+    def is_of_another(self, batch: MessageBatch, marker: CreateMarker) -> bool:
         """Whether another create made this batch."""
-        maker, known = self._known.get(batch.id, (serial, batch))
+        maker, known = self._known.get(batch.id, (marker.key, batch))
         # Also by its stamp: an emulator may well use an id a second time.
-        return maker != serial and known.created_at == batch.created_at
+        return maker != marker.key and known.created_at == batch.created_at
 
     def rivals(self, marker: CreateMarker) -> list[PendingCreate]:
         """Return the other creates of unknown outcome. Call it before `is_of_another`."""
-        return [each for each in self._pendings() if each.serial != marker.serial]
+        return [each for each in self._pendings() if each.key != marker.key]
 
     def _pendings(self) -> tuple[PendingCreate, ...]:
-        return tuple(self._pending.values())
+        return tuple(self._pending)
 
-
-def _is_same(marker: CreateMarker | None, other: CreateMarker) -> bool:
-    # Two processes can count up to the same serial, but not within one second at one time.
-    return marker is not None and (marker.serial, marker.read_at) == (other.serial, other.read_at)
+    def _knowns(self) -> tuple[tuple[tuple[object, ...], MessageBatch], ...]:
+        return tuple(self._known.values())
 
 
 def _drop_oldest(remembered: dict[K, Any]) -> None:

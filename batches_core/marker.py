@@ -77,7 +77,7 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
         both can be off by the clock slack.
         """
         newest = self.newest_created_at
-        return newest is not None and batch.created_at < newest - CLOCK_SLACK
+        return newest is not None and newest - batch.created_at > CLOCK_SLACK
 
     def fit(self, batch: MessageBatch) -> Fit:
         """Tell whether the create can have made this batch: by its size and age.
@@ -94,19 +94,33 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
         return Fit.LIKELY if self.read_at is None else self._fit_by_date(batch, self.read_at)
 
     def _fit_by_date(self, batch: MessageBatch, read_at: datetime) -> Fit:
-        made = batch.created_at
-        if made < read_at - CLOCK_SLACK:
+        # A difference of two dates always exists. A sum need not: a peer can name the year 9999.
+        age = batch.created_at - read_at
+        if age < -CLOCK_SLACK:
             return Fit.UNSURE
-        latest = self.latest_arrival
-        if latest is None:
-            return Fit.LIKELY if made <= read_at + LONGEST_CREATE else Fit.UNSURE
-        if made <= latest + CLOCK_SLACK:
+        if self.arrives_within is None:
+            return Fit.LIKELY if age <= LONGEST_CREATE else Fit.UNSURE
+        late = age.total_seconds() - self.arrives_within
+        # So that a clock without a number (NaN) excludes nothing.
+        if not late > CLOCK_SLACK.total_seconds():
             return Fit.LIKELY
-        return Fit.UNSURE if made <= latest + DATE_SLACK else Fit.NO
+        return Fit.NO if late > DATE_SLACK.total_seconds() else Fit.UNSURE
+
+    def is_over_at(self, moment: datetime) -> bool:
+        """Whether the create could no longer reach the service at this time."""
+        if self.read_at is None or self.arrives_within is None:
+            return False
+        return is_later(moment, self.read_at, self.arrives_within)
 
     @property
-    def latest_arrival(self) -> datetime | None:
-        """The service's time after which the create cannot reach it any more, if that is known."""
-        if self.read_at is None or self.arrives_within is None:
-            return None
-        return self.read_at + timedelta(seconds=self.arrives_within)
+    def key(self) -> tuple[object, ...]:
+        """What is the same in every copy of this marker, whatever was learned since.
+
+        The serial alone is not: each process counts its own.
+        """
+        return self.serial, self.requests, self.read_at, self.listed_ids
+
+
+def is_later(moment: datetime, than: datetime, seconds: float) -> bool:
+    """Whether a moment is later than another by these seconds and the clock slack."""
+    return (moment - than).total_seconds() > seconds + CLOCK_SLACK.total_seconds()

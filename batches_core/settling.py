@@ -234,7 +234,7 @@ def _look(
     rivals = settling.ledger.rivals(marker)
     for batch in look.shown:
         fit = marker.fit(batch)
-        is_other = settling.ledger.is_of_another(batch, pending.serial)
+        is_other = settling.ledger.is_of_another(batch, marker)
         if fit is Fit.NO or is_other or batch.id in pending.known_ids:
             continue
         is_dated = settling.is_fresh or marker.read_at is not None

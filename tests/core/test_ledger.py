@@ -14,6 +14,8 @@ from batches_core import (
     BatchesAPI,
     CreateLedger,
     CreateMarked,
+    CreateMarker,
+    CreateOperation,
     InvalidRequest,
     LocalProtocolError,
     MessageBatch,
@@ -267,14 +269,30 @@ def test_a_create_that_is_under_way_is_not_settled() -> None:
         on.settle(marker).next_event()
 
 
-def test_a_marker_of_another_process_with_the_same_serial_is_another_create() -> None:
-    on, elsewhere = api(), api()
-    here = sent(on)  # has serial 0 as well, and was read at the same time by the same clock
-    book = Playbook(elsewhere.create(TWO))
-    marker = book.mark(BEFORE, read_at="Fri, 01 May 2026 21:00:05 GMT")
-    settled = Playbook(on.settle(marker, settle_time=0))
-    looks(settled, BEFORE)
-    assert settled.expect_done() is None
+def marked_elsewhere() -> CreateMarker:
+    """A marker of a process that died; its first create, as others are of this process."""
+    book = Playbook(api().create(TWO))
+    return book.mark(BEFORE, read_at="Fri, 01 May 2026 20:59:55 GMT")
+
+
+def test_a_batch_of_this_process_is_not_taken_for_that_of_a_marker_with_the_same_serial() -> None:
+    on = api()
+    book = sent(on)
+    book.answer(made("ours"))
+    book.expect(BatchCreated)
+    marker = marked_elsewhere()
+    assert marker.serial == 0
+    settled = Playbook(on.settle(marker))
+    looks(settled, made("theirs"), made("ours"), BEFORE)
+    assert adopted(settled, made("theirs"), made("ours"), BEFORE) == "theirs"
+
+
+def test_settling_a_marker_with_the_same_serial_does_not_hide_a_create_under_way() -> None:
+    on = api()
+    here = sent(on)
+    settled = Playbook(on.settle(marked_elsewhere(), settle_time=0))
+    looks(settled, made(), BEFORE)
+    undecided(settled, "another create")
     here.answer(made())
     here.expect(BatchCreated)
 
@@ -289,8 +307,13 @@ class Broken(Exception):  # noqa: N818 - whatever a caller's code may raise
 def interrupted(book: Playbook, error: BaseException | None = None) -> BaseException:
     """The driver stops here, with this error."""
     error = error or Broken("pipe")
-    book.operation.interrupt(error, book.now)  # type: ignore[attr-defined]  # a create's operation
+    assert isinstance(book.operation, CreateOperation)
+    book.operation.interrupt(error, book.now)
     return error
+
+
+def attached(error: BaseException, name: str) -> Any:
+    return vars(error)[name]
 
 
 def test_an_interruption_before_the_create_says_that_nothing_was_created() -> None:
@@ -308,7 +331,7 @@ def test_an_interruption_under_way_carries_the_outcome_to_settle() -> None:
     book = sent(on)
     book.now += 5.0
     error = interrupted(book, KeyboardInterrupt())
-    outcome = error.create_outcome  # type: ignore[attr-defined]  # attached
+    outcome = attached(error, "create_outcome")
     assert isinstance(outcome, OutcomeUnknown)
     assert outcome.marker is not None
     assert outcome.marker.arrives_within == 65.0
@@ -330,7 +353,7 @@ def test_an_interruption_after_the_answer_carries_the_batch() -> None:
     book.answer(made())
     book.expect(BatchCreated)  # and the code that it was handed to raises
     error = interrupted(book)
-    batch = error.created_batch  # type: ignore[attr-defined]  # attached
+    batch = attached(error, "created_batch")
     assert isinstance(batch, MessageBatch)
     assert error.__notes__ == ["the batch was created: new; do not create it again"]
     assert on.ledger.unfinished() == [batch]
@@ -340,14 +363,14 @@ def test_an_interruption_while_the_outcome_is_settled_carries_it() -> None:
     book = lost(BEFORE)
     looks(book, BEFORE)
     error = interrupted(book)
-    assert error.create_outcome.reason == "read timeout"  # type: ignore[attr-defined]  # attached
+    assert attached(error, "create_outcome").reason == "read timeout"
 
 
 def test_an_interruption_before_a_lost_create_is_sent_again_carries_its_outcome() -> None:
     book = lost(BEFORE, settle_time=0)
     looks(book, BEFORE)
     book.expect(RetryScheduled)
-    assert interrupted(book).create_outcome  # type: ignore[attr-defined]  # attached
+    assert attached(interrupted(book), "create_outcome")
 
 
 def test_an_error_that_says_it_all_is_left_as_it_is() -> None:
@@ -365,7 +388,7 @@ def test_an_error_that_says_it_all_is_left_as_it_is() -> None:
 
 def test_an_error_of_the_driver_carries_the_outcome() -> None:
     error = interrupted(sent(api()), LocalProtocolError("closed"))
-    assert error.create_outcome  # type: ignore[attr-defined]  # attached
+    assert attached(error, "create_outcome")
 
 
 def test_an_error_that_takes_nothing_is_left_as_it_is() -> None:
@@ -406,7 +429,7 @@ def test_an_interruption_inside_of_the_operation_leaves_its_outcome_unknown(
     monkeypatch.setattr("batches_core.ledger.PendingCreate.succeed", interrupt)
     with pytest.raises(KeyboardInterrupt) as caught:
         book.next()
-    assert interrupted(book, caught.value).create_outcome  # type: ignore[attr-defined]  # attached
+    assert attached(interrupted(book, caught.value), "create_outcome")
 
 
 def test_a_create_whose_marker_was_not_handed_over_was_not_sent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from batches_core import (
     Done,
     InternalServerError,
     InvalidRequest,
+    MessageBatch,
     OutcomeUnknown,
     RetryPolicy,
     RetryScheduled,
@@ -26,7 +28,8 @@ from batches_core import (
     TransportError,
     WaitUntil,
 )
-from tests.playbook import KEY, REQUEST, Playbook, api, batch_json, error_json
+from batches_core.marker import Fit
+from tests.playbook import KEY, READ_AT, REQUEST, Playbook, api, batch_json, error_json
 
 from .settling_book import (
     BEFORE,
@@ -431,6 +434,33 @@ def test_what_may_be_older_than_a_full_page_is_undecided() -> None:
     book = lost(newest, oldest, has_more=True, settle_time=0)
     looks(book, newest, oldest, made(at="2026-05-01T20:59:57Z"))
     assert undecided(book, "clocks do not agree").candidates[0].id == "new"
+
+
+@pytest.mark.parametrize("read_at", [None, READ_AT, "Fri, 31 Dec 9999 23:59:59 GMT"])
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("has_more", [False, True])
+def test_the_ends_of_the_calendar_are_dates_like_others(
+    read_at: str | None, at: str, has_more: Any
+) -> None:
+    book = lost(made("old", at=at), read_at=read_at, settle_time=0)
+    book.expect_request("GET", LIST)
+    book.answer(page(made(at=at), made("old", at=at), has_more=has_more))
+    # Which of these it is depends on the dates; that it is one of them does not.
+    with contextlib.suppress(OutcomeUnknown):
+        assert isinstance(book.next(), RetryScheduled | SendRequest | WaitUntil)
+
+
+@pytest.mark.parametrize("seconds", [1e300, float("inf")], ids=["settle_time", "clock"])
+def test_times_beyond_any_calendar_leave_the_outcome_to_be_settled(seconds: float) -> None:
+    settle_time = seconds if seconds < float("inf") else 60.0
+    book = Playbook(api().create([REQUEST, SECOND], settle_time=settle_time))
+    book.mark(BEFORE)
+    book.expect_request("POST", PATH)
+    book.now = max(book.now, seconds if seconds == float("inf") else 0.0)
+    book.lose("read timeout")
+    error = undecided(book, "read timeout")
+    assert error.marker is not None
+    assert error.marker.fit(msgspec.convert(made(), MessageBatch)) is Fit.LIKELY
 
 
 def test_without_a_date_a_fresh_create_is_settled_by_order_alone() -> None:
