@@ -3,7 +3,7 @@
 Knows the models and msgspec, not how the bytes came. The strict decoder reads everything that
 the models name in one pass. Lines that it refuses are decoded to plain objects and read field by
 field: an unknown variant is kept whole, a field of an unknown shape costs that field alone, and
-only a line that is no result at all is an error.
+only a line that cannot be read as a result is an error.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _spell_out(line: bytes) -> bytes:
     what was no JSON stays none.
     """
     if b"\0" in line:
-        return line  # that is no JSON
+        return line  # the decoder then says why it is not JSON
     # A backslash that is escaped itself begins no escape, and no half of a pair.
     masked = line.replace(rb"\\", b"\0\0")
     return _LONE_SURROGATE.sub(rb"\\\g<0>", masked).replace(b"\0\0", rb"\\")
@@ -131,7 +131,7 @@ _named_decoder = msgspec.json.Decoder(_Named)
 
 
 def _open_item(value: Any, *, opens_messages: bool = True) -> ResultItem[Any] | None:
-    """Read a decoded line field by field; None if it is no result that can be delivered.
+    """Read a decoded line field by field; None if it cannot be delivered as a result.
 
     A line that the strict decoder takes gives the same here, so that it does not matter beside
     which other lines it is decoded.
@@ -357,7 +357,7 @@ class ResultDecoder(Generic[M]):
         """Decode many lines, each with its line end, in one call.
 
         Raises:
-            UNDECODABLE: one of them is no JSON or cannot be delivered; `decode_line` tells which.
+            UNDECODABLE: one of them is not JSON or cannot be delivered; `decode_line` finds it.
         """
         try:
             return self._strict.decode_lines(block)
@@ -373,7 +373,7 @@ class ResultDecoder(Generic[M]):
         """Decode one line.
 
         Raises:
-            UNDECODABLE: it is no JSON, or no result: without a custom_id or a type, a success
+            UNDECODABLE: it is not JSON, or not a result: without a custom_id or a type, a success
                 whose message is no object or, of a `message_type` of the user's, does not fit it.
         """
         return _decode_spelled(self._decode_line, line)

@@ -106,7 +106,7 @@ class Exchange:
         self._informational = 0
 
     def receive_head(self, status: int, headers: dict[str, str]) -> None:
-        """Take a response head; informational ones are passed over, unless there is no end of them.
+        """Receive a response head; skip informational ones, up to `MAX_INFORMATIONAL`.
 
         Raises:
             LocalProtocolError: no head was due, or the status is no HTTP status.

@@ -159,7 +159,7 @@ class CreateLedger:
         return PendingCreate(self, next(self._serials), requests)
 
     def resume(self, marker: CreateMarker) -> PendingCreate:
-        """Take up a create whose outcome is unknown, of this process or another.
+        """Resume a create whose outcome is unknown, of this process or another.
 
         Raises:
             InvalidRequest: it is under way in this process.

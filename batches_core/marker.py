@@ -80,7 +80,7 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
         return newest is not None and newest - batch.created_at > CLOCK_SLACK
 
     def fit(self, batch: MessageBatch) -> Fit:
-        """Tell whether the create can have made this batch: by its size and age.
+        """Judge by its size and age whether the create can have made this batch.
 
         A batch has no name of the sender's choice. A stamp that only the ``Date`` header's clock
         excludes makes it unsure, for absence must never rest on that clock.

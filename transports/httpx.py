@@ -84,7 +84,7 @@ def _library(client: object | None, kind: str) -> ModuleType:
     raise InvalidRequest("neither httpx nor httpx2 is installed: pip install 'batches-core[httpx]'")
 
 
-class _Course:
+class _Progress:
     """How far a request has got, by what the library's trace tells; and its time limits.
 
     A request to connect through a proxy is traced as well, and is not the request. A user's own
@@ -224,7 +224,7 @@ class _Carriage:
 
     def build(
         self, client: Any, request: Request, in_thread: InThread | None = None
-    ) -> tuple[Any, _Course]:
+    ) -> tuple[Any, _Progress]:
         """Build the library's request, and what knows how far it gets.
 
         `in_thread` is an async transport's, to read a body that blocks.
@@ -238,8 +238,8 @@ class _Carriage:
         upload = None if request.body is None else self._upload_type(request.body, in_thread)
         timeouts = (self._timeout or client.timeout).as_dict()
         bound = self._timeout and self._timeout.connect
-        course = _Course(request, upload, timeouts, bound)
-        extensions = {"timeout": timeouts, "trace": course.anote if in_thread else course.note}
+        progress = _Progress(request, upload, timeouts, bound)
+        extensions = {"timeout": timeouts, "trace": progress.anote if in_thread else progress.note}
         # Not with the headers and cookies that a handed-in client has for the API.
         make = self._library.Request if request.foreign else client.build_request
         headers = [*request.headers, ("accept-encoding", ACCEPTED)]
@@ -255,27 +255,29 @@ class _Carriage:
             raise TransportError(f"the URL cannot be used: {error}", sent=False) from None
         if upload is not None:
             built.stream = upload  # in place of one that is for blocking clients alone
-        return built, course
+        return built, progress
 
-    def lost(self, error: Exception, course: _Course, *, in_body: bool = False) -> TransportError:
+    def lost(
+        self, error: Exception, progress: _Progress, *, in_body: bool = False
+    ) -> TransportError:
         """Turn an error of the library into ours, which says what nobody else knows: `sent`."""
         by_kind = not isinstance(error, self._not_sent)
-        sent = in_body or course.is_sent(by_kind=by_kind)
-        if in_body or (by_kind and not course.is_connecting):
-            reason = self._break(error, course, in_body=in_body)
+        sent = in_body or progress.is_sent(by_kind=by_kind)
+        if in_body or (by_kind and not progress.is_connecting):
+            reason = self._break(error, progress, in_body=in_body)
         else:
-            reason = self._no_connection(error, course)
+            reason = self._no_connection(error, progress)
         lost = TransportError(reason, sent=sent)
         lost.__cause__ = wording.cause_of(error)
         return lost
 
-    def _no_connection(self, error: Exception, course: _Course) -> str:
+    def _no_connection(self, error: Exception, progress: _Progress) -> str:
         text = str(error)
         match error:
             case self._library.PoolTimeout():
-                why = f"no connection was free in {course.waits.get('pool')} s"
+                why = f"no connection was free in {progress.waits.get('pool')} s"
             case self._library.TimeoutException():
-                why = wording.no_answer(course.connect_wait)
+                why = wording.no_answer(progress.connect_wait)
             case self._library.ProxyError():
                 status = re.match(r"[0-9]{3}\b", text)
                 why = wording.proxy_refused(status[0] if status else text)
@@ -284,26 +286,26 @@ class _Carriage:
                 why = wording.PROXY_CLOSED if is_closed else wording.proxy_broke(text)
             case _:
                 why = wording.why(error)
-        return wording.cannot_connect(course.peer, why, course.proxy)
+        return wording.cannot_connect(progress.peer, why, progress.proxy)
 
-    def _break(self, error: Exception, course: _Course, *, in_body: bool) -> str:
+    def _break(self, error: Exception, progress: _Progress, *, in_body: bool) -> str:
         text = str(error)
         match error:
             case self._library.TimeoutException():
                 is_write = isinstance(error, self._library.WriteTimeout)
                 reason = wording.stalled(
-                    course.peer, course.waits.get("write" if is_write else "read")
+                    progress.peer, progress.waits.get("write" if is_write else "read")
                 )
             case self._library.RemoteProtocolError():
                 # Only its words tell the end of a connection from an answer that is no HTTP.
                 is_closed = "disconnected" in text or "peer closed connection" in text
                 reason = wording.answer_broken(
-                    course.peer, wording.CLOSED_EARLY if is_closed else text
+                    progress.peer, wording.CLOSED_EARLY if is_closed else text
                 )
                 if is_closed and not in_body:
-                    reason = wording.closed_without_answer(course.peer)
+                    reason = wording.closed_without_answer(progress.peer)
             case _:
-                reason = wording.broke(course.peer, wording.why(error))
+                reason = wording.broke(progress.peer, wording.why(error))
         return reason
 
 
@@ -324,7 +326,7 @@ class _Received:
         self,
         response: Any,
         carriage: _Carriage,
-        course: _Course,
+        progress: _Progress,
         *,
         raw: Callable[[], Any],
         decoded: Callable[[], Any],
@@ -338,24 +340,24 @@ class _Received:
         self._decoder = decoder_for(() if is_read else self.headers)
         self._pieces: Iterator[bytes] = iter(())
         self._carriage = carriage
-        self._course = course
-        log_exchange(_logger, course.request, self.status)
+        self._progress = progress
+        log_exchange(_logger, progress.request, self.status)
 
     def _lost(self, error: Exception) -> TransportError:
-        return self._carriage.lost(error, self._course, in_body=True)
+        return self._carriage.lost(error, self._progress, in_body=True)
 
 
 class _Response(_Received):
-    def __init__(self, response: Any, carriage: _Carriage, course: _Course) -> None:
+    def __init__(self, response: Any, carriage: _Carriage, progress: _Progress) -> None:
         raw, decoded = response.iter_raw, response.iter_bytes
-        super().__init__(response, carriage, course, raw=raw, decoded=decoded)
+        super().__init__(response, carriage, progress, raw=raw, decoded=decoded)
 
     def read(self, deadline: float | None) -> bytes:
         while True:
             # A chunk can give no piece, where it does not complete an encoded byte, or many.
             for piece in self._pieces:
                 return piece
-            self._course.limit(deadline)
+            self._progress.limit(deadline)
             try:
                 chunk = next(self._chunks, None)
             except self._carriage.errors as error:
@@ -378,16 +380,16 @@ class _Transport:
         self._owned = client is None
 
     def send(self, request: Request, deadline: float | None) -> _Response:
-        built, course = self._carriage.build(self._client, request)
-        course.limit(deadline)
+        built, progress = self._carriage.build(self._client, request)
+        progress.limit(deadline)
         try:
             response = self._client.send(
                 built, stream=True, follow_redirects=False, **_auth(request)
             )
         except self._carriage.errors as error:
-            lost = self._carriage.lost(error, course)
+            lost = self._carriage.lost(error, progress)
             raise lost from lost.__cause__
-        return _Response(response, self._carriage, course)
+        return _Response(response, self._carriage, progress)
 
     def now(self) -> float:
         return time.monotonic()
@@ -474,9 +476,9 @@ async def _by(anyio: Any, deadline: float | None, work: Callable[[], Awaitable[T
 
 
 class _AsyncResponse(_Received):
-    def __init__(self, response: Any, carriage: _Carriage, course: _Course, anyio: Any) -> None:
+    def __init__(self, response: Any, carriage: _Carriage, progress: _Progress, anyio: Any) -> None:
         raw, decoded = response.aiter_raw, response.aiter_bytes
-        super().__init__(response, carriage, course, raw=raw, decoded=decoded)
+        super().__init__(response, carriage, progress, raw=raw, decoded=decoded)
         self._anyio = anyio
 
     async def read(self, deadline: float | None) -> bytes:
@@ -572,15 +574,15 @@ class _AsyncTransport:
         return await _by(self._anyio, deadline, partial(self._send, request))
 
     async def _send(self, request: Request) -> _AsyncResponse:
-        built, course = self._carriage.build(self._client, request, self.in_thread)
+        built, progress = self._carriage.build(self._client, request, self.in_thread)
         try:
             response = await self._client.send(
                 built, stream=True, follow_redirects=False, **_auth(request)
             )
         except self._carriage.errors as error:
-            lost = self._carriage.lost(error, course)
+            lost = self._carriage.lost(error, progress)
             raise lost from lost.__cause__
-        return _AsyncResponse(response, self._carriage, course, self._anyio)
+        return _AsyncResponse(response, self._carriage, progress, self._anyio)
 
     def now(self) -> float:
         return float(self._anyio.current_time())

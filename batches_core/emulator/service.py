@@ -261,7 +261,7 @@ class Emulator:
         return self._results(job, now)
 
     def _authenticate(self, headers: dict[str, str]) -> Owner:
-        """Tell whose batches a request is about."""
+        """Check the credential; return the organization and workspace that it acts on."""
         key = _read_key(headers)
         if not key:
             raise _Refused(401, "authentication_error", "x-api-key header is required")
@@ -439,7 +439,7 @@ class Emulator:
 
 
 def _read_key(headers: dict[str, str]) -> str:
-    """Give the API key of a request, in either of the headers that carry one; "" without."""
+    """Return the API key of a request, from either header that carries one, or ""."""
     key = headers.get("x-api-key")
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token if key is None and scheme.lower() == "bearer" else key or ""
