@@ -14,6 +14,7 @@ from batches_core import (
     APIStatusError,
     BatchCreated,
     BatchesError,
+    MessageBatch,
     OutcomeUnknown,
     RemoteProtocolError,
     ResultsInterrupted,
@@ -55,6 +56,8 @@ class Call:
         #: After how many events and directives its caller stops it, and the error that did.
         self.interrupts_after: int | None = None
         self.interruption: BaseException | None = None
+        #: What the process knew at the end of this create of those that returned no batch.
+        self.unfinished: list[OutcomeUnknown | MessageBatch] = []
         self.events: list[Any] = []
         self.delivered: list[Told] = []
         self.value: Any = None

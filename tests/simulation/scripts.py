@@ -102,8 +102,11 @@ class Client:
         self, label: str, operation: CreateOperation, **how: Any
     ) -> Generator[float, None, Call]:
         """Run a create as a client does, whose process may die, or whose caller may stop it."""
+        # A task of a client that died meanwhile goes on with what it knew.
+        ledger = self.ledger
         call = yield from self.call("create", label, operation, **how)
-        call.is_contested = operation._pending.serial in self.ledger.contested
+        call.is_contested = operation._pending.serial in ledger.contested
+        call.unfinished = ledger.unfinished()
         if not call.ended and call.interruption is None:
             # Another process goes on, which knows nothing of this one.
             self.start_again()
@@ -256,7 +259,7 @@ def _carried(
     made = {each.job.id for each in client.world.service.made_for(call.label)}
     batch: MessageBatch | None = getattr(error, "created_batch", None)
     outcome: OutcomeUnknown | None = getattr(error, "create_outcome", None)
-    unfinished = client.ledger.unfinished()
+    unfinished = call.unfinished
     if batch is not None:
         if batch.id not in made or batch not in unfinished:
             call.doubt("an interrupted create carries a batch that is not its own")
