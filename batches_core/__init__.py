@@ -6,7 +6,6 @@ number or starts a thread.
 """
 
 from .api import BASE_URL, VERSION, BatchesAPI
-from .creation import CreateOperation
 from .errors import (
     APIStatusError,
     AuthenticationError,
@@ -14,24 +13,24 @@ from .errors import (
     BatchesError,
     BillingError,
     ConflictError,
-    Fault,
-    IncompleteResults,
+    IncompleteResultsError,
     InternalServerError,
-    InvalidRequest,
+    InvalidInputError,
     LocalProtocolError,
-    MalformedResult,
+    MalformedResultError,
     NotFoundError,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     OverloadedError,
     PermissionDeniedError,
     RateLimitError,
     RemoteProtocolError,
+    RequestProblem,
     RequestTooLargeError,
-    ResultsUnavailable,
+    ResultsUnavailableError,
     ServerTimeoutError,
     TransportError,
-    UntrustedHost,
-    WaitTimeout,
+    UntrustedHostError,
+    WaitTimeoutError,
 )
 from .events import (
     BatchCreated,
@@ -50,7 +49,6 @@ from .events import (
     WaitUntil,
 )
 from .http import Body, RawHeaders, Request
-from .ledger import CreateLedger
 from .marker import CreateMarker
 from .models import (
     AdvisorToolResultBlock,
@@ -92,9 +90,18 @@ from .models import (
     WebSearchToolResultBlock,
 )
 from .operation import Operation
-from .requests import MAX_BYTES, MAX_REQUESTS, BatchRequest, Prepared, RequestLike, RequestsSource
+from .operations.create import CreateOperation
+from .operations.ledger import CreateLedger
+from .operations.settle import SettlingPolicy
+from .requests import (
+    MAX_BYTES,
+    MAX_REQUESTS,
+    BatchRequest,
+    PreparedRequests,
+    RequestLike,
+    RequestsSource,
+)
 from .retry import Jitter, RetryPolicy
-from .settling import SettlingPolicy
 
 __all__ = [
     "BASE_URL",
@@ -131,28 +138,27 @@ __all__ = [
     "Event",
     "ExpiredResult",
     "FallbackBlock",
-    "Fault",
-    "IncompleteResults",
+    "IncompleteResultsError",
     "InternalServerError",
-    "InvalidRequest",
+    "InvalidInputError",
     "IrregularMessage",
     "Jitter",
     "LocalProtocolError",
     "MCPToolListingBlock",
     "MCPToolResultBlock",
     "MCPToolUseBlock",
-    "MalformedResult",
+    "MalformedResultError",
     "Message",
     "MessageBatch",
     "Need",
     "NotFoundError",
     "Operation",
-    "OutcomeUnknown",
+    "OutcomeUnknownError",
     "OverloadedError",
     "Page",
     "PageReceived",
     "PermissionDeniedError",
-    "Prepared",
+    "PreparedRequests",
     "RateLimitError",
     "RawHeaders",
     "RawResult",
@@ -161,6 +167,7 @@ __all__ = [
     "Request",
     "RequestCounts",
     "RequestLike",
+    "RequestProblem",
     "RequestTooLargeError",
     "RequestsSource",
     "Result",
@@ -168,7 +175,7 @@ __all__ = [
     "ResultItem",
     "ResultsInterrupted",
     "ResultsReceived",
-    "ResultsUnavailable",
+    "ResultsUnavailableError",
     "RetryPolicy",
     "RetryScheduled",
     "SendRequest",
@@ -185,9 +192,9 @@ __all__ = [
     "TransportError",
     "UnknownBlock",
     "UnknownResult",
-    "UntrustedHost",
+    "UntrustedHostError",
     "Usage",
-    "WaitTimeout",
+    "WaitTimeoutError",
     "WaitUntil",
     "WebFetchToolResultBlock",
     "WebSearchToolResultBlock",

@@ -1,47 +1,34 @@
-"""The API: credentials, base URL, version and betas on one side, operations on the other.
+"""The API as a maker of operations: `BatchesAPI`, one short method for each.
 
-Knows the paths and headers of the Message Batches API, and that credentials go to the API's own
-origin alone. Every method builds an `Operation` and does nothing else; input that cannot be sent
-is refused here, before there is one.
+Checks the arguments and wires each operation's flow to its requests. Requests are built by
+`endpoint`; what a flow does is `operations`'.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
-from hashlib import blake2b
 from typing import Any, TypeVar
 
-from . import creation, operations, results, settling
-from .creation import CreateOperation, IfUnknown, IfUnmarked, Marking
+from .context import Flow, OperationContext
 from .decoding import RawDecoder, ResultDecoder, message_decoder
-from .errors import InvalidRequest, OutcomeUnknown, UntrustedHost
-from .http import (
-    Body,
-    Request,
-    Secret,
-    authority,
-    check_base_url,
-    check_header_value,
-    is_host,
-    is_in_the_clear,
-    origin,
-    path_segment,
-    redirected,
-    resolve,
-    shown_host,
-    with_query,
-)
+from .endpoint import Endpoint
+from .errors import InvalidInputError, OutcomeUnknownError
+from .http import Request
 from .jsonl import MAX_LINE, LineDecoder
-from .ledger import CreateLedger
 from .marker import CreateMarker
 from .models import DeletedMessageBatch, Message, MessageBatch, Page
-from .operation import Channel, Operation, Script
-from .requests import RequestLike, RequestsSource, prepare
+from .operation import Operation, StartFlow
+from .operations import batch as batch_operations
+from .operations import listing, results, settle, wait
+from .operations.create import CreateOperation, CreatePlan, IfUnknown, IfUnmarked
+from .operations.delivered import Line
+from .operations.ledger import CreateLedger
+from .operations.settle import Settling, SettlingPolicy
+from .requests import PreparedRequests, RequestLike, RequestsSource, prepare
 from .retry import Jitter, RetryPolicy, no_jitter
-from .settling import Settling, SettlingPolicy
+from .urls import path_segment
+from .validation import check_callback, check_seconds
 
 #: Where the service is.
 BASE_URL = "https://api.anthropic.com"
@@ -52,8 +39,6 @@ VERSION = "2023-06-01"
 T = TypeVar("T")
 P = TypeVar("P", RetryPolicy, SettlingPolicy)
 
-_PATH = "/v1/messages/batches"
-_USER_AGENT = ("user-agent", "batches-core/0.2")
 #: The service's bounds of a page.
 _MAX_LIMIT = 1000
 #: The size of the page that marks a create, and of those by which its outcome is settled: most
@@ -68,7 +53,7 @@ class BatchesAPI:
     is required. `betas` become ``anthropic-beta``, `workspace_id` ``anthropic-workspace-id``;
     `user_profile_id` is sent with a create alone. `jitter` gives a number from 0 to 1, the share
     of each retry's delay that is really waited; by default all of it, for the core has no
-    randomness: hand in ``random.random``. `max_line` bounds one line of results, in bytes.
+    randomness: pass ``random.random``. `max_line` bounds one line of results, in bytes.
 
     `settling` says how lost answers of creates are settled. `ledger` is what the process knows of
     its creates; by default a new one, so pass the same to every `BatchesAPI` of one base URL,
@@ -79,7 +64,7 @@ class BatchesAPI:
     refused but to this machine, or with `allow_http`.
 
     Raises:
-        InvalidRequest: no credential or two, or a value that cannot be sent.
+        InvalidInputError: no credential or two, or a value that cannot be sent.
     """
 
     def __init__(
@@ -100,58 +85,31 @@ class BatchesAPI:
         trusted_hosts: Iterable[str] = (),
         allow_http: bool = False,
     ) -> None:
-        # From here on no report that lists local variables shows them.
-        api_key = Secret(api_key) if isinstance(api_key, str) else api_key
-        auth_token = Secret(auth_token) if isinstance(auth_token, str) else auth_token
+        # Set first, so that a failed construction still has a repr.
         self.base_url = "an API that was not made"
-        self.base_url = check_base_url(base_url)
-        self._allow_http = allow_http
-        if is_in_the_clear(self.base_url) and not allow_http:
-            raise InvalidRequest(
-                "base_url is plain http to another machine, which shows the credential to whoever "
-                "is in between: use https, or hand in allow_http=True if that is right"
-            )
-        self._trusted_hosts = _check_trusted(trusted_hosts)
+        endpoint = Endpoint(
+            api_key=api_key,
+            auth_token=auth_token,
+            base_url=base_url,
+            version=version,
+            betas=betas,
+            workspace_id=workspace_id,
+            user_profile_id=user_profile_id,
+            trusted_hosts=trusted_hosts,
+            allow_http=allow_http,
+        )
+        self._endpoint = endpoint
+        self.base_url = endpoint.base_url
+        #: A hash that names the list of batches: of base URL, workspace and credential.
+        self.scope = endpoint.scope
         self._retry = _check_policy("retry", retry, RetryPolicy)
         self._jitter = jitter
         self._settling_policy = _check_policy("settling", settling, SettlingPolicy)
         #: What the process knows of its own creates.
         self.ledger = CreateLedger() if ledger is None else ledger
         if max_line < 1:
-            raise InvalidRequest("max_line is a number of bytes, 1 or more")
+            raise InvalidInputError("max_line is a number of bytes, 1 or more")
         self.max_line = max_line
-        if (api_key is None) == (auth_token is None):
-            raise InvalidRequest(
-                "there is no credential: hand in api_key=… or auth_token=…, or set "
-                "ANTHROPIC_API_KEY and use from_env()"
-                if api_key is None
-                else "api_key and auth_token are two credentials: hand in one of them"
-            )
-        if api_key is not None:
-            self._credentials = (("x-api-key", Secret(check_header_value("api_key", api_key))),)
-        else:
-            token = check_header_value("auth_token", auth_token)
-            self._credentials = (("authorization", Secret(f"Bearer {token}")),)
-        headers = [
-            ("anthropic-version", check_header_value("version", version)),
-            _USER_AGENT,
-        ]
-        if isinstance(betas, str):
-            raise InvalidRequest("betas is a list of names, not one str")
-        if betas:
-            names = [check_header_value("each of betas", name) for name in betas]
-            headers.append(("anthropic-beta", ",".join(names)))
-        if workspace_id is not None:
-            workspace = check_header_value("workspace_id", workspace_id)
-            headers.append(("anthropic-workspace-id", workspace))
-        self._workspace_id = workspace_id
-        #: A hash that names the list of batches: of the base URL, the workspace and the credential.
-        self.scope = _scope(self.base_url, workspace_id, self._credentials[0][1])
-        self._headers = tuple(headers)
-        self._create_headers: tuple[tuple[str, str], ...] = ()
-        if user_profile_id is not None:
-            profile = check_header_value("user_profile_id", user_profile_id)
-            self._create_headers = (("anthropic-user-profile-id", profile),)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self.base_url!r})"
@@ -160,7 +118,7 @@ class BatchesAPI:
 
     def create(
         self,
-        requests: Iterable[RequestLike] | RequestsSource,
+        requests: Iterable[RequestLike] | RequestsSource | PreparedRequests,
         *,
         if_unknown: IfUnknown = "raise",
         if_unmarked: IfUnmarked = "raise",
@@ -177,7 +135,7 @@ class BatchesAPI:
         nothing is sent, unless ``if_unmarked="send"`` asks for it. The create is sent again only if
         the try before certainly had no effect. The operation ends with the `MessageBatch` (and a
         `BatchCreated` before it). If the answer is lost, ``if_unknown="raise"`` ends in
-        `OutcomeUnknown`, which `settle` takes. ``"settle"`` settles it at once, by this rule:
+        `OutcomeUnknownError`, which `settle` takes. ``"settle"`` settles it at once, by this rule:
 
         - the list is read back past the marker by the clock slack (10 s). A batch in it fits if it
           has as many requests, was not on the marker's page, and was made while the create could
@@ -187,8 +145,8 @@ class BatchesAPI:
         - if none fits for `settle_time` seconds, the create is sent again, within the retry
           policy's attempts. The list proves this only if it shows a batch of the marker's page, or
           comes to its end under the same credential or workspace;
-        - anything else ends in `OutcomeUnknown`, with the `candidates` that fit: several, or one
-          that only the ``Date`` header's clock speaks against.
+        - anything else ends in `OutcomeUnknownError`, with the `candidates` that fit: several, or
+          one that only the ``Date`` header's clock speaks against.
 
         This cannot tell apart two processes that create batches with equal numbers of requests in
         one workspace at the same time: pass the others' ids as `known_ids`, which are read anew at
@@ -198,39 +156,28 @@ class BatchesAPI:
         If you stop driving the operation early, call its `interrupt`.
 
         Raises:
-            InvalidRequest: at once, with every fault of the requests and its index.
+            InvalidInputError: at once, with every fault of the requests and its index.
         """
         if if_unknown not in {"raise", "settle"}:
-            raise InvalidRequest(f"if_unknown is 'raise' or 'settle', not {if_unknown!r}")
+            raise InvalidInputError(f"if_unknown is 'raise' or 'settle', not {if_unknown!r}")
         if if_unmarked not in {"raise", "send"}:
-            raise InvalidRequest(f"if_unmarked is 'raise' or 'send', not {if_unmarked!r}")
+            raise InvalidInputError(f"if_unmarked is 'raise' or 'send', not {if_unmarked!r}")
         prepared = prepare(requests)
         settling = self._settling(settle_time, known_ids, is_fresh=True)
         pending = self.ledger.begin(prepared.count)
-        script = partial(
-            creation.create,
-            request=self._request("POST", "", body=prepared.body, headers=self._create_headers),
+        plan = CreatePlan(
+            request=self._endpoint.create_request(prepared.body),
             pending=pending,
-            marking=Marking(
-                page_request=settling.page_request,
-                base_url=self.base_url,
-                workspace_id=self._workspace_id,
-                scope=self.scope,
-            ),
             settling=settling,
+            base_url=self.base_url,
             if_unknown=if_unknown,
             if_unmarked=if_unmarked,
         )
-        return CreateOperation(
-            lambda channel: script(channel, self._retry),
-            self._jitter,
-            pending,
-            settling.settle_time,
-        )
+        return CreateOperation(plan, self._context())
 
     def settle(
         self,
-        outcome: OutcomeUnknown | CreateMarker,
+        outcome: OutcomeUnknownError | CreateMarker,
         *,
         settle_time: float | None = None,
         known_ids: Collection[str] = (),
@@ -238,47 +185,45 @@ class BatchesAPI:
         """Find out what became of a create whose answer was lost; later, or in another process.
 
         It ends with the batch (and a `BatchCreated`), or with None if the list proves that there is
-        none, and then the create can be sent again. Anything else ends in `OutcomeUnknown`, which
-        names the batches that may be it. `create` describes the rule and its limits.
+        none, and then the create can be sent again. Anything else ends in `OutcomeUnknownError`,
+        which names the batches that may be it. `create` describes the rule and its limits.
 
         A marker from a process that died does not tell when its create was given up. Batches that
         were made more than an hour after it are then neither adopted nor excluded.
 
         Raises:
-            InvalidRequest: at once, if the outcome has no marker to go by, or was sent to another
-                base URL or workspace; in the end, if that create is still under way here.
+            InvalidInputError: at once, if the outcome has no marker to go by, or was sent to
+                another base URL or workspace; in the end, if that create is still under way here.
         """
-        marker = outcome.marker if isinstance(outcome, OutcomeUnknown) else outcome
+        marker = outcome.marker if isinstance(outcome, OutcomeUnknownError) else outcome
         if not isinstance(marker, CreateMarker):
-            raise InvalidRequest(
+            raise InvalidInputError(
                 "this outcome cannot be settled, since the list was not read before the create: "
                 "look for the batch with list_all()"
-                if isinstance(outcome, OutcomeUnknown)
-                else "settle() takes the OutcomeUnknown of a create, or its marker"
+                if isinstance(outcome, OutcomeUnknownError)
+                else "settle() takes the OutcomeUnknownError of a create, or its marker"
             )
         self._check_destination(marker)
-        return self._operation(
-            partial(
-                settling.settle_later,
-                marker=marker,
-                settling=self._settling(settle_time, known_ids),
-            )
-        )
+        settling = self._settling(settle_time, known_ids)
+        return self._operation(lambda context: settle.settle_later(context, marker, settling))
 
     def get(self, batch: MessageBatch | str) -> Operation[MessageBatch]:
         """Read a batch; here and below `batch` is its id, or a `MessageBatch` for its id."""
-        request = self._request("GET", self._path(batch))
-        return self._operation(partial(operations.get, request=request))
+        request = self._endpoint.batch_request("GET", _id_of(batch))
+        return self._operation(lambda context: batch_operations.get(context, request))
 
     def cancel(self, batch: MessageBatch | str) -> Operation[MessageBatch]:
         """Ask for the end of a batch's processing; it is ``canceling`` first, then ``ended``."""
-        request = self._request("POST", self._path(batch) + "/cancel")
-        return self._operation(partial(operations.cancel, request=request))
+        request = self._endpoint.batch_request("POST", _id_of(batch), "/cancel")
+        return self._operation(lambda context: batch_operations.cancel(context, request))
 
     def delete(self, batch: MessageBatch | str) -> Operation[DeletedMessageBatch]:
         """Delete a batch that has ended, with its results."""
-        request = self._request("DELETE", self._path(batch))
-        return self._operation(partial(operations.delete, request=request, batch_id=_id_of(batch)))
+        batch_id = _id_of(batch)
+        request = self._endpoint.batch_request("DELETE", batch_id)
+        return self._operation(
+            lambda context: batch_operations.delete(context, request, batch_id=batch_id)
+        )
 
     def list(
         self,
@@ -293,8 +238,8 @@ class BatchesAPI:
         batch (older ones), `before_id` the page before it; not both.
         """
         _check_page(limit, before_id, after_id)
-        request = self._page_request(limit, before_id, after_id)
-        return self._operation(partial(operations.list_page, request=request))
+        request = self._endpoint.page_request(limit, before_id, after_id)
+        return self._operation(lambda context: listing.list_page(context, request))
 
     def list_all(
         self,
@@ -314,16 +259,15 @@ class BatchesAPI:
 
         def page_request(cursor: str | None) -> Request:
             before, after = (cursor, None) if backwards else (None, cursor)
-            return self._page_request(limit, before, after)
+            return self._endpoint.page_request(limit, before, after)
 
-        def script(channel: Channel, policy: RetryPolicy) -> Script[None]:
-            start = before_id or after_id
-            pages = operations.Pages(
-                channel, policy, page_request, start=start, backwards=backwards
+        def start(context: OperationContext) -> Flow[None]:
+            first = before_id or after_id
+            return listing.list_all(
+                listing.Pages(context, page_request, start=first, backwards=backwards)
             )
-            return operations.list_all(pages)
 
-        return self._operation(script)
+        return self._operation(start)
 
     def wait_for(
         self,
@@ -338,9 +282,9 @@ class BatchesAPI:
 
         It ends with the batch once that has ended or satisfies `until` (a status that this version
         does not know ends it only if the batch has `ended_at` or a `results_url`); with
-        `WaitTimeout` by the end of `timeout` seconds; or with an error that does not pass. Errors
-        that may pass, and 404s in the first minute, are waited out for up to `max_outage` seconds
-        in a row.
+        `WaitTimeoutError` by the end of `timeout` seconds; or with an error that does not pass.
+        Errors that may pass, and 404s in the first minute, are waited out for up to `max_outage`
+        seconds in a row.
 
         The last poll is made shortly before the deadline (by `poll_interval`, a quarter of
         `timeout` or 5 seconds, whichever is least), so that it can be answered; the wait ends
@@ -354,12 +298,13 @@ class BatchesAPI:
             check_seconds("timeout", timeout)
         if until is not None:
             check_callback("until", until, "a function of a MessageBatch that gives a bool")
-        options = operations.WaitOptions(
+        options = wait.WaitOptions(
             poll_interval=poll_interval, timeout=timeout, max_outage=max_outage, until=until
         )
-        request = self._request("GET", self._path(batch))
+        batch_id = _id_of(batch)
+        request = self._endpoint.batch_request("GET", batch_id)
         return self._operation(
-            partial(operations.wait_for, request=request, batch_id=_id_of(batch), options=options)
+            lambda context: wait.wait_for(context, request, batch_id=batch_id, options=options)
         )
 
     def results_stream(
@@ -373,13 +318,13 @@ class BatchesAPI:
         """Read the results as `ResultsReceived`, in the order of the file, each id once.
 
         Given an id, the batch is read first; a `MessageBatch` with a `results_url` saves that.
-        A line that cannot be read is one `MalformedResult` among the items. A stream that breaks
-        off is read again, without what was delivered (`ResultsInterrupted` tells of it);
+        A line that cannot be read is one `MalformedResultError` among the items. A stream that
+        breaks off is read again, without what was delivered (`ResultsInterrupted` tells of it);
         ``resume=False`` raises the break instead. Fewer results than the batch counts end in
-        `IncompleteResults`, no results yet or any more in `ResultsUnavailable`. `expected` are
-        the custom_ids that were requested: with them, `IncompleteResults` names those that are
-        missing, and those that were not asked for. A `results_url` or redirect to a host that is
-        neither the API's own nor trusted is `UntrustedHost`.
+        `IncompleteResultsError`, no results yet or any more in `ResultsUnavailableError`.
+        `expected` are the custom_ids that were requested: with them, `IncompleteResultsError` names
+        those that are missing, and those that were not asked for. A `results_url` or redirect to a
+        host that is neither the API's own nor trusted is `UntrustedHostError`.
 
         `message_type` is what a success's message becomes: any type that msgspec decodes, of
         which only the declared fields are read, `dict`, or `msgspec.Raw`, which keeps the bytes.
@@ -389,7 +334,7 @@ class BatchesAPI:
         Raises:
             TypeError: at once, if `message_type` is no type that msgspec can decode, or declares a
                 field that is a misspelling of a message's.
-            InvalidRequest: at once, if `expected` holds what is no id.
+            InvalidInputError: at once, if `expected` holds what is no id.
         """
         ids = None if expected is None else _check_ids("expected", expected)
         options = results.ResultsOptions(max_line=self.max_line, resume=resume, expected=ids)
@@ -411,8 +356,8 @@ class BatchesAPI:
         custom_ids that are there already, from a reading that was left off: they are passed over.
 
         Raises:
-            InvalidRequest: at once, if `expected` or `delivered` holds what is no id; in the end,
-                if one of `delivered` is not of this batch.
+            InvalidInputError: at once, if `expected` or `delivered` holds what is no id; in the
+                end, if one of `delivered` is not of this batch.
         """
         options = results.ResultsOptions(
             max_line=self.max_line,
@@ -427,65 +372,26 @@ class BatchesAPI:
     def _read(
         self,
         batch: MessageBatch | str,
-        decoder: LineDecoder[results.Line],
+        decoder: LineDecoder[Line],
         options: results.ResultsOptions,
     ) -> Operation[None]:
         source: MessageBatch | Request
         if isinstance(batch, MessageBatch) and batch.results_url is not None:
             source = batch
         else:
-            source = self._request("GET", self._path(batch))
-        return self._operation(
-            partial(
-                results.results,
-                batch=source,
-                results_request=self._results_request,
-                decoder=decoder,
-                options=options,
-            )
-        )
+            source = self._endpoint.batch_request("GET", _id_of(batch))
+        results_request = self._endpoint.results_request
 
-    def _operation(self, script: Callable[..., Script[T]]) -> Operation[T]:
-        return Operation(lambda channel: script(channel, self._retry), self._jitter)
+        def start(context: OperationContext) -> Flow[None]:
+            return results.results(context, source, results_request, decoder, options)
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Body | None = None,
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> Request:
-        content: tuple[tuple[str, str], ...] = ()
-        if body is not None:
-            content = (
-                ("content-type", "application/json"),
-                ("content-length", str(body.content_length)),
-            )
-        elif method == "POST":
-            content = (("content-length", "0"),)
-        return Request(
-            method=method,
-            url=self.base_url + _PATH + path,
-            headers=(
-                *self._credentials,
-                ("accept", "application/json"),
-                *self._headers,
-                *headers,
-                *content,
-            ),
-            body=body,
-        )
+        return self._operation(start)
 
-    def _path(self, batch: MessageBatch | str) -> str:
-        return "/" + path_segment("batch", _id_of(batch))
+    def _context(self) -> OperationContext:
+        return OperationContext(self._retry, self._jitter)
 
-    def _page_request(
-        self, limit: int | None, before_id: str | None = None, after_id: str | None = None
-    ) -> Request:
-        fields = {"limit": limit, "before_id": before_id, "after_id": after_id}
-        query = {name: str(value) for name, value in fields.items() if value is not None}
-        return self._request("GET", with_query("", query))
+    def _operation(self, start: StartFlow[T]) -> Operation[T]:
+        return Operation(start, self._context())
 
     def _settling(
         self, settle_time: float | None, known_ids: Collection[str], *, is_fresh: bool = False
@@ -493,10 +399,10 @@ class BatchesAPI:
         if settle_time is not None:
             check_seconds("settle_time", settle_time)
         if isinstance(known_ids, str):
-            raise InvalidRequest("known_ids is a collection of batch ids, not one str")
+            raise InvalidInputError("known_ids is a collection of batch ids, not one str")
 
         def page_request(cursor: str | None) -> Request:
-            return self._page_request(_SETTLING_LIMIT, after_id=cursor)
+            return self._endpoint.page_request(_SETTLING_LIMIT, after_id=cursor)
 
         policy = self._settling_policy
         return Settling(
@@ -504,7 +410,7 @@ class BatchesAPI:
             settle_time=policy.settle_time if settle_time is None else settle_time,
             page_request=page_request,
             scope=self.scope,
-            workspace_id=self._workspace_id,
+            workspace_id=self._endpoint.workspace_id,
             known_ids=known_ids,
             ledger=self.ledger,
             is_fresh=is_fresh,
@@ -512,42 +418,23 @@ class BatchesAPI:
 
     def _check_destination(self, marker: CreateMarker) -> None:
         if marker.base_url != self.base_url:
-            raise InvalidRequest(
+            raise InvalidInputError(
                 f"this create was sent to {marker.base_url}, and this API is {self.base_url}: "
                 "settle it with that base_url"
             )
-        workspaces = marker.workspace_id, self._workspace_id
+        workspaces = marker.workspace_id, self._endpoint.workspace_id
         if None not in workspaces and workspaces[0] != workspaces[1]:
-            raise InvalidRequest(
+            raise InvalidInputError(
                 f"this create was sent to workspace {workspaces[0]}, and this API asks workspace "
                 f"{workspaces[1]}: settle it with that workspace_id"
             )
-
-    def _results_request(self, link: str, led_from: Request | None) -> Request:
-        url = redirected(led_from.url, link) if led_from else resolve(self.base_url, link)
-        # Not dispatched on: the service was seen to send results without a content-type.
-        accept = ("accept", "application/x-jsonl, application/json;q=0.9, */*;q=0.8")
-        if origin(url) == origin(self.base_url):
-            return Request(
-                method="GET", url=url, headers=(*self._credentials, accept, *self._headers)
-            )
-        if not {shown_host(url), authority(url)} & self._trusted_hosts:
-            raise UntrustedHost(authority(url), plain=False)
-        if is_in_the_clear(url) and not self._allow_http:
-            raise UntrustedHost(authority(url), plain=True)
-        return Request(method="GET", url=url, headers=(accept, _USER_AGENT), foreign=True)
 
 
 def _check_policy(name: str, policy: P | None, kind: type[P]) -> P:
     policy = kind() if policy is None else policy
     if not isinstance(policy, kind):
-        raise InvalidRequest(f"{name} is a {kind.__name__}, as in {name}={kind.__name__}(…)")
+        raise InvalidInputError(f"{name} is a {kind.__name__}, as in {name}={kind.__name__}(…)")
     return policy
-
-
-def _scope(base_url: str, workspace_id: str | None, credential: str) -> str:
-    named = "\0".join((base_url, workspace_id or "", credential))
-    return blake2b(named.encode(), digest_size=16, person=b"batches-core").hexdigest()
 
 
 def _id_of(batch: MessageBatch | str) -> str:
@@ -555,7 +442,7 @@ def _id_of(batch: MessageBatch | str) -> str:
         return batch.id
     if not isinstance(batch, str):
         hint = "; await it first" if inspect.isawaitable(batch) else ""
-        raise InvalidRequest(
+        raise InvalidInputError(
             f"batch must be a MessageBatch or its id, a str, not a {type(batch).__name__}{hint}"
         )
     return batch
@@ -564,59 +451,15 @@ def _id_of(batch: MessageBatch | str) -> str:
 def _check_ids(what: str, wanted: Iterable[str]) -> tuple[str, ...]:
     ids = () if isinstance(wanted, str) else tuple(wanted)
     if isinstance(wanted, str) or not all(isinstance(id_, str) for id_ in ids):
-        raise InvalidRequest(f"{what} is a list of custom_ids, each a str")
+        raise InvalidInputError(f"{what} is a list of custom_ids, each a str")
     return tuple(dict.fromkeys(ids))
-
-
-def _check_trusted(hosts: Iterable[str]) -> frozenset[str]:
-    trusted = () if isinstance(hosts, str) else tuple(hosts)
-    for host in trusted:
-        if not is_host(host):
-            raise InvalidRequest(
-                "trusted_hosts holds host names, with a port where it is an odd one, as in "
-                f"'files.example.com'; not {host!r}"
-            )
-    if isinstance(hosts, str):
-        raise InvalidRequest("trusted_hosts is a list of host names, not one str")
-    # As a URL's own host and port are compared: in small letters, without a usual port.
-    return frozenset(authority(f"https://{host}") for host in trusted)
 
 
 def _check_page(limit: object, before_id: object, after_id: object) -> None:
     if before_id is not None and after_id is not None:
-        raise InvalidRequest("before_id and after_id are two directions: hand in one of them")
+        raise InvalidInputError("before_id and after_id are two directions: pass one of them")
     if limit is not None and not (type(limit) is int and 1 <= limit <= _MAX_LIMIT):
-        raise InvalidRequest(f"limit is an int from 1 to {_MAX_LIMIT:,}, not {limit!r}")
+        raise InvalidInputError(f"limit is an int from 1 to {_MAX_LIMIT:,}, not {limit!r}")
     for name, cursor in (("before_id", before_id), ("after_id", after_id)):
         if cursor is not None:
             path_segment(name, cursor)
-
-
-def check_callback(name: str, function: object, wanted: str) -> None:
-    """Refuse what cannot be called, or what would have to be awaited.
-
-    Raises:
-        InvalidRequest: it is no function, or an async one, be it by its type or inside a partial.
-    """
-    if not callable(function):
-        raise InvalidRequest(f"{name} is {wanted}")
-    inner: Any = function
-    while isinstance(inner, partial):
-        inner = inner.func
-    for called in (inner, type(inner).__call__):
-        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-            raise InvalidRequest(
-                f"{name} is an async function, which is never awaited here: pass a plain function"
-            )
-
-
-def check_seconds(name: str, value: object, *, positive: bool = False) -> None:
-    """Refuse what is no length of time.
-
-    Raises:
-        InvalidRequest: it is no number, negative, 0 where it must not be, or not finite.
-    """
-    low = "more than 0" if positive else "0 or more"
-    number = value if isinstance(value, (int, float)) else math.nan
-    if not 0 <= number < math.inf or (positive and number == 0):
-        raise InvalidRequest(f"{name} is in seconds, {low} and finite, not {value!r}")

@@ -4,12 +4,12 @@ The tree::
 
     BatchesError
     ├── LocalProtocolError        the driver broke the contract of an operation
-    ├── InvalidRequest            the user's input was refused before a byte was sent
-    ├── ResultsUnavailable        the batch has no results to read: not ended yet, or archived
-    ├── UntrustedHost             the results are at a host that the user did not say to trust
+    ├── InvalidInputError            the user's input was refused before a byte was sent
+    ├── ResultsUnavailableError        the batch has no results to read: not ended yet, or archived
+    ├── UntrustedHostError             the results are at a host that the user did not say to trust
     ├── RemoteProtocolError       the peer's bytes are not the protocol
-    │   ├── MalformedResult       one line of a results file could not be read
-    │   └── IncompleteResults     a results file ended with fewer results than the batch counts
+    │   ├── MalformedResultError       one line of a results file could not be read
+    │   └── IncompleteResultsError     a results file ended with fewer results than the batch counts
     ├── APIStatusError            the peer answered with an error status
     │   ├── BadRequestError         invalid_request_error, 400
     │   ├── AuthenticationError     authentication_error,  401
@@ -23,8 +23,8 @@ The tree::
     │   ├── ServerTimeoutError      timeout_error,         504
     │   └── OverloadedError         overloaded_error,      529
     ├── TransportError            the network failed
-    │   └── OutcomeUnknown          … so that nobody can say whether a batch was created
-    └── WaitTimeout               a wait reached its deadline (also a ``TimeoutError``)
+    │   └── OutcomeUnknownError          … so that nobody can say whether a batch was created
+    └── WaitTimeoutError               a wait reached its deadline (also a ``TimeoutError``)
 
 Each message ends with what a person can do next, and none ever holds a credential: the
 errors are built from what the peer said and from the user's own data, never from a request's
@@ -94,10 +94,10 @@ class LocalProtocolError(BatchesError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class RequestProblem:
     """One thing that is wrong with the user's input.
 
-    `index` is the position of the request in what was handed in, from 0, or None where the
+    `index` is the position of the request in what was passed, from 0, or None where the
     fault is not one request's; `line` is its line, from 1, where it is a file's; `field` names the
     field as the service does (``custom_id``, ``params.stream``); `message` says what is wrong.
     """
@@ -116,18 +116,20 @@ class Fault:
         return f"{place}: {self.message}" if place else self.message
 
 
-class InvalidRequest(BatchesError, ValueError):  # noqa: N818 - named for what was refused
+class InvalidInputError(BatchesError, ValueError):
     """The user's input was refused before a byte was sent.
 
     `faults` holds what is wrong, in the order of the input; `omitted` counts the faults beyond
     those that were kept.
     """
 
-    faults: tuple[Fault, ...]
+    faults: tuple[RequestProblem, ...]
     omitted: int
 
-    def __init__(self, *faults: Fault | str, omitted: int = 0) -> None:
-        self.faults = tuple(f if isinstance(f, Fault) else Fault(message=f) for f in faults)
+    def __init__(self, *faults: RequestProblem | str, omitted: int = 0) -> None:
+        self.faults = tuple(
+            f if isinstance(f, RequestProblem) else RequestProblem(message=f) for f in faults
+        )
         self.omitted = omitted
         spelled = [str(fault) for fault in self.faults[:_SPELLED_OUT]]
         total = len(self.faults) + omitted
@@ -138,7 +140,7 @@ class InvalidRequest(BatchesError, ValueError):  # noqa: N818 - named for what w
         super().__init__("\n  ".join(spelled))
 
 
-class ResultsUnavailable(BatchesError):  # noqa: N818 - named for the state that it reports
+class ResultsUnavailableError(BatchesError):
     """The batch has no results to read, now (`batch` has not ended) or any more (archived)."""
 
     batch: MessageBatch
@@ -164,7 +166,7 @@ class ResultsUnavailable(BatchesError):  # noqa: N818 - named for the state that
         super().__init__(text)
 
 
-class UntrustedHost(BatchesError):  # noqa: N818 - named for what was refused
+class UntrustedHostError(BatchesError):
     """The service pointed to another host for the results, which the user did not say to trust.
 
     `host` is that host, with its port where that is an odd one. Nothing was sent to it.
@@ -177,10 +179,10 @@ class UntrustedHost(BatchesError):  # noqa: N818 - named for what was refused
         where = f"the service pointed to {quote(host)} for the results"
         super().__init__(
             f"{where}, over plain http, which anybody in between can read; nothing was fetched: "
-            "hand in allow_http=True if that is right"
+            "pass allow_http=True if that is right"
             if plain
             else f"{where}, which is not where the API is; nothing was fetched: if that is right, "
-            f"hand in trusted_hosts=[{quote(host)!r}], and it is asked without credentials"
+            f"pass trusted_hosts=[{quote(host)!r}], and it is asked without credentials"
         )
 
 
@@ -188,7 +190,7 @@ class RemoteProtocolError(BatchesError):
     """The peer's bytes are not the protocol: no JSON where JSON was due, or of another shape."""
 
 
-class MalformedResult(RemoteProtocolError):  # noqa: N818 - handed out as a value, not only raised
+class MalformedResultError(RemoteProtocolError):
     """One line of a results file could not be read; the lines around it are not affected.
 
     `line_number` counts from 1 and includes blank lines; `raw` holds the line's bytes without
@@ -223,13 +225,13 @@ class MalformedResult(RemoteProtocolError):  # noqa: N818 - handed out as a valu
         )
 
 
-class IncompleteResults(RemoteProtocolError):  # noqa: N818 - named for the state that it reports
+class IncompleteResultsError(RemoteProtocolError):
     """A results file ended with fewer results than its batch counts.
 
     `received` counts the lines that came (each custom_id once, unreadable lines included),
     `expected` is the total of the batch's `request_counts`. Where the requested ids were handed
     in, `missing` holds those of which no line came, not even an unreadable one that names it, in
-    the order in which they were handed in, and `unexpected` those that came and were not among
+    the order in which they were passed, and `unexpected` those that came and were not among
     them; otherwise both are empty.
     """
 
@@ -456,7 +458,7 @@ class TransportError(BatchesError):
         )
 
 
-class OutcomeUnknown(TransportError):  # noqa: N818 - named for the state that it reports
+class OutcomeUnknownError(TransportError):
     """A create was sent and its answer was lost: the batch may exist, or may not.
 
     `requests` is the number of requests in it. `marker` is what ``settle()`` needs, now or in
@@ -502,7 +504,7 @@ class OutcomeUnknown(TransportError):  # noqa: N818 - named for the state that i
         )
 
 
-class WaitTimeout(BatchesError, TimeoutError):  # noqa: N818 - a timeout, as its base says
+class WaitTimeoutError(BatchesError, TimeoutError):
     """A wait reached its deadline.
 
     `batch` is the batch as last seen, or None if no answer came. The cause (``__cause__``) is

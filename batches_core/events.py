@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from .errors import BatchesError, OutcomeUnknown
+from .errors import BatchesError, OutcomeUnknownError
 from .http import Request
 from .marker import CreateMarker
 from .models import MessageBatch, Page
@@ -60,7 +60,7 @@ class PageReceived(msgspec.Struct, frozen=True, kw_only=True):
 class ResultsReceived(msgspec.Struct, frozen=True, kw_only=True):
     """The results that one piece of the body completed, in the order of the file.
 
-    A line that could not be read is a `MalformedResult` at its place. The others are
+    A line that could not be read is a `MalformedResultError` at its place. The others are
     `ResultItem`s, or those of `BatchesAPI.raw_results` `RawResult`s.
     """
 
@@ -94,7 +94,7 @@ class SettlingStarted(msgspec.Struct, frozen=True, kw_only=True):
     `error` tells why, `settle_time` for how many seconds at most.
     """
 
-    error: OutcomeUnknown
+    error: OutcomeUnknownError
     settle_time: float
 
 

@@ -5,7 +5,7 @@ each chunk is searched once, from its end, for the last line feed; what follows 
 its line is complete. The line that was begun by the chunks before is put together and decoded
 alone; all other complete lines go to the decoder in one call, where they are, uncopied.
 Only where that one call fails is the block gone through line by line, so that one bad line costs
-one `MalformedResult` and nothing else.
+one `MalformedResultError` and nothing else.
 
 A line ends with LF; a CR before it belongs to the line end. Blank and whitespace-only lines are
 skipped but counted. One byte order mark at the very start is skipped. A lone CR is white space,
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from .decoding import UNDECODABLE, custom_id_of
-from .errors import MalformedResult
+from .errors import MalformedResultError
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class JSONLines(Generic[T]):
         self._tail = bytearray()
         self._tail_length = 0
 
-    def feed(self, data: bytes) -> list[T | MalformedResult]:
+    def feed(self, data: bytes) -> list[T | MalformedResultError]:
         """Take the next bytes; give the lines that they completed.
 
         A chunk that completes no line costs a search of that chunk alone.
@@ -121,7 +121,7 @@ class JSONLines(Generic[T]):
             self._check_tail()
             return []
         start = 0
-        found: list[T | MalformedResult] = []
+        found: list[T | MalformedResultError] = []
         if self._tail:
             start = data.find(_LF) + 1
             self._keep(data[: start - 1])
@@ -133,7 +133,7 @@ class JSONLines(Generic[T]):
         self._check_tail()
         return found
 
-    def finish(self) -> tuple[list[T | MalformedResult], bool]:
+    def finish(self) -> tuple[list[T | MalformedResultError], bool]:
         """End the body; give what its last line, if it has no line end, turned out to be.
 
         The bool tells whether the body stops in the middle of a line: something was cut off.
@@ -193,7 +193,7 @@ class JSONLines(Generic[T]):
         self._tail = bytearray()
         self._tail_length = 0
 
-    def _decode(self, data: bytes, start: int, end: int) -> Sequence[T | MalformedResult]:
+    def _decode(self, data: bytes, start: int, end: int) -> Sequence[T | MalformedResultError]:
         """Decode the whole lines that stand between two places of the data."""
         fits = end - start <= self._max_line
         # A block within the limit has no line over it, whatever its lines are.
@@ -207,7 +207,7 @@ class JSONLines(Generic[T]):
                 if len(items) == lines:
                     self._line_number += lines
                     return items
-        found: list[T | MalformedResult] = []
+        found: list[T | MalformedResultError] = []
         block = data[start:end]
         if fits and block.isspace():
             # However long a run of blank lines is, it costs next to nothing.
@@ -219,7 +219,7 @@ class JSONLines(Generic[T]):
                     self._add_line(found, line, len(line))
         return found
 
-    def _add_line(self, found: list[T | MalformedResult], line: bytes, length: int) -> None:
+    def _add_line(self, found: list[T | MalformedResultError], line: bytes, length: int) -> None:
         """Decode one line, of which only the beginning is there if it is over the limit."""
         self._line_number += 1
         if not self._is_within_bounds(self._line_number, length):
@@ -234,12 +234,14 @@ class JSONLines(Generic[T]):
             if line and not line.isspace():
                 found.append(self._malformed(line, str(error), custom_id_of(line)))
 
-    def _malformed(self, line: bytes, reason: str, custom_id: str | None) -> MalformedResult:
-        return MalformedResult(
+    def _malformed(self, line: bytes, reason: str, custom_id: str | None) -> MalformedResultError:
+        return MalformedResultError(
             line_number=self._line_number, raw=line, reason=reason, custom_id=custom_id
         )
 
-    def _too_long(self, kept: bytes, length: int) -> MalformedResult:
+    def _too_long(self, kept: bytes, length: int) -> MalformedResultError:
         reason = f"it has {length:,} bytes, over the limit max_line={self._max_line:,}"
         raw = kept[:_KEPT_OF_A_LONG_LINE]
-        return MalformedResult(line_number=self._line_number, raw=raw, reason=reason, is_cut=True)
+        return MalformedResultError(
+            line_number=self._line_number, raw=raw, reason=reason, is_cut=True
+        )

@@ -1,6 +1,6 @@
 """From a user's requests to a checked, measured, replayable body.
 
-Knows the limits of a batch and the three forms in which a request can be handed in; not where a
+Knows the limits of a batch and the three forms in which a request can be passed; not where a
 body goes. Every request is looked at before a byte is sent, and every fault is told with the
 index of its request.
 """
@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import msgspec
 
 from .decoding import UNDECODABLE
-from .errors import Fault, InvalidRequest
+from .errors import InvalidInputError, RequestProblem
 from .http import Body, BytesBody
 
 #: The service's limits of one batch. Whether its 256 MB are 10^6 or 2^20 bytes each is not
@@ -49,7 +49,7 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
     params: Mapping[str, Any]
 
 
-#: A request as it can be handed in: a mapping, a `BatchRequest`, or one request as JSON (a line
+#: A request as it can be passed: a mapping, a `BatchRequest`, or one request as JSON (a line
 #: of a requests file), which is sent byte for byte.
 RequestLike: TypeAlias = BatchRequest | Mapping[str, Any] | bytes | str
 
@@ -198,7 +198,7 @@ def _as_dict(value: object) -> dict[Any, Any]:
 _encoder = msgspec.json.Encoder(enc_hook=_as_dict)
 
 
-class Checker:
+class RequestChecker:
     """Looks at the requests of one batch, one after the other, and keeps every fault.
 
     `count` and `content_length` (bytes of the whole body) are those of what was looked at so far.
@@ -210,7 +210,7 @@ class Checker:
         self.content_length = _EMPTY
         self._lines = lines
         self._ids: dict[str, int] = {}
-        self._kept: list[Fault] = []
+        self._kept: list[RequestProblem] = []
         self._omitted = 0
         #: How many of the requests are text that no JSON object begins with.
         self._texts = 0
@@ -258,27 +258,27 @@ class Checker:
         """End the batch.
 
         Raises:
-            InvalidRequest: with every fault that was found.
+            InvalidInputError: with every fault that was found.
         """
         if not self.count:
             self.add("there are no requests: a batch has at least one")
         elif self._texts == min(self.count, MAX_REQUESTS):
             self._tell_alone(_TEXT)
         if self._kept:
-            raise InvalidRequest(*self._kept, omitted=self._omitted)
+            raise InvalidInputError(*self._kept, omitted=self._omitted)
 
     def add(self, message: str, index: int | None = None, field: str | None = None) -> None:
         """Keep a fault of the request at this place."""
         if len(self._kept) == _FAULTS_KEPT:
             self._omitted += 1
         elif self._lines and index is not None:
-            self._kept.append(Fault(message=message, line=index + 1, field=field))
+            self._kept.append(RequestProblem(message=message, line=index + 1, field=field))
         else:
-            self._kept.append(Fault(message=message, index=index, field=field))
+            self._kept.append(RequestProblem(message=message, index=index, field=field))
 
     def _tell_alone(self, message: str) -> None:
         """Let one fault stand for all that follow from it."""
-        self._kept = [Fault(message=message)]
+        self._kept = [RequestProblem(message=message)]
         self._omitted = 0
 
     def _is_of_another_kind(self, request: RequestLike, encoded: bytes | None) -> bool:
@@ -364,7 +364,7 @@ def _fields_of(request: RequestLike, encoded: bytes) -> tuple[Any, Any, Any, Any
     return looked.custom_id, asked.stream, asked.speed, asked.max_tokens
 
 
-def _check_params(params: _Params, index: int, faults: Checker) -> None:
+def _check_params(params: _Params, index: int, faults: RequestChecker) -> None:
     # stream=False and speed=None ask for nothing that a batch could not do.
     if params.stream not in (None, False):
         faults.add("a batch cannot stream: leave it out", index, "params.stream")
@@ -379,7 +379,7 @@ def as_sent(line: bytes, index: int) -> bytes:
     return line.strip() if index else line.removeprefix(b"\xef\xbb\xbf").strip()
 
 
-def _encoded(request: RequestLike, index: int, faults: Checker) -> bytes | None:
+def _encoded(request: RequestLike, index: int, faults: RequestChecker) -> bytes | None:
     """Give the request as JSON; None where it has none, with the reason among the faults."""
     match request:
         case bytes():
@@ -452,15 +452,15 @@ def _check_iterable(requests: object) -> None:
         case _ if hasattr(requests, "__fspath__"):
             advice = _A_FILE
         case Mapping() if "requests" in requests:
-            advice = "hand in the list that it has under 'requests'"
+            advice = "pass the list that it has under 'requests'"
         case Mapping() | BatchRequest():
             advice = "put a single request in a list"
         case Iterable():
             return
         case _:
-            advice = "hand in a list"
+            advice = "pass a list"
     kind = type(requests).__name__
-    raise InvalidRequest(f"requests must be an iterable of requests, not a {kind}: {advice}")
+    raise InvalidInputError(f"requests must be an iterable of requests, not a {kind}: {advice}")
 
 
 def envelope(encoded: Iterable[bytes]) -> Iterator[bytes]:
@@ -480,53 +480,53 @@ def envelope(encoded: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedRequests:
     """The requests of one batch, checked: the body of the create, and their number."""
 
     body: Body
     count: int
-
-    def prepared(self) -> Prepared:
-        """Give itself, so that what is prepared can be handed in like what prepares itself."""
-        return self
 
 
 @runtime_checkable
 class RequestsSource(Protocol):
     """Requests that bring their own body along, such as a file that is never in memory whole."""
 
-    def prepared(self) -> Prepared:
+    def prepare(self) -> PreparedRequests:
         """Check the requests.
 
         Raises:
-            InvalidRequest: with every fault that was found.
+            InvalidInputError: with every fault that was found.
         """
         ...
 
 
-def prepare(requests: Iterable[RequestLike] | RequestsSource) -> Prepared:
-    """Check and encode the requests of one batch.
+def prepare(
+    requests: Iterable[RequestLike] | RequestsSource | PreparedRequests,
+) -> PreparedRequests:
+    """Check and encode the requests of one batch; return prepared ones as they are.
 
     Each may be a mapping, a `BatchRequest`, or JSON; so ``open("requests.jsonl", "rb")`` will do.
     Blank lines of JSON are passed over. The requests are read once and in order; what is read is
     let go as soon as it is encoded, and reading stops once a limit of the batch is passed.
 
     Raises:
-        InvalidRequest: with every fault found: no requests; a custom_id that is missing, not of
+        InvalidInputError: with every fault found: no requests; a custom_id that is missing, not of
             the form ``[a-zA-Z0-9_-]{1,64}`` or not unique; no params; params that ask for
             ``stream``, ``speed`` or ``max_tokens: 0``; what is no JSON; more than 100,000
             requests or 256,000,000 bytes.
     """
+    if isinstance(requests, PreparedRequests):
+        return requests
     if isinstance(requests, RequestsSource):
-        return requests.prepared()
+        return requests.prepare()
     _check_iterable(requests)
-    checker = Checker()
+    checker = RequestChecker()
     try:
         pieces = tuple(envelope(checker.checked(requests)))
     except UnicodeDecodeError as error:
         # As of a compressed file that was opened as text.
         if (looks := _looks_like_a_file(error.object)) is None:
             raise
-        raise InvalidRequest(looks) from None
+        raise InvalidInputError(looks) from None
     checker.finish()
-    return Prepared(body=BytesBody(pieces), count=checker.count)
+    return PreparedRequests(body=BytesBody(pieces), count=checker.count)

@@ -1,7 +1,7 @@
 """Which failure is tried again, and after how long.
 
 Knows errors and the headers that speak of trying again; no clock and no randomness: the jitter
-is handed in, and a delay is a number of seconds that somebody else waits.
+is passed, and a delay is a number of seconds that somebody else waits.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .errors import (
     SPEND_LIMIT_REACHED,
     APIStatusError,
     BatchesError,
-    InvalidRequest,
-    OutcomeUnknown,
+    InvalidInputError,
+    OutcomeUnknownError,
     RemoteProtocolError,
     TransportError,
 )
@@ -53,7 +53,7 @@ class RetryPolicy:
     are no wait.
 
     Raises:
-        InvalidRequest: a figure is out of its range.
+        InvalidInputError: a figure is out of its range.
     """
 
     attempts: int = 3
@@ -64,15 +64,15 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
-            raise InvalidRequest(
+            raise InvalidInputError(
                 "RetryPolicy.attempts counts the first try: it is an int, 1 or more"
             )
         for name in ("initial_delay", "max_delay", "max_retry_after"):
             seconds = getattr(self, name)
             if not 0 <= seconds < math.inf:
-                raise InvalidRequest(f"RetryPolicy.{name} is in seconds, 0 or more and finite")
+                raise InvalidInputError(f"RetryPolicy.{name} is in seconds, 0 or more and finite")
         if not 1 <= self.multiplier < math.inf:
-            raise InvalidRequest("RetryPolicy.multiplier is 1 or more and finite")
+            raise InvalidInputError("RetryPolicy.multiplier is 1 or more and finite")
 
     def retries(self, error: BatchesError) -> bool:
         """Whether an operation that may be sent twice is tried again after this failure.
@@ -85,7 +85,7 @@ class RetryPolicy:
                 return should
             case APIStatusError(error_code=code, status=status):
                 return code != SPEND_LIMIT_REACHED and status in RETRIED_STATUSES
-            case OutcomeUnknown():
+            case OutcomeUnknownError():
                 return False
             case _:
                 return isinstance(error, (TransportError, RemoteProtocolError))

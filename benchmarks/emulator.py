@@ -14,7 +14,7 @@ import msgspec
 
 from batches_core import Request
 from batches_core.emulator import Emulator
-from batches_core.http import BytesBody
+from batches_core.lowlevel import BytesBody
 from transports.emulator import running_emulator
 
 #: So slow that no batch ends.

@@ -18,7 +18,7 @@ from report import (
     service,
 )
 
-from batches_core import MalformedResult
+from batches_core import MalformedResultError
 from transports.httpx import BatchesClient
 
 
@@ -42,7 +42,11 @@ def run(job: Job) -> None:
         with path.open("ab") as file, client.results_stream(batch) as stream:
             for item in stream:
                 tally.add(item)
-                line = item.raw if isinstance(item, MalformedResult) else msgspec.json.encode(item)
+                line = (
+                    item.raw
+                    if isinstance(item, MalformedResultError)
+                    else msgspec.json.encode(item)
+                )
                 file.write(line + b"\n")
         tally.report(path)
 

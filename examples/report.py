@@ -19,8 +19,8 @@ from batches_core import (
     BatchState,
     ErroredResult,
     Event,
-    InvalidRequest,
-    MalformedResult,
+    InvalidInputError,
+    MalformedResultError,
     Message,
     MessageBatch,
     ResultItem,
@@ -152,9 +152,9 @@ class Tally:
     output_tokens: int = 0
     failed: list[str] = field(default_factory=list)
 
-    def add(self, item: ResultItem[Message] | MalformedResult) -> None:
+    def add(self, item: ResultItem[Message] | MalformedResultError) -> None:
         """Count one result."""
-        if isinstance(item, MalformedResult):
+        if isinstance(item, MalformedResultError):
             self.outcomes["unreadable"] += 1
             self.failed.append(f"{item.custom_id or '?'}: line {item.line_number}: {item.reason}")
             return
@@ -185,7 +185,7 @@ def errors_in_a_line(job: Job) -> Iterator[None]:
     """Turn what a person can mend into a line on the error stream and an exit status of 1."""
     try:
         yield
-    except InvalidRequest as error:
+    except InvalidInputError as error:
         for fault in error.faults:
             # The position of a request is the number of its line, for every line is counted.
             place = "error" if fault.index is None else f"{job.source}:{fault.index + 1}"

@@ -19,7 +19,7 @@ from report import (
     service,
 )
 
-from batches_core import MalformedResult
+from batches_core import MalformedResultError
 from transports.trio import BatchesClient
 
 
@@ -42,7 +42,7 @@ async def run(job: Job) -> None:
                 async with client.results_stream(batch) as stream:
                     async for item in stream:
                         tally.add(item)
-                        if isinstance(item, MalformedResult):
+                        if isinstance(item, MalformedResultError):
                             line = item.raw
                         else:
                             line = msgspec.json.encode(item)

@@ -19,15 +19,15 @@ from batches_core import (
     Done,
     Event,
     LocalProtocolError,
-    MalformedResult,
+    MalformedResultError,
     Message,
     MessageBatch,
     Need,
     Operation,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     Page,
     PageReceived,
-    Prepared,
+    PreparedRequests,
     RawHeaders,
     Request,
     RequestLike,
@@ -38,8 +38,7 @@ from batches_core import (
     TransportError,
     WaitUntil,
 )
-from batches_core.creation import IfUnknown, IfUnmarked
-from batches_core.requests import prepare
+from batches_core.lowlevel import IfUnknown, IfUnmarked, prepare
 
 from .logs import logged
 from .results_file import ResultsFile
@@ -112,7 +111,7 @@ class AsyncTransport(Protocol):
         ...
 
 
-class AsyncDrive(Generic[T]):
+class AsyncDriver(Generic[T]):
     """Carries out one operation's directives, and hands out its events."""
 
     def __init__(self, transport: AsyncTransport, operation: Operation[T]) -> None:
@@ -218,19 +217,19 @@ class AsyncResultsStream(Generic[M]):
     """
 
     def __init__(
-        self, drive: AsyncDrive[None], operation: Operation[None], on_event: OnEvent
+        self, drive: AsyncDriver[None], operation: Operation[None], on_event: OnEvent
     ) -> None:
         self._drive = drive
         self._operation = operation
         self._on_event = on_event
         #: How many events have arrived here, of those that the operation handed over.
         self._arrived = 0
-        self._block: Iterator[ResultItem[M] | MalformedResult] = iter(())
+        self._block: Iterator[ResultItem[M] | MalformedResultError] = iter(())
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> ResultItem[M] | MalformedResult:
+    async def __anext__(self) -> ResultItem[M] | MalformedResultError:
         while True:
             for item in self._block:
                 return item
@@ -265,7 +264,7 @@ class AsyncResultsStream(Generic[M]):
 class _Walk:
     """The batches of all pages; between two pages nothing is open."""
 
-    def __init__(self, drive: AsyncDrive[None], on_event: OnEvent) -> None:
+    def __init__(self, drive: AsyncDriver[None], on_event: OnEvent) -> None:
         self._drive = drive
         self._on_event = on_event
         self._page: Iterator[MessageBatch] = iter(())
@@ -350,7 +349,7 @@ class AsyncBatchesClientBase:
 
     async def settle(
         self,
-        outcome: OutcomeUnknown | CreateMarker,
+        outcome: OutcomeUnknownError | CreateMarker,
         *,
         settle_time: float | None = None,
         known_ids: Collection[str] = (),
@@ -360,10 +359,10 @@ class AsyncBatchesClientBase:
             self._api.settle(outcome, settle_time=settle_time, known_ids=known_ids)
         )
 
-    def unfinished_creates(self) -> builtins.list[OutcomeUnknown | MessageBatch]:
+    def unfinished_creates(self) -> builtins.list[OutcomeUnknownError | MessageBatch]:
         """Return what became of creates of this process whose call returned no batch.
 
-        Of all clients of the same base URL, credential and workspace: an `OutcomeUnknown` to
+        Of all clients of the same base URL, credential and workspace: an `OutcomeUnknownError` to
         settle, or the batch itself. For a cancellation, whose error nobody sees.
         """
         return self._api.ledger.unfinished()
@@ -399,7 +398,7 @@ class AsyncBatchesClientBase:
     ) -> AsyncIterator[MessageBatch]:
         """Iterate over all batches, page by page as they are used; see `BatchesAPI.list_all`."""
         operation = self._api.list_all(limit=limit, before_id=before_id, after_id=after_id)
-        return _Walk(AsyncDrive(self._transport, operation), self._on_event)
+        return _Walk(AsyncDriver(self._transport, operation), self._on_event)
 
     async def wait_for(
         self,
@@ -449,12 +448,12 @@ class AsyncBatchesClientBase:
         """Read the results as they arrive; see `BatchesAPI.results_stream`.
 
         ``async with client.results_stream(id) as stream: async for item in stream: …``. A line
-        that cannot be read is a `MalformedResult` among the items.
+        that cannot be read is a `MalformedResultError` among the items.
         """
         operation = self._api.results_stream(
             batch, message_type=message_type, resume=resume, expected=expected
         )
-        drive = AsyncDrive(self._transport, operation)
+        drive = AsyncDriver(self._transport, operation)
         return AsyncResultsStream(drive, operation, self._on_event)
 
     @overload
@@ -464,7 +463,7 @@ class AsyncBatchesClientBase:
         *,
         resume: bool = True,
         expected: Iterable[str] | None = None,
-    ) -> builtins.list[ResultItem[Message] | MalformedResult]: ...
+    ) -> builtins.list[ResultItem[Message] | MalformedResultError]: ...
     @overload
     async def results(
         self,
@@ -473,7 +472,7 @@ class AsyncBatchesClientBase:
         message_type: type[M],
         resume: bool = True,
         expected: Iterable[str] | None = None,
-    ) -> builtins.list[ResultItem[M] | MalformedResult]: ...
+    ) -> builtins.list[ResultItem[M] | MalformedResultError]: ...
     async def results(
         self,
         batch: MessageBatch | str,
@@ -481,7 +480,7 @@ class AsyncBatchesClientBase:
         message_type: type[Any] = Message,
         resume: bool = True,
         expected: Iterable[str] | None = None,
-    ) -> builtins.list[ResultItem[Any] | MalformedResult]:
+    ) -> builtins.list[ResultItem[Any] | MalformedResultError]:
         """Read all results into a list; `results_stream` holds one piece of them at a time."""
         async with self.results_stream(
             batch, message_type=message_type, resume=resume, expected=expected
@@ -504,8 +503,8 @@ class AsyncBatchesClientBase:
         complete and equal, line by line, this is a success.
 
         Raises:
-            InvalidRequest: the file is there already and is something else, or the part cannot be
-                continued.
+            InvalidInputError: the file is there already and is something else, or the part cannot
+                be continued.
             OSError: the file cannot be written.
         """
         in_thread = self._transport.in_thread
@@ -516,7 +515,7 @@ class AsyncBatchesClientBase:
             operation = self._api.raw_results(
                 batch, delivered=file.ids, resume=resume, expected=expected
             )
-            drive = AsyncDrive(self._transport, operation)
+            drive = AsyncDriver(self._transport, operation)
             try:
                 while not isinstance(event := await drive.next_event(), Done):
                     if isinstance(event, ResultsReceived):
@@ -527,13 +526,13 @@ class AsyncBatchesClientBase:
                 await drive.aclose()
             return await in_thread(file.finish)
 
-    async def _prepared(self, requests: Iterable[RequestLike] | RequestsSource) -> Prepared:
+    async def _prepared(self, requests: Iterable[RequestLike] | RequestsSource) -> PreparedRequests:
         if isinstance(requests, RequestsSource):
-            return await self._transport.in_thread(requests.prepared)
+            return await self._transport.in_thread(requests.prepare)
         return prepare(requests)
 
     async def _run(self, operation: Operation[T]) -> T:
-        drive = AsyncDrive(self._transport, operation)
+        drive = AsyncDriver(self._transport, operation)
         try:
             while not isinstance(event := await drive.next_event(), Done):
                 self._on_event(event)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from batches_core import RawHeaders, TransportError
-from batches_core.http import read_headers
+from batches_core.lowlevel import fold_headers
 
 #: The value of the accept-encoding header that goes with this module.
 ACCEPTED = "gzip, deflate"
@@ -137,7 +137,7 @@ class Refused:
 
 def decoder_for(headers: RawHeaders) -> Identity | Inflate | Refused:
     """Choose the decoder that a response's head asks for."""
-    encoding = read_headers(headers).get("content-encoding", "identity").strip().lower()
+    encoding = fold_headers(headers).get("content-encoding", "identity").strip().lower()
     if encoding in {"identity", ""}:
         return Identity()
     if encoding in {"gzip", "x-gzip"}:

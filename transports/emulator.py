@@ -43,7 +43,7 @@ except ModuleNotFoundError as error:
 
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
-from batches_core.http import BytesBody, read_headers, struck
+from batches_core.lowlevel import BytesBody, fold_headers, redact_text
 
 #: How much is read from a socket at once, in bytes.
 _READ = 64 * 1024
@@ -253,7 +253,7 @@ class _Connection:
             for name, value in self._request.headers
         )
         target = self._request.target.decode("latin-1")
-        url = _read_url(target, read_headers(headers), self._settings.public_url)
+        url = _read_url(target, fold_headers(headers), self._settings.public_url)
         body = BytesBody(tuple(self._body)) if self._body else None
         return Request(method=method, url=url, headers=headers, body=body)
 
@@ -265,7 +265,7 @@ class _Connection:
             if self._request is not None:
                 request = self._read_request()
                 shown = _without_secrets(self._request.target.decode("latin-1"))
-                asked = struck(request, f"{request.method} {shown}")
+                asked = redact_text(request.headers, f"{request.method} {shown}")
             answered = f"{self._status}, {self._answered} bytes" if self._status else "no answer"
             end = ", cut off" if self._status and not is_whole else ""
             self._settings.log(f"{asked} {answered}, {time.monotonic() - began:.3f} s{end}")

@@ -15,17 +15,23 @@ from types import TracebackType
 from typing import IO, Any, Generic, Self, TypeVar, overload
 
 from batches_core import (
-    InvalidRequest,
+    InvalidInputError,
     LocalProtocolError,
-    MalformedResult,
+    MalformedResultError,
     Message,
-    Prepared,
+    PreparedRequests,
     ResultItem,
 )
 from batches_core import requests as core
-from batches_core.decoding import ResultDecoder, message_decoder
-from batches_core.jsonl import MAX_LINE, JSONLines
-from batches_core.requests import Checker, as_sent, envelope
+from batches_core.lowlevel import (
+    MAX_LINE,
+    JSONLines,
+    RequestChecker,
+    ResultDecoder,
+    as_sent,
+    envelope,
+    message_decoder,
+)
 
 __all__ = ["RequestsFile", "ResultsReader", "read_results"]
 
@@ -53,27 +59,28 @@ class RequestsFile:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
 
-    def prepared(self) -> Prepared:
+    def prepare(self) -> PreparedRequests:
         """Check every line.
 
         Raises:
-            InvalidRequest: with every fault and the number of its line; or it is no regular file.
+            InvalidInputError: with every fault and the number of its line; or it is no regular
+            file.
             OSError: it cannot be read.
         """
-        checker = Checker(lines=True)
+        checker = RequestChecker(lines=True)
         digest = blake2b()
         with _open(self.path) as file:
             version = _version(file)
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InvalidRequest(
-                    f"{self.path} is no regular file, and could not be read twice: hand in the "
+                raise InvalidInputError(
+                    f"{self.path} is no regular file, and could not be read twice: pass the "
                     "open file itself, open(path, 'rb')"
                 )
             for piece in envelope(checker.checked(_lines(file, checker))):
                 digest.update(piece)
         checker.finish()
         body = _FileBody(self.path, version, checker.content_length, digest.digest())
-        return Prepared(body=body, count=checker.count)
+        return PreparedRequests(body=body, count=checker.count)
 
 
 class _FileBody:
@@ -115,7 +122,7 @@ class _FileBody:
 
     def _check_unchanged(self, unchanged: bool) -> None:  # noqa: FBT001 - one question, one answer
         if not unchanged:
-            raise InvalidRequest(
+            raise InvalidInputError(
                 f"{self._path} was changed after it was checked: nothing was created; leave it as "
                 "it is until it is sent, and send it again"
             )
@@ -136,7 +143,7 @@ def _version(file: IO[bytes]) -> tuple[int, ...]:
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 
-def _lines(file: IO[bytes], checker: Checker | None = None) -> Iterator[bytes]:
+def _lines(file: IO[bytes], checker: RequestChecker | None = None) -> Iterator[bytes]:
     """Read line by line; one that is over a batch's limit is told, and left out unread."""
     index = 0
     while line := file.readline(_USUAL_LINE):
@@ -146,7 +153,7 @@ def _lines(file: IO[bytes], checker: Checker | None = None) -> Iterator[bytes]:
         index += 1
 
 
-def _long_line(file: IO[bytes], begun: bytes, index: int, checker: Checker | None) -> bytes:
+def _long_line(file: IO[bytes], begun: bytes, index: int, checker: RequestChecker | None) -> bytes:
     start = file.tell() - len(begun)
     length = len(begun)
     while piece := file.readline(_SEARCHED):
@@ -185,7 +192,7 @@ class ResultsReader(Generic[M]):
         # Message itself needs no decoder of its own.
         decoder: Any = message_decoder() if message_type is Message else ResultDecoder(message_type)
         self._lines: JSONLines[ResultItem[M]] = JSONLines(decoder, max_line)
-        self._block: Iterator[ResultItem[M] | MalformedResult] = iter(())
+        self._block: Iterator[ResultItem[M] | MalformedResultError] = iter(())
         #: What every further call raises.
         self._end: Exception | None = None
         #: Whether a block was read and is not there to iterate over yet.
@@ -198,7 +205,7 @@ class ResultsReader(Generic[M]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> ResultItem[M] | MalformedResult:
+    def __next__(self) -> ResultItem[M] | MalformedResultError:
         while True:
             for item in self._block:
                 return item
@@ -224,7 +231,7 @@ class ResultsReader(Generic[M]):
     ) -> None:
         self.close()
 
-    def _next_block(self) -> Iterator[ResultItem[M] | MalformedResult]:
+    def _next_block(self) -> Iterator[ResultItem[M] | MalformedResultError]:
         if self._between:
             self._end = LocalProtocolError(
                 f"the reader of {self._path} was interrupted in the middle: read the file again"
@@ -238,7 +245,7 @@ class ResultsReader(Generic[M]):
         last, torn = self._lines.finish()
         self._end = StopIteration()
         if torn:
-            self._end = InvalidRequest(
+            self._end = InvalidInputError(
                 f"{self._path} ends in the middle of a line: its end is missing; download the "
                 "results again"
             )
@@ -262,12 +269,12 @@ def read_results(
     ``with read_results(path) as results: for item in results: …``. The file is never in memory
     whole, only a piece of it and a line that is not complete. Blank lines, CRLF, a byte order
     mark and a last line without a line feed are accepted; a line that cannot be read, or is longer
-    than `max_line` bytes, is a `MalformedResult` among the items. `message_type` is what a
+    than `max_line` bytes, is a `MalformedResultError` among the items. `message_type` is what a
     success's message becomes, as for `results_stream`.
 
     Raises:
         OSError: the file cannot be read.
         TypeError: `message_type` is no type that msgspec can decode.
-        InvalidRequest: after the last item, if the file ends in the middle of a line.
+        InvalidInputError: after the last item, if the file ends in the middle of a line.
     """
     return ResultsReader(path, message_type, max_line=max_line)

@@ -15,7 +15,7 @@ from typing import Self, Unpack
 
 from batches_core import BatchesAPI, RawHeaders, Request
 
-from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Stalled, Wire
+from .http11 import ConnectionClosedError, Head, Origin, Pool, Signal, Stalled, Wire
 from .logs import log_exchange, log_reconnect
 from .settings import TIMEOUT, OnEvent, Settings, check_names, make_api, settings_from_env, shows
 from .sockets import Connect, Dialer, TimedSocket, unix_socket
@@ -40,7 +40,7 @@ class _Connection:
         """See that neither bytes came that nobody asked for, nor the end.
 
         Raises:
-            ConnectionClosed: they did.
+            ConnectionClosedError: they did.
         """
         if self._has_something():
             raise self.wire.ended_idle()
@@ -126,7 +126,7 @@ class _Transport:
             except BaseException as error:
                 self._pool.forget(connection)
                 connection.close()
-                if kept is None or not isinstance(error, ConnectionClosed):
+                if kept is None or not isinstance(error, ConnectionClosedError):
                     raise
                 log_reconnect(_logger, request, error)
                 continue  # it had died meanwhile; another connection will tell
@@ -193,7 +193,7 @@ class BatchesClient(BlockingBatchesClient):
         wins.
 
         Raises:
-            InvalidRequest: there is no credential.
+            InvalidInputError: there is no credential.
         """
         check_names(cls, arguments)
         return cls(**settings_from_env(arguments, with_proxy=True))

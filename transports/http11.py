@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
     raise
 
 from batches_core import (
-    InvalidRequest,
+    InvalidInputError,
     LocalProtocolError,
     RawHeaders,
     Request,
@@ -58,7 +58,7 @@ _MAX_HEAD = 64 * 1024
 Origin = tuple[str, str, int]
 
 
-class ConnectionClosed(TransportError):  # noqa: N818 - named for what happened
+class ConnectionClosedError(TransportError):
     """The peer closed or reset the connection; nothing else went wrong."""
 
 
@@ -70,7 +70,7 @@ class Stalled(Exception):  # noqa: N818 - named for what happened
         super().__init__(f"nothing moved for {seconds:g} s")
 
 
-class TunnelFailed(Exception):  # noqa: N818 - named for what happened
+class TunnelError(Exception):
     """The proxy opened no tunnel; the text says why."""
 
 
@@ -197,16 +197,16 @@ class Wire:
 
     def lost(self, error: BaseException) -> TransportError:
         """Tell of a connection that broke, as the next thing of the response."""
-        kind = TransportError if self.answered else ConnectionClosed
+        kind = TransportError if self.answered else ConnectionClosedError
         return kind(wording.broke(self._peer, wording.why(error)), sent=self.is_sent)
 
     def stalled(self, error: Stalled) -> TransportError:
         """Tell of a connection on which nothing moved."""
         return TransportError(wording.stalled(self._peer, error.seconds), sent=self.is_sent)
 
-    def ended_idle(self) -> ConnectionClosed:
+    def ended_idle(self) -> ConnectionClosedError:
         """Tell of a kept connection that ended before it was used again."""
-        return ConnectionClosed("it ended while it had nothing to do", sent=False)
+        return ConnectionClosedError("it ended while it had nothing to do", sent=False)
 
     def _broken(self, why: str) -> TransportError:
         return TransportError(wording.answer_broken(self._peer, why), sent=self.is_sent)
@@ -221,7 +221,7 @@ class Wire:
             except h11.RemoteProtocolError as error:
                 if not self._is_closed:
                     raise self._broken(str(error)) from None
-                kind = TransportError if self.answered else ConnectionClosed
+                kind = TransportError if self.answered else ConnectionClosedError
                 why = wording.closed_without_answer(self._peer)
                 raise kind(why, sent=self.is_sent) from None
             if event is h11.NEED_DATA:
@@ -366,7 +366,7 @@ class Proxy:
     """An HTTP proxy that https goes through by CONNECT: ``http://[user:password@]host:port``.
 
     Raises:
-        InvalidRequest: the URL is of another form; it is not shown, for it may hold a password.
+        InvalidInputError: the URL is of another form; it is not shown, for it may hold a password.
     """
 
     def __init__(self, url: str) -> None:
@@ -374,9 +374,9 @@ class Proxy:
             parts = urlsplit(url)
             self.host, self.port = parts.hostname or "", parts.port or 80
         except ValueError:
-            raise InvalidRequest("proxy cannot be used: its host or port is malformed") from None
+            raise InvalidInputError("proxy cannot be used: its host or port is malformed") from None
         if parts.scheme != "http" or not self.host or parts.path.strip("/"):
-            raise InvalidRequest("proxy cannot be used: it is to be http://host:port")
+            raise InvalidInputError("proxy cannot be used: it is to be http://host:port")
         self._credentials: str | None = None
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -413,7 +413,7 @@ class Tunnel:
         """Take what the proxy sent, no bytes at its end; True once the tunnel stands.
 
         Raises:
-            TunnelFailed: the proxy refused, or is none.
+            TunnelError: the proxy refused, or is none.
         """
         self._h11.receive_data(data)
         while True:
@@ -421,7 +421,7 @@ class Tunnel:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
                 broke = wording.proxy_broke(str(error)) if data else wording.PROXY_CLOSED
-                raise TunnelFailed(broke) from None
+                raise TunnelError(broke) from None
             if isinstance(event, h11.InformationalResponse):
                 continue
             if event is h11.NEED_DATA:
@@ -429,4 +429,4 @@ class Tunnel:
             if isinstance(event, h11.Response) and 200 <= event.status_code < 300:  # noqa: PLR2004 - HTTP's successes
                 return True
             status = getattr(event, "status_code", "no status")
-            raise TunnelFailed(wording.proxy_refused(status))
+            raise TunnelError(wording.proxy_refused(status))

@@ -1,7 +1,7 @@
 """Clients over httpx or httpx2: `BatchesClient`, and `AsyncBatchesClient` on asyncio and trio.
 
 Carries bytes and maps errors; knows nothing of batches. The two libraries have the same surface,
-so one adapter serves both: the one whose client is handed in, or else the one that is installed.
+so one adapter serves both: the one whose client is passed, or else the one that is installed.
 Where both are, that is httpx2: the pool of httpx 0.28 runs full when many tasks are cancelled.
 Either is imported when a client is made, not before.
 """
@@ -22,14 +22,13 @@ from typing import Any, Self, TypeVar, Unpack
 
 from batches_core import (
     BatchesAPI,
-    InvalidRequest,
+    InvalidInputError,
     LocalProtocolError,
     RawHeaders,
     Request,
     TransportError,
 )
-from batches_core.api import check_seconds
-from batches_core.http import origin, shown_host
+from batches_core.lowlevel import check_seconds, origin, shown_host
 
 from . import wording
 from .async_client import AsyncBatchesClientBase
@@ -72,7 +71,7 @@ def _library(client: object | None, kind: str) -> ModuleType:
             root = base.__module__.partition(".")[0]
             if root in _LIBRARIES and base.__name__ == kind:
                 return importlib.import_module(root)
-        raise InvalidRequest(
+        raise InvalidInputError(
             f"client is to be the {kind} of httpx or httpx2, not {client.__class__.__module__}."
             f"{client.__class__.__name__}"
         )
@@ -81,7 +80,9 @@ def _library(client: object | None, kind: str) -> ModuleType:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise InvalidRequest("neither httpx nor httpx2 is installed: pip install 'batches-core[httpx]'")
+    raise InvalidInputError(
+        "neither httpx nor httpx2 is installed: pip install 'batches-core[httpx]'"
+    )
 
 
 class _Progress:
@@ -216,7 +217,7 @@ class _Carriage:
         self._not_built = (library.InvalidURL, ValueError)
         if timeout is not None:
             check_seconds("timeout", timeout, positive=True)
-        #: None leaves it to the client that was handed in.
+        #: None leaves it to the client that was passed.
         self._timeout: Any = None
         if timeout is not None or owned:
             seconds = timeout or TIMEOUT
@@ -241,7 +242,7 @@ class _Carriage:
         progress = _Progress(request, upload, timeouts, bound)
         extensions = {"timeout": timeouts, "trace": progress.anote if in_thread else progress.note}
         # Not with the headers and cookies that a handed-in client has for the API.
-        make = self._library.Request if request.foreign else client.build_request
+        make = self._library.Request if request.cross_origin else client.build_request
         headers = [*request.headers, ("accept-encoding", ACCEPTED)]
         try:
             built = make(
@@ -316,7 +317,7 @@ def _mounts(base_url: str) -> dict[str, None]:
 
 def _auth(request: Request) -> dict[str, None]:
     """Leave a handed-in client's own credentials out of what leaves the API's origin."""
-    return {"auth": None} if request.foreign else {}
+    return {"auth": None} if request.cross_origin else {}
 
 
 class _Received:
@@ -442,7 +443,7 @@ class BatchesClient(BlockingBatchesClient):
         wins.
 
         Raises:
-            InvalidRequest: there is no credential.
+            InvalidInputError: there is no credential.
         """
         check_names(cls, arguments)
         return cls(**settings_from_env(arguments, with_proxy=False))
@@ -632,7 +633,7 @@ class AsyncBatchesClient(AsyncBatchesClientBase):
         wins.
 
         Raises:
-            InvalidRequest: there is no credential.
+            InvalidInputError: there is no credential.
         """
         check_names(cls, arguments)
         return cls(**settings_from_env(arguments, with_proxy=False))

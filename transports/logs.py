@@ -21,7 +21,7 @@ from batches_core import (
     SettlingStarted,
     TransportError,
 )
-from batches_core.errors import quote
+from batches_core.lowlevel import quote
 
 from .settings import OnEvent
 
@@ -78,7 +78,7 @@ def log_event(event: Event) -> None:
 def log_exchange(logger: logging.Logger, request: Request, status: int) -> None:
     """Log that a response has begun."""
     if logger.isEnabledFor(logging.DEBUG):
-        path = "/…" if request.foreign else request.target.partition("?")[0]
+        path = "/…" if request.cross_origin else request.target.partition("?")[0]
         logger.debug("%s %s%s: %d", request.method, request.authority, path, status)
 
 

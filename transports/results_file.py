@@ -25,11 +25,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batches_core import BatchesError, InvalidRequest, MalformedResult, MessageBatch, RawResult
-from batches_core.decoding import RawDecoder
-from batches_core.http import path_segment
-from batches_core.jsonl import MAX_LINE, JSONLines
-from batches_core.requests import MAX_REQUESTS
+from batches_core import (
+    MAX_REQUESTS,
+    BatchesError,
+    InvalidInputError,
+    MalformedResultError,
+    MessageBatch,
+    RawResult,
+)
+from batches_core.lowlevel import MAX_LINE, JSONLines, RawDecoder, path_segment
 
 
 def _module_of_this_system(name: str) -> Any:
@@ -42,7 +46,7 @@ def _module_of_this_system(name: str) -> Any:
 fcntl = _module_of_this_system("fcntl")
 msvcrt = _module_of_this_system("msvcrt")
 
-Line = RawResult | MalformedResult
+Line = RawResult | MalformedResultError
 
 #: How much of a file is read at once, in bytes.
 _READ = 1024 * 1024
@@ -83,7 +87,7 @@ class ResultsFile:
         """Open or make the part; or read the file, if it is there already.
 
         Raises:
-            InvalidRequest: what is there cannot be this batch's results, or another download is
+            InvalidInputError: what is there cannot be this batch's results, or another download is
                 writing them.
             OSError: it cannot be opened.
         """
@@ -98,7 +102,7 @@ class ResultsFile:
         """Append lines, or compare them with those that are there.
 
         Raises:
-            InvalidRequest: the file is not this batch's, or was changed by somebody else.
+            InvalidInputError: the file is not this batch's, or was changed by somebody else.
             OSError: they could not be written, as where the disk is full.
         """
         assert self._file is not None, "it is opened first"  # noqa: S101
@@ -108,9 +112,9 @@ class ResultsFile:
         """Give the file its name; return its number of lines.
 
         Raises:
-            InvalidRequest: it holds lines that are not the batch's, or a file of that name has
+            InvalidInputError: it holds lines that are not the batch's, or a file of that name has
                 appeared.
-            MalformedResult: a line was longer than ``max_line``, and so could not be kept.
+            MalformedResultError: a line was longer than ``max_line``, and so could not be kept.
             OSError: it could not be made permanent.
         """
         assert self._file is not None, "it is opened first"  # noqa: S101
@@ -147,7 +151,7 @@ class _Part:
         self._size = 0
         #: The unreadable lines from before that this reading has not shown yet.
         self._unseen: Counter[bytes] = Counter()
-        self._too_long: MalformedResult | None = None
+        self._too_long: MalformedResultError | None = None
         try:
             self._file = io.FileIO(self._part, "r+", opener=_open_part)
         except OSError as error:
@@ -185,7 +189,7 @@ class _Part:
             raise self._refused(f"{unseen} of its lines are unreadable and not among the results")
         self._check_unchanged()
         if not self._is_in_place():
-            raise InvalidRequest(
+            raise InvalidInputError(
                 f"{self._part} was removed or replaced during the download: call again"
             )
         if self._size > self._complete:
@@ -196,7 +200,7 @@ class _Part:
         try:
             _publish(self._part, self._path)
         except FileExistsError:
-            raise InvalidRequest(
+            raise InvalidInputError(
                 f"{self._path} appeared during the download and was left as it is: move it away, "
                 f"and call again; {self._part} holds all {self._lines} results"
             ) from None
@@ -215,7 +219,7 @@ class _Part:
             self._file.close()
 
     def note(self, error: Exception) -> str | None:
-        if isinstance(error, InvalidRequest):
+        if isinstance(error, InvalidInputError):
             # Some name it already; of the rest it is not known what they are about.
             named = str(self._part) in str(error) or not self._lines
             return (
@@ -224,7 +228,7 @@ class _Part:
                 else f"{self._part} was kept: if the results in it are not this batch's, move it "
                 "away, and call again"
             )
-        if isinstance(error, MalformedResult) and error.is_cut:
+        if isinstance(error, MalformedResultError) and error.is_cut:
             return (
                 f"{self._part} holds the other {self._lines} results: the same call of a client "
                 "with a larger max_line adds this one"
@@ -233,8 +237,8 @@ class _Part:
             return None
         return f"{self._part} holds {self._lines} results: the same call continues from there"
 
-    def _refused(self, why: str) -> InvalidRequest:
-        return InvalidRequest(
+    def _refused(self, why: str) -> InvalidInputError:
+        return InvalidInputError(
             f"{self._part} cannot be continued, for {why}: it was left as it is; move it away, "
             "and call again"
         )
@@ -243,14 +247,14 @@ class _Part:
         """Check that the open file is a part and nobody else's.
 
         Raises:
-            InvalidRequest: it is not.
+            InvalidInputError: it is not.
         """
         info = os.fstat(self._file.fileno())
         if not stat.S_ISREG(info.st_mode) or self._part.is_symlink():
             raise self._refused("it is no regular file")
         # Another download that had the lock may have removed the file before it let go.
         if not _lock(self._file) or not self._is_in_place():
-            raise InvalidRequest(
+            raise InvalidInputError(
                 f"{self._part} is being written by another download: wait for that, or choose "
                 "another path"
             )
@@ -331,7 +335,7 @@ class _Complete:
 
     def write(self, lines: Iterable[Line]) -> None:
         for line in lines:
-            if isinstance(line, MalformedResult) and line.is_cut:
+            if isinstance(line, MalformedResultError) and line.is_cut:
                 raise line
             key = _digest(line.raw)
             if self._unseen[key] < 1:
@@ -358,8 +362,8 @@ class _Complete:
             "of this batch could not be checked"
         )
 
-    def _refused(self) -> InvalidRequest:
-        return InvalidRequest(
+    def _refused(self) -> InvalidInputError:
+        return InvalidInputError(
             f"{self._path} is there already, and is not the complete results of this batch: it was "
             "left as it is; move it away, or choose another path"
         )

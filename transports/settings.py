@@ -18,15 +18,14 @@ from batches_core import (
     BatchesAPI,
     CreateLedger,
     Event,
-    InvalidRequest,
+    InvalidInputError,
     Jitter,
     LocalProtocolError,
     Operation,
     RetryPolicy,
     SettlingPolicy,
 )
-from batches_core.api import check_callback
-from batches_core.http import Secret, check_base_url, check_header_value
+from batches_core.lowlevel import Secret, check_base_url, check_callback, check_header_value
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +60,7 @@ def check_on_event(on_event: OnEvent | None) -> OnEvent:
     """Give what to call with each event.
 
     Raises:
-        InvalidRequest: it cannot be called, or would have to be awaited.
+        InvalidInputError: it cannot be called, or would have to be awaited.
     """
     if on_event is None:
         return ignore
@@ -153,7 +152,7 @@ def make_api(settings: Settings, client: Callable[..., Any] = BatchesAPI) -> Bat
 
     Raises:
         TypeError: `client` has no parameter of such a name.
-        InvalidRequest: a value cannot be used.
+        InvalidInputError: a value cannot be used.
     """
     check_names(client, settings)
     merged: Settings = {"jitter": random.random, **settings}
@@ -172,7 +171,7 @@ def settings_from_env(given: Mapping[str, Any], *, with_proxy: bool) -> dict[str
     variable counts as not set.
 
     Raises:
-        InvalidRequest: there is no credential.
+        InvalidInputError: there is no credential.
     """
     settings = dict(given)
     if settings.get("api_key") is None and settings.get("auth_token") is None:
@@ -181,7 +180,7 @@ def settings_from_env(given: Mapping[str, Any], *, with_proxy: bool) -> dict[str
                 settings[name] = check_header_value(variable, Secret(value))
                 break
         else:
-            raise InvalidRequest(
+            raise InvalidInputError(
                 "there is no credential: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN)"
             )
     if "base_url" not in settings and (base_url := os.environ.get("ANTHROPIC_BASE_URL")):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from batches_core import TransportError
-from batches_core.api import check_seconds
+from batches_core.lowlevel import check_seconds
 
 from . import wording
 from .http11 import (
@@ -23,7 +23,7 @@ from .http11 import (
     Proxy,
     Stalled,
     Tunnel,
-    TunnelFailed,
+    TunnelError,
     tls_context,
 )
 from .settings import CONNECT_TIMEOUT
@@ -148,7 +148,7 @@ class Dialer:
                 with _closed_on_error(sock):
                     sock.settimeout(_left(deadline))
                     sock = self._ssl_context.wrap_socket(sock, server_hostname=host)
-        except (OSError, UnicodeError, TunnelFailed) as error:
+        except (OSError, UnicodeError, TunnelError) as error:
             # Timeouts, TLS and name look-ups are OSErrors all; a name can also be unwritable.
             late = isinstance(error, TimeoutError) and error.errno is None
             why = wording.no_answer(seconds) if late else wording.why(error)

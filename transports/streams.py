@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from batches_core import TransportError
-from batches_core.api import check_seconds
+from batches_core.lowlevel import check_seconds
 
 from . import wording
 from .http11 import (
@@ -22,7 +22,7 @@ from .http11 import (
     Proxy,
     Stalled,
     Tunnel,
-    TunnelFailed,
+    TunnelError,
     tls_context,
 )
 from .settings import CONNECT_TIMEOUT
@@ -153,7 +153,7 @@ class Dialer:
                         )
                         await tls.do_handshake()
                         stream = tls
-        except (OSError, UnicodeError, trio.TooSlowError, TunnelFailed, *BROKEN) as error:
+        except (OSError, UnicodeError, trio.TooSlowError, TunnelError, *BROKEN) as error:
             late = isinstance(error, trio.TooSlowError)
             why = wording.no_answer(seconds) if late else wording.why(error)
             via = None if proxy is None else proxy.peer

@@ -20,12 +20,12 @@ from batches_core import (
     Done,
     Event,
     LocalProtocolError,
-    MalformedResult,
+    MalformedResultError,
     Message,
     MessageBatch,
     Need,
     Operation,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     Page,
     PageReceived,
     RawHeaders,
@@ -38,7 +38,7 @@ from batches_core import (
     TransportError,
     WaitUntil,
 )
-from batches_core.creation import IfUnknown, IfUnmarked
+from batches_core.lowlevel import IfUnknown, IfUnmarked
 
 from .logs import logged
 from .results_file import ResultsFile
@@ -103,7 +103,7 @@ class Transport(Protocol):
         ...
 
 
-class Drive(Generic[T]):
+class Driver(Generic[T]):
     """Carries out one operation's directives, and hands out its events.
 
     To be closed by whoever made it, as with ``contextlib.closing``: an event can be handed out,
@@ -206,11 +206,11 @@ class ResultsStream(Generic[M]):
     left can be gone on with, also after an interruption.
     """
 
-    def __init__(self, drive: Drive[None], operation: Operation[None], on_event: OnEvent) -> None:
+    def __init__(self, drive: Driver[None], operation: Operation[None], on_event: OnEvent) -> None:
         self._drive = drive
         self._operation = operation
         self._on_event = on_event
-        self._block: Iterator[ResultItem[M] | MalformedResult] = iter(())
+        self._block: Iterator[ResultItem[M] | MalformedResultError] = iter(())
         #: How many events have arrived here, of those that the operation handed over.
         self._arrived = 0
 
@@ -219,7 +219,7 @@ class ResultsStream(Generic[M]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> ResultItem[M] | MalformedResult:
+    def __next__(self) -> ResultItem[M] | MalformedResultError:
         while True:
             for item in self._block:
                 return item
@@ -321,7 +321,7 @@ class BlockingBatchesClient:
 
     def settle(
         self,
-        outcome: OutcomeUnknown | CreateMarker,
+        outcome: OutcomeUnknownError | CreateMarker,
         *,
         settle_time: float | None = None,
         known_ids: Collection[str] = (),
@@ -329,10 +329,10 @@ class BlockingBatchesClient:
         """Find out what became of a create whose answer was lost; see `BatchesAPI.settle`."""
         return self._run(self._api.settle(outcome, settle_time=settle_time, known_ids=known_ids))
 
-    def unfinished_creates(self) -> builtins.list[OutcomeUnknown | MessageBatch]:
+    def unfinished_creates(self) -> builtins.list[OutcomeUnknownError | MessageBatch]:
         """Return what became of creates of this process whose call returned no batch.
 
-        Of all clients of the same base URL, credential and workspace: an `OutcomeUnknown` to
+        Of all clients of the same base URL, credential and workspace: an `OutcomeUnknownError` to
         settle, or the batch itself. For a cancellation, whose error nobody sees.
         """
         return self._api.ledger.unfinished()
@@ -368,7 +368,7 @@ class BlockingBatchesClient:
     ) -> Iterator[MessageBatch]:
         """Iterate over all batches, page by page as they are used; see `BatchesAPI.list_all`."""
         operation = self._api.list_all(limit=limit, before_id=before_id, after_id=after_id)
-        return self._walk(Drive(self._transport, operation))
+        return self._walk(Driver(self._transport, operation))
 
     def wait_for(
         self,
@@ -418,12 +418,12 @@ class BlockingBatchesClient:
         """Read the results as they arrive; see `BatchesAPI.results_stream`.
 
         ``with client.results_stream(id) as stream: for item in stream: …``. A line that cannot
-        be read is a `MalformedResult` among the items.
+        be read is a `MalformedResultError` among the items.
         """
         operation = self._api.results_stream(
             batch, message_type=message_type, resume=resume, expected=expected
         )
-        return ResultsStream(Drive(self._transport, operation), operation, self._on_event)
+        return ResultsStream(Driver(self._transport, operation), operation, self._on_event)
 
     @overload
     def results(
@@ -432,7 +432,7 @@ class BlockingBatchesClient:
         *,
         resume: bool = True,
         expected: Iterable[str] | None = None,
-    ) -> builtins.list[ResultItem[Message] | MalformedResult]: ...
+    ) -> builtins.list[ResultItem[Message] | MalformedResultError]: ...
     @overload
     def results(
         self,
@@ -441,7 +441,7 @@ class BlockingBatchesClient:
         message_type: type[M],
         resume: bool = True,
         expected: Iterable[str] | None = None,
-    ) -> builtins.list[ResultItem[M] | MalformedResult]: ...
+    ) -> builtins.list[ResultItem[M] | MalformedResultError]: ...
     def results(
         self,
         batch: MessageBatch | str,
@@ -449,7 +449,7 @@ class BlockingBatchesClient:
         message_type: type[Any] = Message,
         resume: bool = True,
         expected: Iterable[str] | None = None,
-    ) -> builtins.list[ResultItem[Any] | MalformedResult]:
+    ) -> builtins.list[ResultItem[Any] | MalformedResultError]:
         """Read all results into a list; `results_stream` holds one piece of them at a time."""
         with self.results_stream(
             batch, message_type=message_type, resume=resume, expected=expected
@@ -472,8 +472,8 @@ class BlockingBatchesClient:
         complete and equal, line by line, this is a success.
 
         Raises:
-            InvalidRequest: the file is there already and is something else, or the part cannot be
-                continued.
+            InvalidInputError: the file is there already and is something else, or the part cannot
+                be continued.
             OSError: the file cannot be written.
         """
         with ResultsFile(path, batch, max_line=self._api.max_line) as file:
@@ -481,7 +481,7 @@ class BlockingBatchesClient:
             operation = self._api.raw_results(
                 batch, delivered=file.ids, resume=resume, expected=expected
             )
-            with closing(Drive(self._transport, operation)) as drive:
+            with closing(Driver(self._transport, operation)) as drive:
                 while not isinstance(event := drive.next_event(), Done):
                     if isinstance(event, ResultsReceived):
                         file.write(event.items)
@@ -490,12 +490,12 @@ class BlockingBatchesClient:
             return file.finish()
 
     def _run(self, operation: Operation[T]) -> T:
-        with closing(Drive(self._transport, operation)) as drive:
+        with closing(Driver(self._transport, operation)) as drive:
             while not isinstance(event := drive.next_event(), Done):
                 self._on_event(event)
             return event.value
 
-    def _walk(self, drive: Drive[None]) -> Iterator[MessageBatch]:
+    def _walk(self, drive: Driver[None]) -> Iterator[MessageBatch]:
         with closing(drive):
             while not isinstance(event := drive.next_event(), Done):
                 self._on_event(event)

@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
 from batches_core import BatchesAPI, RawHeaders, Request, TransportError
 
 from .async_client import AsyncBatchesClientBase
-from .http11 import ConnectionClosed, Head, Origin, Pool, Signal, Stalled, Wire
+from .http11 import ConnectionClosedError, Head, Origin, Pool, Signal, Stalled, Wire
 from .logs import log_exchange, log_reconnect
 from .read_ahead import ReadAhead
 from .settings import TIMEOUT, OnEvent, Settings, check_names, make_api, settings_from_env, shows
@@ -65,7 +65,7 @@ class _Connection:
         """See that neither bytes came that nobody asked for, nor the end.
 
         Raises:
-            ConnectionClosed: they did.
+            ConnectionClosedError: they did.
         """
         if not await self._stream.is_quiet():
             raise self.wire.ended_idle()
@@ -192,7 +192,7 @@ class _Transport:
             except BaseException as error:
                 self._pool.forget(connection)
                 await connection.aclose()
-                if kept is None or not isinstance(error, ConnectionClosed):
+                if kept is None or not isinstance(error, ConnectionClosedError):
                     raise
                 log_reconnect(_logger, request, error)
                 continue  # it had died meanwhile; another connection will tell
@@ -262,7 +262,7 @@ class BatchesClient(AsyncBatchesClientBase):
         wins.
 
         Raises:
-            InvalidRequest: there is no credential.
+            InvalidInputError: there is no credential.
         """
         check_names(cls, arguments)
         return cls(**settings_from_env(arguments, with_proxy=True))

@@ -10,8 +10,8 @@ run can be repeated. What goes wrong on purpose is told to it as a `FaultPlan`.
 requests of an operation.
 """
 
-from .answers import Responder, Result, answer, errored, succeeded
 from .faults import FaultPlan, FaultRule
+from .replies import Responder, Result, answer, errored, succeeded
 from .service import Emulator, Response
 
 __all__ = [

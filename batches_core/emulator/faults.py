@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, TypeAlias
 
-from .answers import digest
+from .replies import digest
 
 Route: TypeAlias = Literal["create", "get", "list", "cancel", "delete", "results", "any"]
 End: TypeAlias = Literal["clean", "close", "reset"]

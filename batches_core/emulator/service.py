@@ -1,7 +1,7 @@
 """The emulator's HTTP face: authentication, routes, checks, pages and error bodies.
 
-Knows the endpoints and what they answer; what becomes of a batch is a `Job`'s, and what goes wrong
-on purpose a `FaultPlan`'s.
+Knows the endpoints and their answers. What becomes of a batch is `EmulatedBatch`'s, and which
+faults are injected `FaultPlan`'s.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from batches_core.decoding import UNDECODABLE
-from batches_core.http import Request, read_headers
+from batches_core.http import Request, fold_headers
 from batches_core.requests import MAX_BYTES, MAX_REQUESTS
 
-from .answers import Responder, answer, digest
+from .batch import EmulatedBatch, Owner, Pace
+from .corruption import cut_off, drip, spoil_lines, with_unknown_fields
 from .faults import End, FaultPlan, FaultRule
-from .job import Job, Owner, Pace
-from .spoiling import cut_off, drip, spoil_lines, with_unknown_fields
+from .replies import Responder, answer, digest
 
 _VERSIONS = frozenset({"2023-01-01", "2023-06-01", "2026-10-21"})
 _LIMIT = re.compile(r"[0-9]{1,4}")
@@ -156,7 +156,7 @@ class Emulator:
         self._date_skew = date_skew
         self._workspaces = {} if workspaces is None else workspaces
         self._organizations = {} if organizations is None else organizations
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, EmulatedBatch] = {}
         self._created = 0
         self._handled = 0
 
@@ -236,7 +236,7 @@ class Emulator:
     # --- routes --------------------------------------------------------------------------
 
     def _route(self, request: Request, now: float) -> Any:
-        headers = read_headers(request.headers)
+        headers = fold_headers(request.headers)
         owner = self._authenticate(headers)
         version = headers.get("anthropic-version")
         if version is None:
@@ -285,13 +285,13 @@ class Emulator:
             raise _Refused(403, "permission_error", message)
         return named
 
-    def _job(self, id_: str, owner: Owner, now: float) -> Job:
+    def _job(self, id_: str, owner: Owner, now: float) -> EmulatedBatch:
         job = self._jobs.get(id_)
         if job is None or job.owner != owner or job.missing(now):
             raise _not_found(f"Batch `{id_}` was not found.")
         return job
 
-    def _describe(self, job: Job, request: Request, now: float) -> dict[str, Any]:
+    def _describe(self, job: EmulatedBatch, request: Request, now: float) -> dict[str, Any]:
         return job.describe(now, _origin(request))
 
     # --- endpoints -----------------------------------------------------------------------
@@ -304,7 +304,7 @@ class Emulator:
             raise self._too_large()
         requests = _read_requests(body)
         self._created += 1
-        job = Job(
+        job = EmulatedBatch(
             id_="msgbatch_01" + _base62(digest("batch", str(self._created)), 22),
             requests=requests,
             created_at=now,
@@ -348,7 +348,7 @@ class Emulator:
             "last_id": data[-1]["id"] if data else None,
         }
 
-    def _newest_first(self, owner: Owner, now: float) -> list[Job]:
+    def _newest_first(self, owner: Owner, now: float) -> list[EmulatedBatch]:
         jobs = [job for job in self._jobs.values() if job.owner == owner and not job.unlisted(now)]
         if self._ties == "newest":
             jobs.reverse()
@@ -359,14 +359,14 @@ class Emulator:
         jobs.sort(key=lambda job: job.stamp, reverse=True)
         return jobs
 
-    def _cancel(self, job: Job, request: Request, now: float) -> dict[str, Any]:
+    def _cancel(self, job: EmulatedBatch, request: Request, now: float) -> dict[str, Any]:
         # What the service answers for a batch that has ended is not documented.
         if job.ended(now):
             raise _bad_request(f"Batch `{job.id}` cannot be canceled: it has ended.")
         job.cancel(now)
         return self._describe(job, request, now)
 
-    def _delete(self, job: Job, now: float) -> dict[str, Any]:
+    def _delete(self, job: EmulatedBatch, now: float) -> dict[str, Any]:
         if not job.ended(now):
             state = "processing" if job.canceled_at is None else "canceling"
             raise _bad_request(
@@ -375,7 +375,7 @@ class Emulator:
         del self._jobs[job.id]
         return {"id": job.id, "type": "message_batch_deleted"}
 
-    def _results(self, job: Job, now: float) -> list[bytes]:
+    def _results(self, job: EmulatedBatch, now: float) -> list[bytes]:
         # How the service answers here is not documented; it has no such resource then.
         if not job.ended(now):
             raise _not_found(f"Batch `{job.id}` has no results yet.")
@@ -395,7 +395,7 @@ class Emulator:
 
     def _organization(self, request: Request | None) -> _Headers:
         # A key that is not let in is of no organization.
-        key = "" if request is None else _read_key(read_headers(request.headers))
+        key = "" if request is None else _read_key(fold_headers(request.headers))
         if not key or not self._lets_in(key):
             return ()
         return (("anthropic-organization-id", self._organizations.get(key, _ORGANIZATION)),)

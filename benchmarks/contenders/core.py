@@ -64,7 +64,7 @@ def long_line(task: Task) -> Outcome:
 
 
 def _decode(task: Task, chunks: list[bytes], message_type: type[Any] = Message) -> Outcome:
-    """Drive an operation through the chunks, as a transport does."""
+    """Driver an operation through the chunks, as a transport does."""
     moment = datetime.now(UTC)
     url = "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results"
     counts = RequestCounts(succeeded=task.number("lines"))

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from batches_core import MessageBatch, RetryScheduled
-from batches_core.operations import POLL_SPREAD
+from batches_core.operations.wait import POLL_SPREAD
 from benchmarks.meter import Meter, Outcome, Task
 
 #: Connections that a client of httpx has at most. Before each request it goes through all of them

@@ -16,7 +16,7 @@ from batches_core import (
     BatchesAPI,
     BatchState,
     DeletedMessageBatch,
-    InvalidRequest,
+    InvalidInputError,
     MessageBatch,
     Operation,
     PageReceived,
@@ -25,10 +25,10 @@ from batches_core import (
     ResultsReceived,
     RetryPolicy,
     RetryScheduled,
-    WaitTimeout,
+    WaitTimeoutError,
 )
-from tests.callables import ASYNC_CALLABLES, PlainCallable
-from tests.playbook import BASE, KEY, Playbook, api, batch_json, error_json, result_line
+from tests.support.callables import ASYNC_CALLABLES, PlainCallable
+from tests.support.playbook import BASE, KEY, Playbook, api, batch_json, error_json, result_line
 
 BATCHES = "/v1/messages/batches"
 ONE: dict[str, Any] = {"custom_id": "a", "params": {"x": 1}}
@@ -149,7 +149,7 @@ def test_a_create_sends_the_requests_that_were_checked() -> None:
     request = first_request(api().create(iter([ONE])), "POST", BATCHES)
     assert request.body is not None
     assert b"".join(request.body) == b"".join(request.body) == ONE_SENT
-    with pytest.raises(InvalidRequest, match="no requests"):
+    with pytest.raises(InvalidInputError, match="no requests"):
         api().create([])
 
 
@@ -157,8 +157,8 @@ class TestCredentials:
     @pytest.mark.parametrize(
         ("settings", "why"),
         [
-            ({}, "there is no credential: hand in api_key"),
-            ({"api_key": KEY, "auth_token": KEY}, "are two credentials: hand in one"),
+            ({}, "there is no credential: pass api_key"),
+            ({"api_key": KEY, "auth_token": KEY}, "are two credentials: pass one"),
             ({"api_key": ""}, "api_key must be a str that is not empty"),
             ({"auth_token": ""}, "auth_token must be a str that is not empty"),
             ({"api_key": KEY.encode()}, "api_key must be a str"),
@@ -170,7 +170,7 @@ class TestCredentials:
     def test_that_cannot_be_sent_are_refused_and_not_shown(
         self, settings: dict[str, Any], why: str
     ) -> None:
-        with pytest.raises(InvalidRequest, match=why) as caught:
+        with pytest.raises(InvalidInputError, match=why) as caught:
             BatchesAPI(**settings)
         assert KEY not in str(caught.value)
         assert KEY not in repr(caught.value)
@@ -198,7 +198,7 @@ class TestCredentials:
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(settings: dict[str, Any], why: str) -> None:
-    with pytest.raises(InvalidRequest, match=why):
+    with pytest.raises(InvalidInputError, match=why):
         api(**settings)
 
 
@@ -217,7 +217,7 @@ class TestBatchId:
     @pytest.mark.parametrize("id_", ["", ".", "..", None, 5, "\ud800"])
     @pytest.mark.parametrize("method", ["get", "cancel", "delete", "wait_for", "results_stream"])
     def test_that_would_lead_elsewhere_is_refused_at_once(self, method: str, id_: Any) -> None:
-        with pytest.raises(InvalidRequest, match=r"^batch "):
+        with pytest.raises(InvalidInputError, match=r"^batch "):
             getattr(api(), method)(id_)
 
     @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ class TestBatchId:
         play.expect_request("GET", f"{BATCHES}/msgbatch_7")
         play.answer(batch_json("msgbatch_7"))
         play.expect(BatchState)
-        with pytest.raises(WaitTimeout, match=r"^batch msgbatch_7 was still"):
+        with pytest.raises(WaitTimeoutError, match=r"^batch msgbatch_7 was still"):
             play.next()
 
     def test_of_a_batch_is_the_one_that_was_deleted(self) -> None:
@@ -261,7 +261,9 @@ class TestBatchId:
 
         coroutine: Any = create()
         try:
-            with pytest.raises(InvalidRequest, match=r"^batch .* not a coroutine; await it first$"):
+            with pytest.raises(
+                InvalidInputError, match=r"^batch .* not a coroutine; await it first$"
+            ):
                 api().wait_for(coroutine)
         finally:
             coroutine.close()
@@ -289,14 +291,14 @@ class TestLists:
             ({"limit": -1}, "limit is an int from 1 to 1,000, not -1"),
             ({"limit": 1001}, "limit is an int from 1 to 1,000, not 1001"),
             ({"limit": math.nan}, "limit is an int from 1 to 1,000, not nan"),
-            ({"before_id": "a", "after_id": "b"}, "are two directions: hand in one"),
+            ({"before_id": "a", "after_id": "b"}, "are two directions: pass one"),
             ({"before_id": ""}, "before_id must be an id"),
             ({"after_id": ".."}, "after_id must be an id"),
             ({"after_id": "\ud800"}, "after_id holds characters"),
         ],
     )
     def test_refuse_a_bad_query_at_once(self, method: str, query: dict[str, Any], why: str) -> None:
-        with pytest.raises(InvalidRequest, match=why):
+        with pytest.raises(InvalidInputError, match=why):
             getattr(api(), method)(**query)
 
 
@@ -335,16 +337,18 @@ class TestWaitFor:
     @pytest.mark.parametrize("name", ["poll_interval", "timeout", "max_outage"])
     @pytest.mark.parametrize("value", [-1, -0.1, math.inf, math.nan, -math.inf])
     def test_refuses_times_that_are_none(self, name: str, value: Any) -> None:
-        with pytest.raises(InvalidRequest, match=f"^{name} is in seconds, .* finite, not {value}$"):
+        with pytest.raises(
+            InvalidInputError, match=f"^{name} is in seconds, .* finite, not {value}$"
+        ):
             api().wait_for("b", **{name: value})
 
     def test_refuses_to_poll_without_a_pause(self) -> None:
-        with pytest.raises(InvalidRequest, match="poll_interval is in seconds, more than 0"):
+        with pytest.raises(InvalidInputError, match="poll_interval is in seconds, more than 0"):
             api().wait_for("b", poll_interval=0)
 
     @pytest.mark.parametrize("until", ASYNC_CALLABLES)
     def test_refuses_a_predicate_that_nobody_would_await(self, until: Any) -> None:
-        with pytest.raises(InvalidRequest) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             api().wait_for("b", until=until)
         assert str(caught.value) == (
             "until is an async function, which is never awaited here: pass a plain function"
@@ -361,7 +365,7 @@ class TestWaitFor:
         play.expect_request("GET", f"{BATCHES}/b")
         play.answer(batch_json("b"))
         play.expect(BatchState)
-        with pytest.raises(WaitTimeout):
+        with pytest.raises(WaitTimeoutError):
             play.next()
 
     def test_polls_with_the_given_pause_until_the_predicate_is_content(self) -> None:
@@ -448,5 +452,5 @@ def test_the_retry_policy_and_the_jitter_are_the_callers() -> None:
 
 @pytest.mark.parametrize("retry", [3, True, "twice"])
 def test_a_retry_policy_that_is_none_is_refused(retry: Any) -> None:
-    with pytest.raises(InvalidRequest, match=r"retry is a RetryPolicy, as in retry="):
+    with pytest.raises(InvalidInputError, match=r"retry is a RetryPolicy, as in retry="):
         api(retry=retry)

@@ -9,9 +9,9 @@ from batches_core import (
     BadRequestError,
     BatchCreated,
     ConflictError,
-    InvalidRequest,
+    InvalidInputError,
     Need,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     OverloadedError,
     RateLimitError,
     RemoteProtocolError,
@@ -20,8 +20,8 @@ from batches_core import (
     RetryScheduled,
     TransportError,
 )
-from batches_core.calls import may_have_had_effect, surely_had_no_effect
-from tests.playbook import Playbook, api, batch_json, error_json
+from batches_core.call import may_have_had_effect, surely_had_no_effect
+from tests.support.playbook import Playbook, api, batch_json, error_json
 
 PATH = "/v1/messages/batches"
 REQUESTS = [
@@ -64,7 +64,9 @@ def test_it_posts_the_envelope_and_gives_the_batch() -> None:
 
 
 def test_bad_input_is_refused_before_there_is_an_operation() -> None:
-    with pytest.raises(InvalidRequest, match=r"requests\.1\.custom_id: 'a' is the id of requests"):
+    with pytest.raises(
+        InvalidInputError, match=r"requests\.1\.custom_id: 'a' is the id of requests"
+    ):
         api().create([REQUESTS[0], {**REQUESTS[1], "custom_id": "a"}])
 
 
@@ -97,7 +99,7 @@ def test_three_attempts_in_all() -> None:
         TransportError, match="no route; the request did not go out whole"
     ) as caught:
         book.next()
-    assert not isinstance(caught.value, OutcomeUnknown)
+    assert not isinstance(caught.value, OutcomeUnknownError)
 
 
 SURELY_NOT_TAKEN = [
@@ -132,7 +134,7 @@ def test_a_server_error_leaves_the_outcome_unknown_whatever_it_advises(
 ) -> None:
     book = start()
     book.answer(error_json("api_error", "it broke"), status, headers.items())
-    with pytest.raises(OutcomeUnknown, match=r"2 requests.*it broke.*twice") as caught:
+    with pytest.raises(OutcomeUnknownError, match=r"2 requests.*it broke.*twice") as caught:
         book.next()
     assert isinstance(caught.value.__cause__, APIStatusError)
     assert caught.value.requests == 2
@@ -155,7 +157,7 @@ def test_an_answer_that_is_lost_leaves_the_outcome_unknown(how: str) -> None:
     else:
         book.answer(b"<html>a login page</html>")
         cause = RemoteProtocolError
-    with pytest.raises(OutcomeUnknown) as caught:
+    with pytest.raises(OutcomeUnknownError) as caught:
         book.next()
     assert isinstance(caught.value.__cause__, cause)
 
@@ -163,7 +165,7 @@ def test_an_answer_that_is_lost_leaves_the_outcome_unknown(how: str) -> None:
 def test_a_body_cut_by_a_clean_end_leaves_the_outcome_unknown() -> None:
     book = start()
     book.answer(LIVE[:-5])
-    with pytest.raises(OutcomeUnknown, match="not a batch"):
+    with pytest.raises(OutcomeUnknownError, match="not a batch"):
         book.next()
 
 
@@ -174,7 +176,7 @@ def test_an_answer_that_does_not_come_to_its_end_leaves_the_outcome_unknown() ->
     assert book.next() is Need.DATA
     book.now += 601
     book.data(LIVE[9:20])
-    with pytest.raises(OutcomeUnknown, match="did not come to its end"):
+    with pytest.raises(OutcomeUnknownError, match="did not come to its end"):
         book.next()
 
 
@@ -231,7 +233,7 @@ def test_an_unknown_outcome_after_a_safe_retry_is_still_unknown() -> None:
     book.expect_wait(0.5)
     book.expect_request("POST", PATH)
     book.lose()
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknownError):
         book.next()
 
 

@@ -15,16 +15,16 @@ from batches_core import (
     Done,
     LocalProtocolError,
     Need,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     RateLimitError,
     RetryPolicy,
     RetryScheduled,
     SendRequest,
     TransportError,
-    WaitTimeout,
+    WaitTimeoutError,
     WaitUntil,
 )
-from tests.playbook import REQUEST, Playbook, api, batch_json, result_line
+from tests.support.playbook import REQUEST, Playbook, api, batch_json, result_line
 
 ONE = "/v1/messages/batches/msgbatch_1"
 ONCE = {"retry": RetryPolicy(attempts=1)}
@@ -196,7 +196,7 @@ def test_a_create_whose_answer_drips_past_its_deadline_is_unknown(status: int) -
     assert book.next() is Need.DATA
     book.data(b"{")
     pass_deadline(book)
-    with pytest.raises(OutcomeUnknown) as caught:
+    with pytest.raises(OutcomeUnknownError) as caught:
         book.next()
     assert caught.value.marker is not None
 
@@ -218,7 +218,7 @@ def test_a_poll_under_way_at_the_deadline_of_a_wait_is_given_up() -> None:
     assert book.operation.deadline == began + 3
     pass_deadline(book)
     told = r"not seen within 3 s; the last poll failed: no answer came before the deadline"
-    with pytest.raises(WaitTimeout, match=told) as caught:
+    with pytest.raises(WaitTimeoutError, match=told) as caught:
         book.next()
     assert isinstance(caught.value.__cause__, TransportError)
     assert caught.value.__cause__.sent  # for all that anybody knows
@@ -239,7 +239,7 @@ def test_a_later_poll_is_given_up_at_the_same_deadline() -> None:
     book.data(b"{")
     assert book.next() is Need.DATA
     pass_deadline(book)
-    with pytest.raises(WaitTimeout, match=r"'in_progress'.*no answer came") as caught:
+    with pytest.raises(WaitTimeoutError, match=r"'in_progress'.*no answer came") as caught:
         book.next()
     assert caught.value.batch is not None
 
@@ -256,7 +256,9 @@ def test_a_dripping_error_holds_no_wait_longer_than_either_bound(
     assert book.next() is Need.DATA
     pass_deadline(book)
     if timeout <= 10:
-        with pytest.raises(WaitTimeout, match=f"within {timeout} s; the last poll failed: 503"):
+        with pytest.raises(
+            WaitTimeoutError, match=f"within {timeout} s; the last poll failed: 503"
+        ):
             book.next()
     else:
         assert isinstance(book.expect(RetryScheduled).error, APIStatusError)
@@ -280,7 +282,7 @@ def test_a_timeout_of_zero_gives_its_one_poll_five_seconds() -> None:
     book = wait(timeout=0)
     assert book.operation.deadline == book.now + 5
     pass_deadline(book)
-    with pytest.raises(WaitTimeout, match=r"within 0 s.*no answer came"):
+    with pytest.raises(WaitTimeoutError, match=r"within 0 s.*no answer came"):
         book.next()
 
 
@@ -309,7 +311,7 @@ def test_where_the_time_is_not_told_first_a_deadline_counts_from_the_first_input
     assert operation.deadline == 70.0 + left
     assert operation.next_event() is Need.DATA
     operation.handle_timeout(70.0 + left)
-    with pytest.raises(WaitTimeout):
+    with pytest.raises(WaitTimeoutError):
         operation.next_event()
 
 
@@ -347,7 +349,7 @@ def test_a_driver_that_keeps_the_deadline_ends_every_wait_at_it(
 ) -> None:
     operation = api().wait_for("msgbatch_1", timeout=timeout, poll_interval=poll_interval)
     peer = Peer(operation, steps, told=told)
-    with suppress(WaitTimeout, TransportError, APIStatusError):
+    with suppress(WaitTimeoutError, TransportError, APIStatusError):
         while True:
             match operation.next_event():
                 case Done():

@@ -43,7 +43,7 @@ from batches_core.decoding import (
     decode_body,
     decode_error,
 )
-from tests.playbook import batch_json, error_json, result_line
+from tests.support.playbook import batch_json, error_json, result_line
 
 DECODER = ResultDecoder(Message)
 TEXT = {"type": "text", "text": "hi"}

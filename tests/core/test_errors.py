@@ -17,27 +17,27 @@ from batches_core import (
     BatchesError,
     BillingError,
     ConflictError,
-    Fault,
-    IncompleteResults,
+    IncompleteResultsError,
     InternalServerError,
-    InvalidRequest,
+    InvalidInputError,
     LocalProtocolError,
-    MalformedResult,
+    MalformedResultError,
     MessageBatch,
     NotFoundError,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     OverloadedError,
     PermissionDeniedError,
     RateLimitError,
     RemoteProtocolError,
+    RequestProblem,
     RequestTooLargeError,
-    ResultsUnavailable,
+    ResultsUnavailableError,
     ServerTimeoutError,
     TransportError,
-    WaitTimeout,
+    WaitTimeoutError,
 )
 from batches_core.errors import SPEND_LIMIT_REACHED, quote
-from tests.playbook import batch_json
+from tests.support.playbook import batch_json
 
 NASTY = "a\nb\r\nc\u2028d\x0be\x85f"
 
@@ -64,17 +64,17 @@ EXAMPLES: list[BatchesError] = [
     BatchesError("plain"),
     LocalProtocolError("a bug"),
     RemoteProtocolError("no JSON"),
-    InvalidRequest("one", Fault(message="two", index=1, field="custom_id"), omitted=3),
-    ResultsUnavailable(batch()),
-    ResultsUnavailable(batch("ended", archived_at="2026-06-01T00:00:00Z")),
-    MalformedResult(line_number=3, raw=b"{", reason="it is cut off", custom_id="a"),
-    MalformedResult(line_number=3, raw=b"{", reason="it is cut off"),
-    IncompleteResults(batch_id="msgbatch_1", received=1, expected=2),
+    InvalidInputError("one", RequestProblem(message="two", index=1, field="custom_id"), omitted=3),
+    ResultsUnavailableError(batch()),
+    ResultsUnavailableError(batch("ended", archived_at="2026-06-01T00:00:00Z")),
+    MalformedResultError(line_number=3, raw=b"{", reason="it is cut off", custom_id="a"),
+    MalformedResultError(line_number=3, raw=b"{", reason="it is cut off"),
+    IncompleteResultsError(batch_id="msgbatch_1", received=1, expected=2),
     TransportError("connection reset", sent=True),
     TransportError("no route", sent=False),
-    OutcomeUnknown("connection reset", requests=7),
-    WaitTimeout("msgbatch_1", timeout=1.5, batch=batch()),
-    WaitTimeout("msgbatch_1", timeout=1.5, batch=None),
+    OutcomeUnknownError("connection reset", requests=7),
+    WaitTimeoutError("msgbatch_1", timeout=1.5, batch=batch()),
+    WaitTimeoutError("msgbatch_1", timeout=1.5, batch=None),
     *(
         kind(
             status=status,
@@ -174,11 +174,11 @@ def test_a_note_survives_a_pickle() -> None:
 @pytest.mark.parametrize(
     ("kind", "base"),
     [
-        (WaitTimeout, TimeoutError),
-        (InvalidRequest, ValueError),
-        (MalformedResult, RemoteProtocolError),
-        (IncompleteResults, RemoteProtocolError),
-        (OutcomeUnknown, TransportError),
+        (WaitTimeoutError, TimeoutError),
+        (InvalidInputError, ValueError),
+        (MalformedResultError, RemoteProtocolError),
+        (IncompleteResultsError, RemoteProtocolError),
+        (OutcomeUnknownError, TransportError),
     ],
 )
 def test_errors_can_be_caught_as_what_they_also_are(
@@ -191,33 +191,37 @@ def test_errors_can_be_caught_as_what_they_also_are(
 @pytest.mark.parametrize(
     ("error", "said", "advice"),
     [
-        (ResultsUnavailable(batch()), "no results yet (processing_status 'in_progress')", "wait"),
         (
-            ResultsUnavailable(batch("ended", archived_at="2026-06-01T00:00:00Z")),
+            ResultsUnavailableError(batch()),
+            "no results yet (processing_status 'in_progress')",
+            "wait",
+        ),
+        (
+            ResultsUnavailableError(batch("ended", archived_at="2026-06-01T00:00:00Z")),
             "were archived at 2026-06-01T00:00:00+00:00",
             "29 days after a batch is created",
         ),
         (
-            MalformedResult(line_number=3, raw=b"{", reason="it is cut off", custom_id="a"),
+            MalformedResultError(line_number=3, raw=b"{", reason="it is cut off", custom_id="a"),
             "line 3 of the results (custom_id 'a') could not be read: it is cut off",
             "`raw` holds this one's bytes",
         ),
         (
-            MalformedResult(line_number=3, raw=b"{", reason="it is cut off"),
+            MalformedResultError(line_number=3, raw=b"{", reason="it is cut off"),
             "line 3 of the results could not be read",
             "`raw` holds this one's bytes",
         ),
-        (IncompleteResults(batch_id="b", received=1, expected=2), "after 1 of 2", "read"),
+        (IncompleteResultsError(batch_id="b", received=1, expected=2), "after 1 of 2", "read"),
         (TransportError("reset", sent=True), "reset; ", "check the network and try again"),
         (
             TransportError("no route", sent=False),
             "no route; the request did not go out whole",
             "check base_url",
         ),
-        (OutcomeUnknown("reset", requests=7), "7 requests was created (reset)", "list()"),
-        (WaitTimeout("b", timeout=90, batch=None), "not seen within 90 s", "wait_for() again"),
+        (OutcomeUnknownError("reset", requests=7), "7 requests was created (reset)", "list()"),
+        (WaitTimeoutError("b", timeout=90, batch=None), "not seen within 90 s", "wait_for() again"),
         (
-            WaitTimeout("b", timeout=0.5, batch=batch()),
+            WaitTimeoutError("b", timeout=0.5, batch=batch()),
             "seen within 0.5 s; it goes on",
             "again",
         ),
@@ -233,25 +237,28 @@ def test_a_message_says_what_happened_and_then_what_to_do(
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        (Fault(message="is wrong"), "is wrong"),
-        (Fault(message="is wrong", index=0), "requests.0: is wrong"),
-        (Fault(message="is wrong", field="limit"), "limit: is wrong"),
-        (Fault(message="is wrong", index=2, field="params.stream"), "requests.2.params.stream: is"),
+        (RequestProblem(message="is wrong"), "is wrong"),
+        (RequestProblem(message="is wrong", index=0), "requests.0: is wrong"),
+        (RequestProblem(message="is wrong", field="limit"), "limit: is wrong"),
+        (
+            RequestProblem(message="is wrong", index=2, field="params.stream"),
+            "requests.2.params.stream: is",
+        ),
     ],
 )
-def test_a_fault_names_its_place_as_the_service_does(fault: Fault, text: str) -> None:
+def test_a_fault_names_its_place_as_the_service_does(fault: RequestProblem, text: str) -> None:
     assert str(fault).startswith(text)
 
 
 class TestInvalidRequest:
     def test_of_one_fault_is_that_fault(self) -> None:
-        error = InvalidRequest("limit is 1 to 1,000")
+        error = InvalidInputError("limit is 1 to 1,000")
         assert str(error) == "limit is 1 to 1,000"
-        assert error.faults == (Fault(message="limit is 1 to 1,000"),)
+        assert error.faults == (RequestProblem(message="limit is 1 to 1,000"),)
         assert error.omitted == 0
 
     def test_of_several_counts_them_and_puts_each_on_a_line(self) -> None:
-        assert str(InvalidRequest("a", "b")).splitlines() == [
+        assert str(InvalidInputError("a", "b")).splitlines() == [
             "2 faults; nothing was sent",
             "  a",
             "  b",
@@ -261,7 +268,7 @@ class TestInvalidRequest:
         ("kept", "omitted", "more"), [(10, 0, 0), (11, 0, 1), (10, 5, 5), (12, 5, 7), (1, 1, 1)]
     )
     def test_spells_out_ten_and_counts_the_rest(self, kept: int, omitted: int, more: int) -> None:
-        error = InvalidRequest(*(f"fault {n}" for n in range(kept)), omitted=omitted)
+        error = InvalidInputError(*(f"fault {n}" for n in range(kept)), omitted=omitted)
         first, *spelled = str(error).splitlines()
         assert first == f"{kept + omitted} faults; nothing was sent"
         rest = [f"  … and {more} more"] if more else []
@@ -289,13 +296,13 @@ def test_a_quoted_text_is_one_short_printable_line(text: str, line: str) -> None
     [
         lambda: APIStatusError(status=500, type=NASTY, message=NASTY, request_id=NASTY),
         lambda: APIStatusError.for_answer(502, None, message=NASTY),
-        lambda: MalformedResult(line_number=1, raw=b"", reason="no", custom_id=NASTY),
-        lambda: MalformedResult(line_number=1, raw=b"", reason=f"unknown field `{NASTY}`"),
-        lambda: ResultsUnavailable(batch(NASTY)),
-        lambda: ResultsUnavailable(batch(id_=NASTY)),
-        lambda: IncompleteResults(batch_id=NASTY, received=1, expected=2),
-        lambda: OutcomeUnknown(f"the answer was 500: {NASTY}", requests=1),
-        lambda: WaitTimeout("b", timeout=1, batch=batch(NASTY)),
+        lambda: MalformedResultError(line_number=1, raw=b"", reason="no", custom_id=NASTY),
+        lambda: MalformedResultError(line_number=1, raw=b"", reason=f"unknown field `{NASTY}`"),
+        lambda: ResultsUnavailableError(batch(NASTY)),
+        lambda: ResultsUnavailableError(batch(id_=NASTY)),
+        lambda: IncompleteResultsError(batch_id=NASTY, received=1, expected=2),
+        lambda: OutcomeUnknownError(f"the answer was 500: {NASTY}", requests=1),
+        lambda: WaitTimeoutError("b", timeout=1, batch=batch(NASTY)),
     ],
     ids=[
         "status error",

@@ -9,31 +9,31 @@ from hypothesis import strategies as st
 
 from batches_core import LocalProtocolError
 from batches_core.exchange import (
+    END_OF_BODY,
     MAX_INFORMATIONAL,
-    MOVES,
-    Eof,
+    TRANSITIONS,
     Exchange,
     Head,
-    Input,
     Lost,
     State,
+    Trigger,
 )
 
 # What each input is on the outside, and how each state is reached.
-DO: dict[Input, Callable[[Exchange], None]] = {
-    Input.INFORMATIONAL: lambda x: x.receive_head(103, {}),
-    Input.HEAD: lambda x: x.receive_head(200, {"a": "b"}),
-    Input.DATA: lambda x: x.receive_data(b"d"),
-    Input.EOF: lambda x: x.receive_eof(),
-    Input.LOST: lambda x: x.connection_lost("gone", sent=False),
-    Input.ABANDON: lambda x: x.abandon(),
+DO: dict[Trigger, Callable[[Exchange], None]] = {
+    Trigger.INFORMATIONAL: lambda x: x.receive_head(103, {}),
+    Trigger.HEAD: lambda x: x.receive_head(200, {"a": "b"}),
+    Trigger.DATA: lambda x: x.receive_data(b"d"),
+    Trigger.EOF: lambda x: x.receive_eof(),
+    Trigger.LOST: lambda x: x.connection_lost("gone", sent=False),
+    Trigger.ABANDON: lambda x: x.abandon(),
 }
-WAY: dict[State, list[Input]] = {
+WAY: dict[State, list[Trigger]] = {
     State.SENT: [],
-    State.BODY: [Input.HEAD],
-    State.COMPLETE: [Input.HEAD, Input.EOF],
-    State.LOST: [Input.LOST],
-    State.ABANDONED: [Input.ABANDON],
+    State.BODY: [Trigger.HEAD],
+    State.COMPLETE: [Trigger.HEAD, Trigger.EOF],
+    State.LOST: [Trigger.LOST],
+    State.ABANDONED: [Trigger.ABANDON],
 }
 
 # Written down a second time, in full, so that a change of the table has to be meant:
@@ -46,47 +46,54 @@ LOST       .          .          .          .          LOST       ABANDONED
 ABANDONED  ABANDONED  ABANDONED  ABANDONED  ABANDONED  ABANDONED  ABANDONED
 """
 EXPECTED = {
-    (State[row[0]], input_): None if cell == "." else State[cell]
+    (State[row[0]], trigger): None if cell == "." else State[cell]
     for row in (line.split() for line in TABLE.strip().splitlines())
-    for input_, cell in zip(Input, row[1:], strict=True)
+    for trigger, cell in zip(Trigger, row[1:], strict=True)
 }
 
 
 def reach(state: State) -> Exchange:
     exchange = Exchange(1)
-    for input_ in WAY[state]:
-        DO[input_](exchange)
+    for trigger in WAY[state]:
+        DO[trigger](exchange)
     assert exchange.state is state
     return exchange
 
 
 @pytest.mark.parametrize(
-    ("state", "input_"),
-    list(itertools.product(State, Input)),
+    ("state", "trigger"),
+    list(itertools.product(State, Trigger)),
     ids=lambda value: value.name,
 )
-def test_every_pair_of_state_and_input(state: State, input_: Input) -> None:
+def test_every_pair_of_state_and_input(state: State, trigger: Trigger) -> None:
     exchange = reach(state)
     before = list(exchange.inbox)
-    expected = EXPECTED[state, input_]
+    expected = EXPECTED[state, trigger]
     if expected is None:
         with pytest.raises(LocalProtocolError, match="cannot come now"):
-            DO[input_](exchange)
+            DO[trigger](exchange)
         assert (exchange.state, list(exchange.inbox)) == (state, before)
     else:
-        DO[input_](exchange)
+        DO[trigger](exchange)
         assert exchange.state is expected
 
 
 def test_the_table_has_no_other_moves() -> None:
-    assert {pair: state for pair, state in EXPECTED.items() if state} == MOVES
+    assert {pair: state for pair, state in EXPECTED.items() if state} == TRANSITIONS
 
 
 def test_what_came_is_kept_in_order() -> None:
     exchange = Exchange(1)
-    for input_ in (Input.INFORMATIONAL, Input.HEAD, Input.DATA, Input.DATA, Input.EOF, Input.LOST):
-        DO[input_](exchange)
-    assert list(exchange.inbox) == [Head(status=200, headers={"a": "b"}), b"d", b"d", Eof()]
+    for trigger in (
+        Trigger.INFORMATIONAL,
+        Trigger.HEAD,
+        Trigger.DATA,
+        Trigger.DATA,
+        Trigger.EOF,
+        Trigger.LOST,
+    ):
+        DO[trigger](exchange)
+    assert list(exchange.inbox) == [Head(status=200, headers={"a": "b"}), b"d", b"d", END_OF_BODY]
 
 
 def test_a_loss_is_kept_once_and_a_head_proves_that_the_request_was_sent() -> None:
@@ -99,10 +106,10 @@ def test_a_loss_is_kept_once_and_a_head_proves_that_the_request_was_sent() -> No
 
 def test_giving_up_drops_what_was_not_taken_and_what_still_comes() -> None:
     exchange = reach(State.BODY)
-    DO[Input.DATA](exchange)
+    DO[Trigger.DATA](exchange)
     exchange.abandon()
-    for input_ in Input:
-        DO[input_](exchange)
+    for trigger in Trigger:
+        DO[trigger](exchange)
     assert not exchange.inbox
 
 
@@ -134,7 +141,7 @@ def test_a_flood_of_informational_heads_ends_the_exchange_and_is_no_fault_of_the
     for _ in range(MAX_INFORMATIONAL):
         exchange.receive_head(103, {})
     assert (exchange.state, list(exchange.inbox)) == (State.SENT, [])
-    # The driver need not know of the bound: whatever it still hands in is dropped.
+    # The driver need not know of the bound: whatever it still passes is dropped.
     exchange.receive_head(103, {})
     exchange.receive_head(103, {})
     exchange.receive_head(200, {})
@@ -153,14 +160,14 @@ def test_as_many_informational_heads_as_are_allowed_are_passed_over() -> None:
     assert list(exchange.inbox) == [Head(status=200, headers={})]
 
 
-@given(st.lists(st.sampled_from(list(Input)), max_size=20))
-def test_any_sequence_of_inputs_follows_the_table(inputs: list[Input]) -> None:
+@given(st.lists(st.sampled_from(list(Trigger)), max_size=20))
+def test_any_sequence_of_inputs_follows_the_table(inputs: list[Trigger]) -> None:
     exchange = Exchange(1)
-    for input_ in inputs:
+    for trigger in inputs:
         before = exchange.state
-        expected = EXPECTED[before, input_]
+        expected = EXPECTED[before, trigger]
         try:
-            DO[input_](exchange)
+            DO[trigger](exchange)
         except LocalProtocolError:
             assert expected is None
             assert exchange.state is before
@@ -169,4 +176,5 @@ def test_any_sequence_of_inputs_follows_the_table(inputs: list[Input]) -> None:
     # At most one head, and nothing behind an end.
     kinds = [type(arrival) for arrival in exchange.inbox]
     assert kinds.count(Head) <= 1
-    assert not any(kind in {Eof, Lost} for kind in kinds[:-1])
+    assert not any(event == END_OF_BODY for event in [*exchange.inbox][:-1])
+    assert Lost not in kinds[:-1]

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import batches_core
+from batches_core import lowlevel
 
 PROMISED = """
     AdvisorToolResultBlock CompactionBlock FallbackBlock IrregularMessage
@@ -13,18 +14,24 @@ PROMISED = """
     CanceledResult CodeExecutionToolResultBlock ConflictError ContainerUploadBlock ContentBlock
     CreateLedger CreateMarked CreateMarker CreateOperation DeletedMessageBatch Directive Done
     ErroredResult Event
-    ExpiredResult Fault IncompleteResults InternalServerError InvalidRequest Jitter
-    LocalProtocolError MAX_BYTES MAX_REQUESTS MalformedResult Message MessageBatch Need
-    NotFoundError Operation OutcomeUnknown OverloadedError Page PageReceived
-    PermissionDeniedError Prepared RateLimitError RawHeaders RawResult RedactedThinkingBlock
+    ExpiredResult RequestProblem IncompleteResultsError InternalServerError InvalidInputError Jitter
+    LocalProtocolError MAX_BYTES MAX_REQUESTS MalformedResultError Message MessageBatch Need
+    NotFoundError Operation OutcomeUnknownError OverloadedError Page PageReceived
+    PermissionDeniedError PreparedRequests RateLimitError RawHeaders RawResult RedactedThinkingBlock
     RemoteProtocolError Request RequestCounts RequestLike RequestTooLargeError RequestsSource
-    Result ResultError ResultItem ResultsInterrupted ResultsReceived ResultsUnavailable
+    Result ResultError ResultItem ResultsInterrupted ResultsReceived ResultsUnavailableError
     RetryPolicy RetryScheduled SendRequest ServerTimeoutError ServerToolUseBlock SettlingPolicy
     SettlingStarted
     SucceededResult TextBlock TextEditorCodeExecutionToolResultBlock ThinkingBlock
     ToolSearchToolResultBlock ToolUseBlock TransportError UnknownBlock UnknownResult
-    UntrustedHost Usage VERSION WaitTimeout WaitUntil WebFetchToolResultBlock
+    UntrustedHostError Usage VERSION WaitTimeoutError WaitUntil WebFetchToolResultBlock
     WebSearchToolResultBlock
+"""
+
+PROMISED_LOWLEVEL = """
+    BytesBody IfUnknown IfUnmarked JSONLines MAX_LINE RawDecoder RequestChecker ResultDecoder Secret
+    as_sent check_base_url check_callback check_header_value check_seconds envelope fold_headers
+    message_decoder origin path_segment prepare quote redact_text shown_host
 """
 
 
@@ -32,6 +39,12 @@ def test_the_public_names_are_the_promised_ones() -> None:
     assert sorted(batches_core.__all__) == sorted(PROMISED.split())
     for name in batches_core.__all__:
         assert hasattr(batches_core, name)
+
+
+def test_the_names_for_authors_of_transports_are_the_promised_ones() -> None:
+    assert sorted(lowlevel.__all__) == sorted(PROMISED_LOWLEVEL.split())
+    for name in lowlevel.__all__:
+        assert hasattr(lowlevel, name)
 
 
 def test_every_public_error_and_model_is_documented() -> None:

@@ -10,22 +10,15 @@ from hypothesis import strategies as st
 
 from batches_core import (
     DeletedMessageBatch,
-    InvalidRequest,
+    InvalidInputError,
     LocalProtocolError,
     RawHeaders,
     RemoteProtocolError,
     Request,
 )
-from batches_core.http import (
-    BytesBody,
-    check_base_url,
-    check_header_value,
-    origin,
-    path_segment,
-    read_headers,
-    resolve,
-    with_query,
-)
+from batches_core.http import BytesBody, fold_headers
+from batches_core.urls import check_base_url, origin, path_segment, resolve, with_query
+from batches_core.validation import check_header_value
 
 BASE = "https://api.example.test"
 
@@ -78,17 +71,17 @@ UNUSABLE = [
 def test_headers_are_folded_whatever_their_kind_and_case(
     pairs: RawHeaders, folded: dict[str, str]
 ) -> None:
-    assert read_headers(pairs) == folded
+    assert fold_headers(pairs) == folded
     once = cast("RawHeaders", iter(list(pairs)))
-    assert read_headers(once) == folded
+    assert fold_headers(once) == folded
 
 
 def test_a_mapping_of_headers_will_do_and_what_is_no_headers_is_told() -> None:
-    assert read_headers({"Retry-After": "5"}) == {"retry-after": "5"}
+    assert fold_headers({"Retry-After": "5"}) == {"retry-after": "5"}
     wrong: list[Any] = [["a"], [("a",)], [("a", 1, 2)], [(1, "a")], 7, None]
     for headers in wrong:
         with pytest.raises(LocalProtocolError, match="pairs of a name and a value"):
-            read_headers(headers)
+            fold_headers(headers)
 
 
 class TestHeaderValues:
@@ -115,14 +108,14 @@ class TestHeaderValues:
         ],
     )
     def test_what_no_header_can_carry_is_refused_and_not_shown(self, value: str) -> None:
-        with pytest.raises(InvalidRequest, match="api_key holds a character") as caught:
+        with pytest.raises(InvalidInputError, match="api_key holds a character") as caught:
             check_header_value("api_key", value)
         assert "sec" not in str(caught.value)
         assert caught.value.__cause__ is None
 
     @pytest.mark.parametrize("value", ["", None, b"secret", 5])
     def test_what_is_no_text_is_refused_and_not_shown(self, value: object) -> None:
-        with pytest.raises(InvalidRequest, match="must be a str that is not empty") as caught:
+        with pytest.raises(InvalidInputError, match="must be a str that is not empty") as caught:
             check_header_value("api_key", value)
         assert "secret" not in str(caught.value)
 
@@ -130,7 +123,7 @@ class TestHeaderValues:
     def test_what_passes_arrives_as_it_was_sent(self, value: str) -> None:
         try:
             passed = check_header_value("x", value)
-        except InvalidRequest:
+        except InvalidInputError:
             return
         assert passed.encode("latin-1").strip().decode("latin-1") == value
         assert len(value.splitlines()) == 1
@@ -165,17 +158,17 @@ class TestBaseURL:
         ],
     )
     def test_that_cannot_be_used_is_refused_with_the_reason(self, url: str, why: str) -> None:
-        with pytest.raises(InvalidRequest, match=f"^base_url cannot be used: .*{why}"):
+        with pytest.raises(InvalidInputError, match=f"^base_url cannot be used: .*{why}"):
             check_base_url(url)
 
     @pytest.mark.parametrize("url", [None, b"https://api.example.test", 5])
     def test_that_is_no_str_is_refused(self, url: object) -> None:
-        with pytest.raises(InvalidRequest, match="base_url must be a str such as"):
+        with pytest.raises(InvalidInputError, match="base_url must be a str such as"):
             check_base_url(url)
 
     @pytest.mark.parametrize("mark", ["", "/", "?", "#"])
     def test_with_a_password_is_refused_without_showing_any_of_it(self, mark: str) -> None:
-        with pytest.raises(InvalidRequest) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             check_base_url(f"https://me:hidden{mark}too@api.example.test")
         assert "hidden" not in str(caught.value)
         assert "too" not in str(caught.value)
@@ -295,20 +288,22 @@ class TestPathSegment:
 
     @pytest.mark.parametrize("value", [None, 5, b"msgbatch_1"])
     def test_that_is_no_text_is_refused(self, value: object) -> None:
-        with pytest.raises(InvalidRequest, match=r"^batch_id must be a str, not \w+$"):
+        with pytest.raises(InvalidInputError, match=r"^batch_id must be a str, not \w+$"):
             path_segment("batch_id", value)
 
     def test_that_is_a_whole_batch_is_refused_with_a_hint(self) -> None:
-        with pytest.raises(InvalidRequest, match=r"not DeletedMessageBatch; pass its \.id"):
+        with pytest.raises(InvalidInputError, match=r"not DeletedMessageBatch; pass its \.id"):
             path_segment("batch_id", DeletedMessageBatch(id="b"))
 
     @pytest.mark.parametrize("value", ["", ".", "..", "x" * 257])
     def test_that_would_lead_elsewhere_is_refused(self, value: object) -> None:
-        with pytest.raises(InvalidRequest, match=r"^batch_id must be an id as the service gave it"):
+        with pytest.raises(
+            InvalidInputError, match=r"^batch_id must be an id as the service gave it"
+        ):
             path_segment("batch_id", value)
 
     def test_with_a_lone_surrogate_is_refused(self) -> None:
-        with pytest.raises(InvalidRequest, match=r"^batch_id holds characters that no URL"):
+        with pytest.raises(InvalidInputError, match=r"^batch_id holds characters that no URL"):
             path_segment("batch_id", "a\ud800")
 
 

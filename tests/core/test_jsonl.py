@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batches_core import MalformedResult, Message, ResultItem
+from batches_core import MalformedResultError, Message, ResultItem
 from batches_core.decoding import ResultDecoder
 from batches_core.jsonl import MAX_LINE, JSONLines
-from tests.playbook import result_line
+from tests.support.playbook import result_line
 
-Item = ResultItem[Message] | MalformedResult
+Item = ResultItem[Message] | MalformedResultError
 Outcome = tuple[list[object], bool]
 
 DECODER = ResultDecoder(Message)
@@ -23,7 +23,7 @@ DECODER = ResultDecoder(Message)
 def outcome(items: list[Item], truncated: bool) -> Outcome:  # noqa: FBT001
     """Items as they compare: structs by value, malformed lines by all that they tell."""
     shown: list[object] = [
-        (i.line_number, i.raw, i.reason, i.custom_id) if isinstance(i, MalformedResult) else i
+        (i.line_number, i.raw, i.reason, i.custom_id) if isinstance(i, MalformedResultError) else i
         for i in items
     ]
     return shown, truncated
@@ -129,7 +129,7 @@ def test_a_malformed_line_tells_its_number_blank_lines_included_and_its_id() -> 
     lines = JSONLines(DECODER)
     assert len(lines.feed(A + B)) == 2
     _, bad = lines.feed(A + b"\n\r\n" + b'{"custom_id":"q","result":{"type":"succeeded"}}\r\n')
-    assert isinstance(bad, MalformedResult)
+    assert isinstance(bad, MalformedResultError)
     assert (bad.line_number, bad.custom_id) == (6, "q")
     assert bad.raw == b'{"custom_id":"q","result":{"type":"succeeded"}}'
     assert "line 6" in str(bad)
@@ -241,7 +241,7 @@ def test_of_a_line_over_a_large_limit_only_the_beginning_is_held(sizes: tuple[in
         assert lines.feed(b"x" * size) == []
         assert len(lines._tail) == held
     (item,) = lines.feed(b"\n")
-    assert isinstance(item, MalformedResult)
+    assert isinstance(item, MalformedResultError)
     assert item.is_cut
 
 
@@ -254,7 +254,7 @@ def test_a_line_over_the_limit_costs_itself_alone_and_little_memory() -> None:
     found += lines.feed(b"y\n" + B)
     first, long, last = found
     assert [first.custom_id, last.custom_id] == ["a", "b"]
-    assert isinstance(long, MalformedResult)
+    assert isinstance(long, MalformedResultError)
     assert (long.line_number, long.raw) == (2, b"x" * 1024)
     assert "1,000,001 bytes" in long.reason
 

@@ -16,17 +16,16 @@ from batches_core import (
     CreateMarked,
     CreateMarker,
     CreateOperation,
-    InvalidRequest,
+    InvalidInputError,
     LocalProtocolError,
     MessageBatch,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     RetryScheduled,
     SettlingStarted,
     TransportError,
 )
-from tests.playbook import KEY, REQUEST, Playbook, api, error_json
-
-from .settling_book import (
+from tests.support.playbook import KEY, REQUEST, Playbook, api, error_json
+from tests.support.settling_book import (
     BEFORE,
     LIST,
     ONCE,
@@ -221,7 +220,7 @@ def test_the_outcome_names_the_batches_of_other_creates_for_another_process() ->
 
 
 def test_a_ledger_remembers_so_many_batches_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batches_core.ledger._REMEMBERED", 2)
+    monkeypatch.setattr("batches_core.operations.ledger._REMEMBERED", 2)
     on = api()
     for number in range(3):
         book = sent(on)
@@ -265,7 +264,7 @@ def test_a_create_that_is_under_way_is_not_settled() -> None:
     book = Playbook(on.create(TWO))
     marker = book.mark(BEFORE)
     book.expect_request("POST", PATH)
-    with pytest.raises(InvalidRequest, match="still under way in this process"):
+    with pytest.raises(InvalidInputError, match="still under way in this process"):
         on.settle(marker).next_event()
 
 
@@ -332,7 +331,7 @@ def test_an_interruption_under_way_carries_the_outcome_to_settle() -> None:
     book.now += 5.0
     error = interrupted(book, KeyboardInterrupt())
     outcome = attached(error, "create_outcome")
-    assert isinstance(outcome, OutcomeUnknown)
+    assert isinstance(outcome, OutcomeUnknownError)
     assert outcome.marker is not None
     assert outcome.marker.arrives_within == 65.0
     assert "interrupted by KeyboardInterrupt" in str(outcome)
@@ -411,7 +410,7 @@ def test_an_operation_that_is_dropped_under_way_leaves_its_outcome_unknown() -> 
     del book
     gc.collect()
     (outcome,) = on.ledger.unfinished()
-    assert isinstance(outcome, OutcomeUnknown)
+    assert isinstance(outcome, OutcomeUnknownError)
     assert outcome.marker is not None
     assert (outcome.marker.serial, outcome.marker.arrives_within) == (marker.serial, 65.0)
 
@@ -426,7 +425,7 @@ def test_an_interruption_inside_of_the_operation_leaves_its_outcome_unknown(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("batches_core.ledger.PendingCreate.succeed", interrupt)
+    monkeypatch.setattr("batches_core.operations.ledger.PendingCreate.succeed", interrupt)
     with pytest.raises(KeyboardInterrupt) as caught:
         book.next()
     assert attached(interrupted(book, caught.value), "create_outcome")

@@ -27,7 +27,7 @@ from batches_core import (
     Usage,
 )
 from batches_core.models import KnownBlock
-from tests.playbook import batch_json
+from tests.support.playbook import batch_json
 
 LIVE_CREATE = (
     b'{"archived_at":null,"cancel_initiated_at":null,'

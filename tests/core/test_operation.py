@@ -21,11 +21,12 @@ from batches_core import (
     NotFoundError,
     Operation,
     ResultsReceived,
+    RetryPolicy,
     SendRequest,
     WaitUntil,
 )
-from batches_core.operation import Channel
-from tests.playbook import Playbook, api, batch_json, error_json, result_line
+from batches_core.context import OperationContext
+from tests.support.playbook import Playbook, api, batch_json, error_json, result_line
 
 GET = "/v1/messages/batches/msgbatch_1"
 
@@ -147,13 +148,13 @@ def test_early_late_and_spurious_timeouts_are_harmless() -> None:
 
 
 def test_a_clock_that_runs_backwards_is_not_followed() -> None:
-    channel = Channel(lambda: 1.0)
+    channel = OperationContext(RetryPolicy(), lambda: 1.0)
     assert (channel.now, channel.started) == (-math.inf, -math.inf)
     for now in (10.0, 4.0, 11.0, 10.5):
-        channel.tell_time(now)
+        channel.record_time(now)
     assert (channel.now, channel.started) == (11.0, 10.0)
     with pytest.raises(LocalProtocolError, match="not a number"):
-        channel.tell_time(math.nan)
+        channel.record_time(math.nan)
 
 
 def test_without_being_told_the_time_first_timeouts_count_from_the_first_input() -> None:

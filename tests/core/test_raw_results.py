@@ -9,8 +9,8 @@ import pytest
 
 from batches_core import (
     Done,
-    InvalidRequest,
-    MalformedResult,
+    InvalidInputError,
+    MalformedResultError,
     MessageBatch,
     Need,
     RawResult,
@@ -19,7 +19,7 @@ from batches_core import (
     RetryPolicy,
     SendRequest,
 )
-from tests.playbook import Playbook, api, batch_json, result_line
+from tests.support.playbook import Playbook, api, batch_json, result_line
 
 A, B, C = result_line("a"), result_line("b"), result_line("c")
 #: No result that this version knows, but a line of its own, with an id.
@@ -77,8 +77,8 @@ def test_a_line_with_half_a_surrogate_pair_is_kept_byte_for_byte(size: int, end:
 def test_what_is_no_line_of_its_own_is_malformed(size: int) -> None:
     two = A.strip() + B
     found = read(two + C + b"[]\n", 2, size)
-    assert [type(each) for each in found] == [MalformedResult, RawResult, MalformedResult]
-    assert [type(each) for each in read(two + C, 2, size)] == [MalformedResult, RawResult]
+    assert [type(each) for each in found] == [MalformedResultError, RawResult, MalformedResultError]
+    assert [type(each) for each in read(two + C, 2, size)] == [MalformedResultError, RawResult]
 
 
 def test_what_is_there_already_is_passed_over() -> None:
@@ -87,7 +87,7 @@ def test_what_is_there_already_is_passed_over() -> None:
 
 
 def test_what_is_there_of_another_batch_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match=r"1 of the custom_ids .* belong to another"):
+    with pytest.raises(InvalidInputError, match=r"1 of the custom_ids .* belong to another"):
         read(A + B, 2, delivered=["a", "x"])
 
 
@@ -118,7 +118,7 @@ def test_a_break_counts_what_was_there_of_another_batch_as_missing(
     book.expect(ResultsReceived)
     book.lose()
     if is_complete:
-        with pytest.raises(InvalidRequest, match="another one"):
+        with pytest.raises(InvalidInputError, match="another one"):
             book.next()
     else:
         book.expect(ResultsInterrupted)
@@ -152,5 +152,5 @@ def test_a_reading_that_brings_the_last_one_to_come_was_worth_it() -> None:
 @pytest.mark.parametrize("name", ["expected", "delivered"])
 @pytest.mark.parametrize("ids", ["abc", [b"a"], [5]])
 def test_ids_are_ids(name: str, ids: Any) -> None:
-    with pytest.raises(InvalidRequest, match=f"{name} is a list of custom_ids"):
+    with pytest.raises(InvalidInputError, match=f"{name} is a list of custom_ids"):
         api().raw_results("msgbatch_1", **{name: ids})

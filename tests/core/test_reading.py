@@ -22,8 +22,8 @@ from batches_core import (
     RetryScheduled,
     TransportError,
 )
-from batches_core.calls import MAX_ANSWER, MAX_ERROR
-from tests.playbook import KEY, Playbook, api, batch_json, error_json
+from batches_core.call import MAX_ANSWER, MAX_ERROR
+from tests.support.playbook import KEY, Playbook, api, batch_json, error_json
 
 LIST = "/v1/messages/batches"
 ONE = f"{LIST}/msgbatch_1"

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batches_core import BatchRequest, Body, Fault, InvalidRequest, RequestLike
+from batches_core import BatchRequest, Body, InvalidInputError, RequestLike, RequestProblem
 from batches_core import requests as core_requests
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
@@ -41,13 +41,13 @@ def body_of(*handed_in: RequestLike) -> bytes:
     return b"".join(body)
 
 
-def refused(handed_in: Iterable[Any]) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as caught:
+def refused(handed_in: Iterable[Any]) -> InvalidInputError:
+    with pytest.raises(InvalidInputError) as caught:
         prepare(handed_in)
     return caught.value
 
 
-def places(error: InvalidRequest) -> list[tuple[int | None, str | None]]:
+def places(error: InvalidInputError) -> list[tuple[int | None, str | None]]:
     return [(fault.index, fault.field) for fault in error.faults]
 
 
@@ -127,12 +127,12 @@ class TestForms:
         [
             (one(), "put a single request in a list"),
             (BatchRequest(custom_id="a", params={}), "put a single request in a list"),
-            ({"requests": [one()]}, "hand in the list that it has under 'requests'"),
+            ({"requests": [one()]}, "pass the list that it has under 'requests'"),
             ("requests.jsonl", "RequestsFile(path) (from transports.files) or open(path, 'rb')"),
             (b"{}", "open(path, 'rb')"),
             (Path("requests.jsonl"), "RequestsFile(path) (from transports.files)"),
-            (None, "hand in a list"),
-            (5, "hand in a list"),
+            (None, "pass a list"),
+            (5, "pass a list"),
         ],
     )
     def test_what_is_no_list_of_requests_is_refused_with_advice(
@@ -319,7 +319,9 @@ class TestFaults:
     def test_of_a_repeated_id_name_its_first_use(self) -> None:
         error = refused([one("a"), one("b"), one("a"), b"\n", json.dumps(one("a"))])
         assert error.faults == tuple(
-            Fault(message="'a' is the id of requests.0 already", index=index, field="custom_id")
+            RequestProblem(
+                message="'a' is the id of requests.0 already", index=index, field="custom_id"
+            )
             for index in (2, 4)
         )
 
@@ -615,19 +617,19 @@ class TestNumbersThatJsonHasNot:
             {"custom_id": "a", "params": params},
             BatchRequest(custom_id="a", params=params),
         ):
-            with pytest.raises(InvalidRequest, match=r"requests\.0: .*a NaN or an infinity"):
+            with pytest.raises(InvalidInputError, match=r"requests\.0: .*a NaN or an infinity"):
                 prepare([request])
 
     def test_are_found_in_objects_too_and_in_any_depth_without_a_crash(self) -> None:
         class Tuned(msgspec.Struct):
             temperature: float
 
-        with pytest.raises(InvalidRequest, match="a NaN or an infinity"):
+        with pytest.raises(InvalidInputError, match="a NaN or an infinity"):
             prepare([{"custom_id": "a", "params": {"x": Tuned(math.nan)}}])
         deep: Any = math.nan
         for _ in range(400):
             deep = {"x": (deep, None)}
-        with pytest.raises(InvalidRequest, match="a NaN or an infinity"):
+        with pytest.raises(InvalidInputError, match="a NaN or an infinity"):
             prepare([{"custom_id": "a", "params": deep}])
 
     def test_are_not_seen_in_json_that_is_passed_on(self) -> None:
@@ -656,10 +658,10 @@ class TestLines:
     """Requests that are the lines of a file, and what brings its own body."""
 
     def test_are_named_by_their_numbers(self) -> None:
-        checker = core_requests.Checker(lines=True)
+        checker = core_requests.RequestChecker(lines=True)
         line = json.dumps(one("a")).encode()
         given = list(checker.checked([b"\xef\xbb\xbf " + line, b"\n", line, b"{"]))
-        with pytest.raises(InvalidRequest) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             checker.finish()
         assert [(fault.line, fault.index) for fault in caught.value.faults] == [
             (3, None),
@@ -673,3 +675,8 @@ class TestLines:
     def test_what_is_prepared_is_taken_as_it_is(self) -> None:
         prepared = core_requests.prepare([one("a")])
         assert core_requests.prepare(prepared) is prepared
+
+
+def test_prepared_requests_are_not_prepared_again() -> None:
+    prepared = core_requests.prepare([{"custom_id": "a", "params": {"model": "m"}}])
+    assert core_requests.prepare(prepared) is prepared

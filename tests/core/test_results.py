@@ -12,23 +12,23 @@ from batches_core import (
     APIStatusError,
     BatchesError,
     Done,
-    IncompleteResults,
-    InvalidRequest,
-    MalformedResult,
+    IncompleteResultsError,
+    InvalidInputError,
+    MalformedResultError,
     MessageBatch,
     Need,
     NotFoundError,
     RemoteProtocolError,
     ResultsInterrupted,
     ResultsReceived,
-    ResultsUnavailable,
+    ResultsUnavailableError,
     RetryPolicy,
     SucceededResult,
     TransportError,
     UnknownResult,
 )
 from batches_core.jsonl import MAX_LINE
-from tests.playbook import BASE, Playbook, api, batch_json, error_json, result_line
+from tests.support.playbook import BASE, Playbook, api, batch_json, error_json, result_line
 
 GET = "/v1/messages/batches/msgbatch_1"
 RESULTS = GET + "/results"
@@ -103,19 +103,19 @@ def test_results_before_the_end_and_after_the_archive_are_named() -> None:
     book = Playbook(api().results_stream("msgbatch_1"))
     book.expect_request("GET", GET)
     book.answer(batch_json())
-    with pytest.raises(ResultsUnavailable, match=r"no results yet.*wait_for"):
+    with pytest.raises(ResultsUnavailableError, match=r"no results yet.*wait_for"):
         book.next()
 
     book = Playbook(api().results_stream("msgbatch_1"))
     book.expect_request("GET", GET)
     book.answer(ended(results_url=None))
-    with pytest.raises(ResultsUnavailable, match=r"has ended, but.*a little later"):
+    with pytest.raises(ResultsUnavailableError, match=r"has ended, but.*a little later"):
         book.next()
 
     book = Playbook(api().results_stream("msgbatch_1"))
     book.expect_request("GET", GET)
     book.answer(ended(results_url=None, archived_at="2026-05-30T20:29:05Z"))
-    with pytest.raises(ResultsUnavailable, match="were archived at 2026-05-30") as caught:
+    with pytest.raises(ResultsUnavailableError, match="were archived at 2026-05-30") as caught:
         book.next()
     assert caught.value.batch.id == "msgbatch_1"
 
@@ -142,7 +142,7 @@ def test_a_bad_line_is_one_malformed_result_at_its_place() -> None:
     book = start(3)
     book.answer(A + b'{"custom_id":"b",\n' + C)
     items = book.expect(ResultsReceived).items
-    assert [type(item) is MalformedResult for item in items] == [False, True, False]
+    assert [type(item) is MalformedResultError for item in items] == [False, True, False]
     book.expect_done()  # it was told, so nothing is missing in silence
 
 
@@ -150,7 +150,7 @@ def test_an_unknown_result_type_is_no_success_and_no_error() -> None:
     book = start(1)
     book.answer(b'{"custom_id":"a","result":{"type":"postponed","until":"2027"}}\n')
     (item,) = book.expect(ResultsReceived).items
-    assert not isinstance(item, MalformedResult)
+    assert not isinstance(item, MalformedResultError)
     assert isinstance(item.result, UnknownResult)
     assert (item.result.type, item.result["until"]) == ("postponed", "2027")
 
@@ -163,13 +163,13 @@ def test_the_type_of_a_message_can_be_chosen() -> None:
     book = start(1, message_type=Short)
     book.answer(A)
     (item,) = book.expect(ResultsReceived).items
-    assert not isinstance(item, MalformedResult)
+    assert not isinstance(item, MalformedResultError)
     assert item.result == SucceededResult(message=Short(id="msg_a"))
 
     book = start(1, message_type=msgspec.Raw)
     book.answer(A)
     (item,) = book.expect(ResultsReceived).items
-    assert not isinstance(item, MalformedResult)
+    assert not isinstance(item, MalformedResultError)
     assert isinstance(item.result, SucceededResult)
     assert bytes(item.result.message).startswith(b'{"id":"msg_a"')
 
@@ -204,7 +204,7 @@ def test_the_line_limit_is_the_apis() -> None:
     book.answer(A + result_line("b", "far too long"))
     good, bad = book.expect(ResultsReceived).items
     assert good.custom_id == "a"
-    assert isinstance(bad, MalformedResult)
+    assert isinstance(bad, MalformedResultError)
     assert "max_line" in bad.reason
 
 
@@ -227,7 +227,7 @@ def events_and_error(chunks: list[bytes], end: str, max_line: int) -> tuple[list
         if isinstance(event, ResultsReceived):
             items += [
                 (item.line_number, item.raw, item.reason, item.custom_id)
-                if isinstance(item, MalformedResult)
+                if isinstance(item, MalformedResultError)
                 else item
                 for item in event.items
             ]
@@ -285,7 +285,7 @@ def test_a_clean_end_that_is_too_early_is_read_again(how: str) -> None:
     book.answer(A if how == "short" else A + B[:-9])
     assert received(book) == ["a"]
     error = again(book, 1)
-    assert isinstance(error, IncompleteResults if how == "short" else TransportError)
+    assert isinstance(error, IncompleteResultsError if how == "short" else TransportError)
     book.answer(B + A)  # in another order
     assert received(book) == ["b"]
     book.expect_done()
@@ -299,7 +299,7 @@ def test_short_to_the_end_is_an_error_with_the_figures() -> None:
     book.answer(A)
     again(book, 1, 1.0)
     book.answer(A)
-    with pytest.raises(IncompleteResults, match="after 1 of 3") as caught:
+    with pytest.raises(IncompleteResultsError, match="after 1 of 3") as caught:
         book.next()
     assert (caught.value.received, caught.value.expected) == (1, 3)
 
@@ -330,7 +330,7 @@ def test_without_resume_the_break_comes_at_once_after_what_was_complete() -> Non
     book = start(2, resume=False)
     book.answer(A)
     received(book)
-    with pytest.raises(IncompleteResults):
+    with pytest.raises(IncompleteResultsError):
         book.next()
 
 
@@ -382,7 +382,7 @@ def test_one_request_is_not_counted_twice_where_its_line_came_whole_and_broken()
     book = start(2, settings={"retry": RetryPolicy(attempts=1)})
     book.answer(A + broken)
     assert received(book) == ["a", "a"]
-    with pytest.raises(IncompleteResults, match="after 1 of 2"):
+    with pytest.raises(IncompleteResultsError, match="after 1 of 2"):
         book.next()
 
     book = start(3)
@@ -393,7 +393,7 @@ def test_one_request_is_not_counted_twice_where_its_line_came_whole_and_broken()
     again(book, 2)
     book.answer(broken + B)
     assert received(book) == ["a"]
-    assert isinstance(again(book, 2, 1.0), IncompleteResults)
+    assert isinstance(again(book, 2, 1.0), IncompleteResultsError)
     book.answer(A + B + C)
     assert received(book) == ["c"]
     book.expect_done()
@@ -444,7 +444,7 @@ def test_a_file_without_lines_is_short(body: bytes) -> None:
     book = start(total=2)
     book.answer(body)
     error = again(book, delivered=0)
-    assert isinstance(error, IncompleteResults)
+    assert isinstance(error, IncompleteResultsError)
     assert (error.received, error.expected) == (0, 2)
 
 
@@ -561,7 +561,7 @@ def test_unreadable_lines_are_counted_one_by_one() -> None:
     bad = b"".join(b'{"custom_id":"%c","result":5}\n' % name for name in b"cde")
     book.answer(A + B + bad + b"{\n")
     assert received(book) == ["a", "b", "c", "d", "e", None]
-    with pytest.raises(IncompleteResults, match="after 6 of 7"):
+    with pytest.raises(IncompleteResultsError, match="after 6 of 7"):
         book.next()
 
 
@@ -616,7 +616,9 @@ def test_the_missing_and_the_unexpected_are_named() -> None:
     book = start(total=3, settings={"retry": RetryPolicy(attempts=1)}, expected=["z", "a", "y"])
     book.answer(A + B)
     assert received(book) == ["a", "b"]
-    with pytest.raises(IncompleteResults, match=r"2 of 3; 2 .* missing: z, y; 1 .*: b") as caught:
+    with pytest.raises(
+        IncompleteResultsError, match=r"2 of 3; 2 .* missing: z, y; 1 .*: b"
+    ) as caught:
         book.next()
     assert (caught.value.missing, caught.value.unexpected) == (("z", "y"), ("b",))
     assert (caught.value.received, caught.value.expected) == (2, 3)
@@ -627,7 +629,7 @@ def test_they_are_read_again_before_they_are_said_to_be_missing() -> None:
     book.answer(A)
     assert received(book) == ["a"]
     error = again(book, delivered=1)
-    assert isinstance(error, IncompleteResults)
+    assert isinstance(error, IncompleteResultsError)
     assert error.missing == ("b",)
     book.answer(A + B)
     assert received(book) == ["b"]
@@ -638,7 +640,7 @@ def test_what_the_batch_itself_does_not_count_is_not_read_again() -> None:
     book = start(total=2, expected=["a", "b", "c"])
     book.answer(A + B)
     received(book)
-    with pytest.raises(IncompleteResults, match="missing: c; what came") as caught:
+    with pytest.raises(IncompleteResultsError, match="missing: c; what came") as caught:
         book.next()
     assert (caught.value.missing, caught.value.unexpected) == (("c",), ())
 
@@ -647,7 +649,7 @@ def test_a_result_that_nobody_asked_for_is_given_and_named() -> None:
     book = start(total=2, expected=["a"])
     book.answer(A + B)
     assert received(book) == ["a", "b"]
-    with pytest.raises(IncompleteResults, match=r"1 were not expected: b; .*check") as caught:
+    with pytest.raises(IncompleteResultsError, match=r"1 were not expected: b; .*check") as caught:
         book.next()
     assert (caught.value.missing, caught.value.unexpected) == ((), ("b",))
 
@@ -664,7 +666,7 @@ def test_unreadable_lines_of_ids_that_nobody_asked_for_are_named_too() -> None:
     broken = b'{"custom_id":"b","result":5}\n{"custom_id":"x","result":5}\n'
     book.answer(A + B + broken)
     assert received(book) == ["a", "b", "b", "x"]
-    with pytest.raises(IncompleteResults) as caught:
+    with pytest.raises(IncompleteResultsError) as caught:
         book.next()
     assert caught.value.unexpected == ("b", "x")
 
@@ -673,7 +675,7 @@ def test_an_unreadable_line_without_an_id_leaves_one_missing() -> None:
     book = start(total=2, expected=["a", "b"])
     book.answer(A + b"{\n")
     assert received(book) == ["a", None]
-    with pytest.raises(IncompleteResults) as caught:
+    with pytest.raises(IncompleteResultsError) as caught:
         book.next()
     assert caught.value.missing == ("b",)
 
@@ -682,14 +684,14 @@ def test_of_many_ids_some_are_spelled_out() -> None:
     ids = [f"r{n}" for n in range(30)]
     book = start(total=0, expected=ids)
     book.answer(b"")
-    with pytest.raises(IncompleteResults, match=r"30 .* missing: r0, r1, .*r9, …; ") as caught:
+    with pytest.raises(IncompleteResultsError, match=r"30 .* missing: r0, r1, .*r9, …; ") as caught:
         book.next()
     assert caught.value.missing == tuple(ids)
 
 
 @pytest.mark.parametrize("expected", ["abc", [b"a"], [None], [{"custom_id": "a"}]])
 def test_what_is_expected_are_ids(expected: Any) -> None:
-    with pytest.raises(InvalidRequest, match="expected is a list of custom_ids"):
+    with pytest.raises(InvalidInputError, match="expected is a list of custom_ids"):
         api().results_stream("msgbatch_1", expected=expected)
 
 
@@ -710,6 +712,6 @@ def test_results_that_stay_short_tell_how_often_they_were_read() -> None:
     book.answer(A)
     again(book, 1, 1.0)
     book.answer(A)
-    with pytest.raises(IncompleteResults, match=r"\(after 3 attempts\)$") as caught:
+    with pytest.raises(IncompleteResultsError, match=r"\(after 3 attempts\)$") as caught:
         book.next()
     assert caught.value.attempts == 3

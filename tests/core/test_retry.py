@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from batches_core import (
     APIStatusError,
     BatchesError,
-    IncompleteResults,
-    InvalidRequest,
+    IncompleteResultsError,
+    InvalidInputError,
     LocalProtocolError,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     RemoteProtocolError,
     RetryPolicy,
     TransportError,
-    WaitTimeout,
+    WaitTimeoutError,
 )
 from batches_core.retry import LONGEST, RETRIED_STATUSES, no_jitter, retry_after, should_retry
 
@@ -57,11 +57,11 @@ class TestRetries:
             (TransportError("no route", sent=False), True),
             (LOST, True),
             (RemoteProtocolError("no JSON"), True),
-            (IncompleteResults(batch_id="b", received=1, expected=2), True),
-            (OutcomeUnknown("connection reset", requests=1), False),
+            (IncompleteResultsError(batch_id="b", received=1, expected=2), True),
+            (OutcomeUnknownError("connection reset", requests=1), False),
             (LocalProtocolError("a bug"), False),
-            (InvalidRequest("a fault"), False),
-            (WaitTimeout("b", timeout=1, batch=None), False),
+            (InvalidInputError("a fault"), False),
+            (WaitTimeoutError("b", timeout=1, batch=None), False),
             (BatchesError("anything"), False),
         ],
     )
@@ -149,7 +149,7 @@ class TestPolicy:
     def test_refuses_what_is_out_of_range(self, name: str, values: list[float]) -> None:
         for value in values:
             figures: dict[str, Any] = {name: value}
-            with pytest.raises(InvalidRequest, match=f"^RetryPolicy.{name} "):
+            with pytest.raises(InvalidInputError, match=f"^RetryPolicy.{name} "):
                 RetryPolicy(**figures)
 
     @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from batches_core import (
     CreateMarker,
     Done,
     InternalServerError,
-    InvalidRequest,
+    InvalidInputError,
     MessageBatch,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     RetryPolicy,
     RetryScheduled,
     SendRequest,
@@ -29,9 +29,8 @@ from batches_core import (
     WaitUntil,
 )
 from batches_core.marker import Fit
-from tests.playbook import KEY, READ_AT, REQUEST, Playbook, api, batch_json, error_json
-
-from .settling_book import (
+from tests.support.playbook import KEY, READ_AT, REQUEST, Playbook, api, batch_json, error_json
+from tests.support.settling_book import (
     BEFORE,
     LIST,
     ONCE,
@@ -103,7 +102,7 @@ def test_the_marker_ends_with_an_empty_page_or_after_so_many_batches(
     book.answer({"data": [], "has_more": True, "last_id": "b0"})
     assert book.expect(CreateMarked).marker.newest_created_at is None
 
-    monkeypatch.setattr("batches_core.creation._MAX_LISTED", 1)
+    monkeypatch.setattr("batches_core.operations.create._MAX_LISTED", 1)
     book = Playbook(api().create([REQUEST]))
     book.expect_request("GET", LIST)
     book.answer(page(made("b1"), made("b2"), has_more=True))
@@ -147,7 +146,7 @@ def test_it_is_sent_without_a_marker_only_if_that_is_asked_for() -> None:
     book.lose()
     error = undecided(book, r"look for it with list\(\)")
     assert error.marker is None
-    with pytest.raises(InvalidRequest, match=r"cannot be settled.*list_all\(\)"):
+    with pytest.raises(InvalidInputError, match=r"cannot be settled.*list_all\(\)"):
         api().settle(error)
 
 
@@ -186,7 +185,7 @@ def test_another_that_is_listed_first_is_not_taken_for_it() -> None:
     looks(book, made("others"), BEFORE)
     book.expect_wait(10.0)
     looks(book, made(), made("others"), BEFORE)
-    with pytest.raises(OutcomeUnknown, match="several fit") as caught:
+    with pytest.raises(OutcomeUnknownError, match="several fit") as caught:
         book.next()
     assert [batch.id for batch in caught.value.candidates] == ["new", "others"]
 
@@ -275,14 +274,14 @@ def test_a_list_that_breaks_off_proves_nothing(
 def test_a_list_without_an_end_is_left_after_so_many_pages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("batches_core.settling._MAX_PAGES", 3)
+    monkeypatch.setattr("batches_core.operations.settle._MAX_PAGES", 3)
     book = lost(BEFORE, settle_time=0, retry=ONCE)
     cursor = ""
     for number in range(3):
         book.expect_request("GET", LIST + cursor)
         book.answer(page(made(f"b{number}", 5), has_more=True))
         cursor = f"&after_id=b{number}"
-    with pytest.raises(OutcomeUnknown, match="does not reach back"):
+    with pytest.raises(OutcomeUnknownError, match="does not reach back"):
         book.next()
 
 
@@ -293,7 +292,7 @@ def test_a_later_refusal_does_not_hide_that_an_earlier_try_is_unknown() -> None:
     book.expect_wait(0.5)
     book.expect_request("POST", PATH)
     book.lose("refused", sent=False)
-    with pytest.raises(OutcomeUnknown, match=r"refused\); call settle") as caught:
+    with pytest.raises(OutcomeUnknownError, match=r"refused\); call settle") as caught:
         book.next()
     assert isinstance(caught.value.__cause__, TransportError)
     assert caught.value.marker is not None
@@ -328,7 +327,7 @@ def test_where_there_is_none_it_is_sent_again() -> None:
         book.expect_wait(delay)
     looks(book, BEFORE)
     retry = book.expect(RetryScheduled)
-    assert isinstance(retry.error, OutcomeUnknown)
+    assert isinstance(retry.error, OutcomeUnknownError)
     book.expect_wait(0.5)
     book.expect_request("POST", PATH)
     book.answer(made("second"))
@@ -345,7 +344,7 @@ def test_it_is_sent_again_no_more_often_than_the_policy_says() -> None:
     book.lose()
     book.expect(SettlingStarted)
     looks(book, BEFORE)
-    with pytest.raises(OutcomeUnknown, match=r"call settle\(\) with this error") as caught:
+    with pytest.raises(OutcomeUnknownError, match=r"call settle\(\) with this error") as caught:
         book.next()
     assert isinstance(caught.value.__cause__, TransportError)
 
@@ -359,7 +358,7 @@ def test_a_late_one_of_the_first_try_is_seen_after_the_second() -> None:
     book.lose()
     book.expect(SettlingStarted)
     looks(book, made("second"), made("first"), BEFORE)
-    with pytest.raises(OutcomeUnknown) as caught:
+    with pytest.raises(OutcomeUnknownError) as caught:
         book.next()
     assert [batch.id for batch in caught.value.candidates] == ["second", "first"]
 
@@ -368,7 +367,7 @@ def test_several_that_fit_are_named_and_none_is_taken() -> None:
     book = lost(BEFORE)
     looks(book, made("one"), made("two"), BEFORE)
     with pytest.raises(
-        OutcomeUnknown, match=r"which of 2 batches.*one, two.*before you create"
+        OutcomeUnknownError, match=r"which of 2 batches.*one, two.*before you create"
     ) as caught:
         book.next()
     assert [batch.id for batch in caught.value.candidates] == ["one", "two"]
@@ -446,7 +445,7 @@ def test_the_ends_of_the_calendar_are_dates_like_others(
     book.expect_request("GET", LIST)
     book.answer(page(made(at=at), made("old", at=at), has_more=has_more))
     # Which of these it is depends on the dates; that it is one of them does not.
-    with contextlib.suppress(OutcomeUnknown):
+    with contextlib.suppress(OutcomeUnknownError):
         assert isinstance(book.next(), RetryScheduled | SendRequest | WaitUntil)
 
 
@@ -523,7 +522,9 @@ def test_an_outage_to_the_end_leaves_the_outcome_unknown() -> None:
         book.lose("no route", sent=False)
         if book.now == 1000.0:
             book.expect_wait(1.0)
-    with pytest.raises(OutcomeUnknown, match=r"list could not be read: no route.*settle") as caught:
+    with pytest.raises(
+        OutcomeUnknownError, match=r"list could not be read: no route.*settle"
+    ) as caught:
         book.next()
     assert caught.value.marker is not None
 
@@ -532,7 +533,7 @@ def test_a_refusal_to_list_leaves_it_unknown_at_once() -> None:
     book = lost(BEFORE)
     book.expect_request("GET", LIST)
     book.answer(error_json("authentication_error"), 401)
-    with pytest.raises(OutcomeUnknown) as caught:
+    with pytest.raises(OutcomeUnknownError) as caught:
         book.next()
     assert isinstance(caught.value.__cause__, AuthenticationError)
 
@@ -654,7 +655,7 @@ def test_another_organizations_list_ends_the_settling_at_once() -> None:
 )
 def test_an_outcome_of_another_destination_is_refused_at_once(settings: Any, advice: str) -> None:
     outcome = unknown(on=api(workspace_id="here"))
-    with pytest.raises(InvalidRequest, match=advice):
+    with pytest.raises(InvalidInputError, match=advice):
         api(**settings).settle(outcome)
 
 
@@ -669,7 +670,7 @@ def test_settled_with_what_is_known_elsewhere() -> None:
 
 @pytest.mark.parametrize("outcome", [None, "msgbatch_1", TransportError("no", sent=True)])
 def test_settle_takes_an_outcome(outcome: Any) -> None:
-    with pytest.raises(InvalidRequest, match="OutcomeUnknown of a create, or its marker"):
+    with pytest.raises(InvalidInputError, match="OutcomeUnknownError of a create, or its marker"):
         api().settle(outcome)
 
 
@@ -684,7 +685,7 @@ def test_settle_takes_an_outcome(outcome: Any) -> None:
     ],
 )
 def test_what_to_do_is_checked_at_once(settings: Any) -> None:
-    with pytest.raises(InvalidRequest, match=r"if_unknown|if_unmarked|settle_time|known_ids"):
+    with pytest.raises(InvalidInputError, match=r"if_unknown|if_unmarked|settle_time|known_ids"):
         api().create([REQUEST], **settings)
 
 
@@ -727,10 +728,10 @@ def test_the_times_of_settling_can_be_shortened() -> None:
     [{"alone": -1}, {"settle_time": float("inf")}, {"first_look": 0}, {"longest_look": "1"}],
 )
 def test_a_settling_policy_refuses_odd_figures(figures: Any) -> None:
-    with pytest.raises(InvalidRequest, match="is in seconds"):
+    with pytest.raises(InvalidInputError, match="is in seconds"):
         SettlingPolicy(**figures)
 
 
 def test_settling_is_a_settling_policy() -> None:
-    with pytest.raises(InvalidRequest, match="settling is a SettlingPolicy, as in settling="):
+    with pytest.raises(InvalidInputError, match="settling is a SettlingPolicy, as in settling="):
         api(settling=60)

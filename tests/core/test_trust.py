@@ -9,15 +9,15 @@ import pytest
 
 from batches_core import (
     APIStatusError,
-    InvalidRequest,
+    InvalidInputError,
     MessageBatch,
     RemoteProtocolError,
     Request,
     ResultsInterrupted,
     ResultsReceived,
-    UntrustedHost,
+    UntrustedHostError,
 )
-from tests.playbook import BASE, KEY, Playbook, api, batch_json, result_line
+from tests.support.playbook import BASE, KEY, Playbook, api, batch_json, result_line
 
 CREDENTIALS = ({"api_key": KEY}, {"api_key": None, "auth_token": KEY})
 FOREIGN = [
@@ -44,7 +44,7 @@ def carries_no_credential(request: Request) -> bool:
 
 @pytest.mark.parametrize(("url", "host"), FOREIGN)
 def test_a_foreign_host_is_refused_by_name(url: str, host: str) -> None:
-    with pytest.raises(UntrustedHost, match=r"nothing was fetched.*trusted_hosts=") as caught:
+    with pytest.raises(UntrustedHostError, match=r"nothing was fetched.*trusted_hosts=") as caught:
         start(url).next()
     assert caught.value.host == host
     assert repr(host) in str(caught.value)
@@ -65,7 +65,7 @@ def test_a_name_is_trusted_on_every_port_and_in_any_case() -> None:
     for port in ("", ":8443"):
         book = start(f"https://files.example.test{port}/r", trusted_hosts=["Files.Example.Test"])
         assert carries_no_credential(book.expect_request("GET", "/r"))
-    with pytest.raises(UntrustedHost):
+    with pytest.raises(UntrustedHostError):
         start("https://files.example.test/r", trusted_hosts=["files.example.test:8443"]).next()
 
 
@@ -83,7 +83,7 @@ def test_hosts_are_compared_as_urls_have_them(trusted: str, url: str) -> None:
 
 def test_plain_http_to_another_machine_has_to_be_asked_for() -> None:
     url = "http://files.example.test/r"
-    with pytest.raises(UntrustedHost, match=r"plain http.*allow_http=True") as caught:
+    with pytest.raises(UntrustedHostError, match=r"plain http.*allow_http=True") as caught:
         start(url, trusted_hosts=["files.example.test"]).next()
     assert caught.value.host == "files.example.test"
     book = start(url, trusted_hosts=["files.example.test"], allow_http=True)
@@ -91,7 +91,7 @@ def test_plain_http_to_another_machine_has_to_be_asked_for() -> None:
 
 
 def test_the_apis_own_name_over_plain_http_is_another_place() -> None:
-    with pytest.raises(UntrustedHost):
+    with pytest.raises(UntrustedHostError):
         start("http://api.example.test/r").next()
 
 
@@ -105,7 +105,7 @@ def test_the_apis_own_name_over_plain_http_is_another_place() -> None:
     ],
 )
 def test_a_credential_is_not_sent_over_plain_http_unasked(base_url: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"allow_http=True"):
+    with pytest.raises(InvalidInputError, match=r"allow_http=True"):
         api(base_url=base_url)
     assert api(base_url=base_url, allow_http=True).base_url == base_url
 
@@ -119,7 +119,7 @@ def test_this_machine_may_be_spoken_to_in_the_clear(host: str) -> None:
     "hosts", ["files.example.test", [""], ["https://x.test"], ["x.test/"], ["me@x.test"], [5]]
 )
 def test_what_is_trusted_are_names(hosts: Any) -> None:
-    with pytest.raises(InvalidRequest, match="trusted_hosts"):
+    with pytest.raises(InvalidInputError, match="trusted_hosts"):
         api(trusted_hosts=hosts)
 
 
@@ -155,7 +155,7 @@ def test_a_redirect_to_any_other_host_is_refused(url: str, host: str) -> None:
     book = start("/r")
     book.expect_request("GET", "/r")
     book.answer(b"", 307, [("location", url)])
-    with pytest.raises(UntrustedHost) as caught:
+    with pytest.raises(UntrustedHostError) as caught:
         book.next()
     assert caught.value.host == host
 

@@ -8,16 +8,16 @@ from batches_core import (
     APIStatusError,
     AuthenticationError,
     BatchState,
-    InvalidRequest,
+    InvalidInputError,
     NotFoundError,
     RemoteProtocolError,
     RetryPolicy,
     RetryScheduled,
     TransportError,
-    WaitTimeout,
+    WaitTimeoutError,
     WaitUntil,
 )
-from tests.playbook import Playbook, api, batch_json, error_json
+from tests.support.playbook import Playbook, api, batch_json, error_json
 
 PATH = "/v1/messages/batches/msgbatch_1"
 
@@ -124,7 +124,7 @@ def test_the_last_poll_comes_so_early_that_it_can_be_answered_by_the_deadline() 
         book.expect_request("GET", PATH)
     poll(book)
     told = "still 'in_progress' when it was last seen within 70 s"
-    with pytest.raises(WaitTimeout, match=told) as caught:
+    with pytest.raises(WaitTimeoutError, match=told) as caught:
         book.next()
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.batch is not None
@@ -149,7 +149,7 @@ def test_the_last_poll_has_the_least_of_three_times(
 ) -> None:
     book = start(poll_interval=poll_interval, timeout=timeout)
     began, sent = book.now, 0.0
-    with pytest.raises(WaitTimeout):  # noqa: PT012 - it polls until then
+    with pytest.raises(WaitTimeoutError):  # noqa: PT012 - it polls until then
         while True:
             sent = book.now
             poll(book)
@@ -162,14 +162,14 @@ def test_a_poll_that_comes_back_after_the_deadline_is_the_last() -> None:
     book = start(poll_interval=30, timeout=20)
     book.now += 500
     poll(book)
-    with pytest.raises(WaitTimeout):
+    with pytest.raises(WaitTimeoutError):
         book.next()
 
 
 def test_a_timeout_of_zero_is_one_poll() -> None:
     book = start(timeout=0)
     poll(book)
-    with pytest.raises(WaitTimeout):
+    with pytest.raises(WaitTimeoutError):
         book.next()
 
 
@@ -182,7 +182,7 @@ def test_the_deadline_comes_also_in_an_outage_and_names_its_cause() -> None:
         book.expect_request("GET", PATH)
     book.lose("no route", sent=False)
     told = r"not seen within 1\.25 s; the last poll failed: no route"
-    with pytest.raises(WaitTimeout, match=told) as caught:
+    with pytest.raises(WaitTimeoutError, match=told) as caught:
         book.next()
     assert caught.value.batch is None
     assert isinstance(caught.value.__cause__, TransportError)
@@ -296,7 +296,7 @@ def test_polls_that_are_to_be_frequent_stay_so_in_an_outage() -> None:
 
 @pytest.mark.parametrize("until", [3, "ended"])
 def test_a_predicate_that_is_none_is_refused(until: Any) -> None:
-    with pytest.raises(InvalidRequest, match="until is a function"):
+    with pytest.raises(InvalidInputError, match="until is a function"):
         api().wait_for("msgbatch_1", until=until)
 
 
@@ -388,7 +388,7 @@ def test_a_batch_that_cannot_be_read_is_an_outage_not_a_crash() -> None:
     ],
 )
 def test_times_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest, match="in seconds"):
+    with pytest.raises(InvalidInputError, match="in seconds"):
         api().wait_for("msgbatch_1", **options)
 
 

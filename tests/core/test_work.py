@@ -6,12 +6,12 @@ from functools import partial
 
 import pytest
 
-from batches_core import Done, MalformedResult, Message, Need, ResultItem, ResultsReceived
+from batches_core import Done, MalformedResultError, Message, Need, ResultItem, ResultsReceived
 from batches_core.decoding import ResultDecoder, message_decoder
 from batches_core.jsonl import JSONLines
 from tests.core.test_results import start
-from tests.playbook import Playbook, result_line
-from tests.work import Work, allocated, counted
+from tests.support.playbook import Playbook, result_line
+from tests.support.work import Work, allocated, counted
 
 
 class CountingDecoder:
@@ -113,7 +113,7 @@ def test_no_byte_is_copied_but_of_a_line_that_is_cut(body: bytes, size: int) -> 
 
 
 def drive(book: Playbook, chunks: list[bytes]) -> tuple[Work, list[object]]:
-    """Drive an operation through a results file as a transport does; give its events too."""
+    """Driver an operation through a results file as a transport does; give its events too."""
     operation = book.operation
     events: list[object] = []
     with counted() as work:
@@ -158,7 +158,7 @@ def test_one_bad_line_costs_its_own_chunk_and_no_other() -> None:
     decoder = CountingDecoder()
     reader = JSONLines(decoder)
     found = [item for chunk in chunks for item in reader.feed(chunk)]
-    assert sum(isinstance(item, MalformedResult) for item in found) == 1
+    assert sum(isinstance(item, MalformedResultError) for item in found) == 1
     assert (decoder.blocks, decoder.lines) == (2, 101)
 
 

@@ -8,8 +8,15 @@ import pytest
 
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan
-
-from .client import BATCHES, CREATED_AT, KEY, VERSION, Client, Headers, request
+from tests.support.emulator_client import (
+    BATCHES,
+    CREATED_AT,
+    KEY,
+    VERSION,
+    Client,
+    Headers,
+    request,
+)
 
 
 def bearer(token: str) -> Headers:

@@ -7,8 +7,7 @@ import pytest
 
 from batches_core.emulator import Emulator
 from batches_core.emulator.service import Response
-
-from .client import ABSENT, CREATED_AT, Client, params, request
+from tests.support.emulator_client import ABSENT, CREATED_AT, Client, params, request
 
 
 def refusal(body: Any, emulator: Emulator | None = None) -> tuple[int, str, str]:

@@ -11,8 +11,7 @@ import pytest
 
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
-
-from .client import (
+from tests.support.emulator_client import (
     BATCHES,
     CREATED_AT,
     DAY,

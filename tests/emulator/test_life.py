@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 
 from batches_core.emulator import Emulator
-
-from .client import BATCHES, CREATED_AT, DAY, ORIGIN, Client, request, requests
+from tests.support.emulator_client import (
+    BATCHES,
+    CREATED_AT,
+    DAY,
+    ORIGIN,
+    Client,
+    request,
+    requests,
+)
 
 
 def counts(**changes: int) -> dict[str, int]:

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from batches_core.emulator import Emulator
-
-from .client import Client, request
+from tests.support.emulator_client import Client, request
 
 
 def five() -> tuple[Client, list[str]]:

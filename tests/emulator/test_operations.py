@@ -23,13 +23,12 @@ from batches_core import (
     RequestTooLargeError,
     ResultItem,
     ResultsReceived,
-    ResultsUnavailable,
+    ResultsUnavailableError,
     SucceededResult,
-    WaitTimeout,
+    WaitTimeoutError,
 )
 from batches_core.emulator import Emulator
-
-from .client import CREATED_AT, DAY, ORIGIN, Client, request, requests, run
+from tests.support.emulator_client import CREATED_AT, DAY, ORIGIN, Client, request, requests, run
 
 API = BatchesAPI(api_key="sk-test", base_url=ORIGIN)
 
@@ -119,7 +118,7 @@ def test_an_expired_batch_has_expired_results() -> None:
 def test_a_wait_that_times_out_has_the_batch_as_it_was() -> None:
     client = Client()
     batch, _ = run(API.create(requests(50)), client)
-    with pytest.raises(WaitTimeout) as caught:
+    with pytest.raises(WaitTimeoutError) as caught:
         run(API.wait_for(batch.id, timeout=45), client)
     assert caught.value.batch == batch
     assert client.now == CREATED_AT.timestamp() + 40  # the last poll, 5 s before the deadline
@@ -157,10 +156,10 @@ def test_a_batch_is_deleted_once_it_has_ended() -> None:
 def test_results_are_unavailable_before_the_end_and_after_29_days() -> None:
     client = Client()
     batch, _ = run(API.create(requests(2)), client)
-    with pytest.raises(ResultsUnavailable, match="no results yet"):
+    with pytest.raises(ResultsUnavailableError, match="no results yet"):
         run(API.results_stream(batch), client)
     client.now += 29 * DAY
-    with pytest.raises(ResultsUnavailable, match="archived"):
+    with pytest.raises(ResultsUnavailableError, match="archived"):
         run(API.results_stream(batch), client)
 
 

@@ -7,8 +7,7 @@ from anthropic.types.beta import message_create_params as beta_params
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 
 from batches_core.emulator import Emulator, Result, answer, succeeded
-
-from .client import ABSENT, KEY, VERSION, Client, params, request, requests
+from tests.support.emulator_client import ABSENT, KEY, VERSION, Client, params, request, requests
 
 USER = {"role": "user", "content": "hi"}
 TOOLS = [{"name": "find", "input_schema": {}}, {"name": "look", "input_schema": {}}]

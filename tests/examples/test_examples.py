@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from batches_core.emulator import Emulator
-from tests.playbook import batch_json, result_line
-from tests.transports.scripted import close, raw, reply, scripted
+from tests.support.playbook import batch_json, result_line
+from tests.support.scripted import close, raw, reply, scripted
 from tests.transports.test_deadline import CHUNKED, Holding
 from transports.emulator import running_emulator
 
@@ -385,7 +385,7 @@ api = BatchesAPI(api_key="k", base_url=os.environ["ANTHROPIC_BASE_URL"])
 operation = api.wait_for("msgbatch_1", timeout=0.3)
 try:
     {DRIVERS[driver]}
-except WaitTimeout:
+except WaitTimeoutError:
     print("in time")
 """
     (tmp_path / "program.py").write_text(program, encoding="utf-8")

@@ -20,9 +20,9 @@ from batches_core import (
     BatchesAPI,
     BatchState,
     Event,
-    InvalidRequest,
+    InvalidInputError,
     MessageBatch,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     Page,
     RawHeaders,
     Request,
@@ -31,8 +31,8 @@ from batches_core import (
     TransportError,
 )
 from batches_core.emulator import Emulator
-from tests.callables import ASYNC_CALLABLES
-from tests.playbook import REQUEST, batch_json, result_line
+from tests.support.callables import ASYNC_CALLABLES
+from tests.support.playbook import REQUEST, batch_json, result_line
 from transports import h11, trio
 from transports.httpx import AsyncBatchesClient, BatchesClient
 from transports.settings import Settings, make_api
@@ -255,7 +255,7 @@ def test_a_subclass_may_take_parameters_of_its_own(monkeypatch: pytest.MonkeyPat
 @every_client
 @pytest.mark.parametrize("on_event", ASYNC_CALLABLES)
 def test_a_callback_that_nobody_would_await_is_refused(client_type: Any, on_event: Any) -> None:
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         client_type(api_key=KEY, on_event=on_event)
     assert str(caught.value) == (
         "on_event is an async function, which is never awaited here: pass a plain function"
@@ -267,9 +267,9 @@ def test_from_env_reads_the_key_and_the_base_url(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1/x")
     with BatchesClient.from_env(timeout=3) as ours:
         assert repr(ours) == "<transports.httpx.BatchesClient of http://127.0.0.1:1/x>"
-        assert ours._api._credentials == (("x-api-key", KEY),)
+        assert ours._api._endpoint._credentials == (("x-api-key", KEY),)
     with BatchesClient.from_env(base_url="http://127.0.0.1:2", auth_token="t") as ours:
-        assert ours._api._credentials == (("authorization", "Bearer t"),)
+        assert ours._api._endpoint._credentials == (("authorization", "Bearer t"),)
         assert "127.0.0.1:2" in repr(ours)
 
 
@@ -278,19 +278,19 @@ def test_from_env_takes_a_token_where_there_is_no_key(monkeypatch: pytest.Monkey
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "tok")
     monkeypatch.delenv("ANTHROPIC_BASE_URL", raising=False)
     ours = AsyncBatchesClient.from_env()
-    assert ours._api._credentials == (("authorization", "Bearer tok"),)
+    assert ours._api._endpoint._credentials == (("authorization", "Bearer tok"),)
     assert "https://api.anthropic.com" in repr(ours)
 
 
 def test_from_env_without_a_credential_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(InvalidRequest, match="set ANTHROPIC_API_KEY"):
+    with pytest.raises(InvalidInputError, match="set ANTHROPIC_API_KEY"):
         BatchesClient.from_env()
 
 
 def test_a_key_with_a_line_break_is_refused_without_being_shown() -> None:
-    with pytest.raises(InvalidRequest, match="line break") as caught:
+    with pytest.raises(InvalidInputError, match="line break") as caught:
         BatchesClient(api_key=KEY + "\n")
     assert KEY not in str(caught.value)
 
@@ -311,7 +311,7 @@ def test_what_httpx_calls_local_does_not_prove_that_nothing_was_sent() -> None:
     transport = GivesUp()
     with httpx.Client(transport=transport) as inner:
         ours = BatchesClient(api_key=KEY, client=inner, retry=RetryPolicy(initial_delay=0))
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(OutcomeUnknownError):
             ours.create([REQUEST], if_unmarked="send")
     assert transport.taken.count("POST") == 1
 
@@ -332,13 +332,13 @@ def test_a_handed_in_client_keeps_its_own_timeout_unless_one_is_given() -> None:
 @pytest.mark.parametrize("timeout", [0, -1, "5", float("nan"), float("inf")])
 @every_client
 def test_a_timeout_that_is_none_is_refused(client_type: Any, timeout: Any) -> None:
-    with pytest.raises(InvalidRequest, match="timeout is in seconds, more than 0"):
+    with pytest.raises(InvalidInputError, match="timeout is in seconds, more than 0"):
         client_type(api_key=KEY, timeout=timeout)
 
 
 @every_client
 def test_a_callback_that_is_none_is_refused(client_type: Any) -> None:
-    with pytest.raises(InvalidRequest, match="on_event is a function"):
+    with pytest.raises(InvalidInputError, match="on_event is a function"):
         client_type(api_key=KEY, on_event=3)
 
 
@@ -404,14 +404,14 @@ def test_a_subclass_of_a_librarys_client_is_one() -> None:
 
 @pytest.mark.parametrize("wrong", [object(), 3, "httpx"])
 def test_what_is_no_client_is_refused(wrong: object) -> None:
-    with pytest.raises(InvalidRequest, match="Client of httpx or httpx2"):
+    with pytest.raises(InvalidInputError, match="Client of httpx or httpx2"):
         BatchesClient(api_key=KEY, client=wrong)
 
 
 def test_a_client_of_the_other_kind_is_refused() -> None:
     with (
         httpx.Client() as inner,
-        pytest.raises(InvalidRequest, match="AsyncClient of httpx or httpx2, not httpx"),
+        pytest.raises(InvalidInputError, match="AsyncClient of httpx or httpx2, not httpx"),
     ):
         AsyncBatchesClient(api_key=KEY, client=inner)
 
@@ -442,7 +442,7 @@ def test_with_no_library_installed_it_says_what_to_install(
         raise ModuleNotFoundError(name, package)
 
     monkeypatch.setattr(importlib, "import_module", import_module)
-    with pytest.raises(InvalidRequest, match="pip install"):
+    with pytest.raises(InvalidInputError, match="pip install"):
         BatchesClient(api_key=KEY)
 
 

@@ -11,10 +11,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from batches_core import APIStatusError, BatchState, OutcomeUnknown, RetryPolicy, WaitTimeout
-from tests.playbook import REQUEST, batch_json
-from tests.transports.carriers import CARRIERS, Carrier
-from tests.transports.scripted import Handler, reply, scripted
+from batches_core import (
+    APIStatusError,
+    BatchState,
+    OutcomeUnknownError,
+    RetryPolicy,
+    WaitTimeoutError,
+)
+from tests.support.carriers import CARRIERS, Carrier
+from tests.support.playbook import REQUEST, batch_json
+from tests.support.scripted import Handler, reply, scripted
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -100,7 +106,9 @@ def test_a_poll_under_way_at_the_deadline_is_left(carrier: Carrier, hold: str) -
 
     async def job() -> None:
         async with carrier.client(served.base_url, timeout=2 * LONG) as client:
-            with pytest.raises(WaitTimeout, match=r"not seen within 0\.3 s; the last poll failed"):
+            with pytest.raises(
+                WaitTimeoutError, match=r"not seen within 0\.3 s; the last poll failed"
+            ):
                 await client.wait_for("msgbatch_1", timeout=0.3)
             # The server was still at it, and not the one that went.
             assert holding.was_left.wait(LONG)
@@ -119,7 +127,7 @@ def test_a_later_poll_is_left_at_the_deadline_too(carrier: Carrier) -> None:
         async with carrier.client(
             served.base_url, timeout=2 * LONG, on_event=events.append
         ) as client:
-            with pytest.raises(WaitTimeout, match="'in_progress'") as caught:
+            with pytest.raises(WaitTimeoutError, match="'in_progress'") as caught:
                 await client.wait_for("msgbatch_1", poll_interval=0.1, timeout=0.5)
             assert caught.value.batch is not None
             assert holding.was_left.wait(LONG)
@@ -140,7 +148,7 @@ def test_a_head_that_drips_is_left_at_the_deadline(carrier: Carrier, hold: str) 
 
     async def job() -> None:
         async with carrier.client(served.base_url, timeout=2 * LONG) as client:
-            with pytest.raises(WaitTimeout):
+            with pytest.raises(WaitTimeoutError):
                 await client.wait_for("msgbatch_1", timeout=0.3)
             assert holding.was_left.wait(LONG)
 
@@ -155,7 +163,7 @@ def test_after_a_poll_that_was_left_the_client_goes_on(carrier: Carrier) -> None
     async def job() -> None:
         async with carrier.client(served.base_url, timeout=2 * LONG) as client:
             for _ in range(3):
-                with pytest.raises(WaitTimeout):
+                with pytest.raises(WaitTimeoutError):
                     await client.wait_for("msgbatch_1", timeout=0.1)
             assert (await client.get("msgbatch_1")).id == "msgbatch_1"
 
@@ -168,7 +176,7 @@ def test_after_a_poll_that_was_left_the_client_goes_on(carrier: Carrier) -> None
 def test_the_body_of_an_error_is_bounded_also_where_nobody_waits(
     carrier: Carrier, hold: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batches_core.calls.MAX_ERROR_TIME", 0.2)
+    monkeypatch.setattr("batches_core.call.MAX_ERROR_TIME", 0.2)
     holding = Holding()
 
     async def job() -> None:
@@ -178,7 +186,7 @@ def test_the_body_of_an_error_is_bounded_also_where_nobody_waits(
             with pytest.raises(APIStatusError, match="503"):
                 await client.get("msgbatch_1")
             assert holding.was_left.wait(LONG)
-            with pytest.raises(OutcomeUnknown, match="503") as caught:
+            with pytest.raises(OutcomeUnknownError, match="503") as caught:
                 await client.create([REQUEST])
             assert caught.value.marker is not None
 

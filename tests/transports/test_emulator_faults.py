@@ -15,18 +15,18 @@ import pytest
 
 from batches_core import (
     BatchesError,
-    IncompleteResults,
-    MalformedResult,
+    IncompleteResultsError,
+    MalformedResultError,
     NotFoundError,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     OverloadedError,
     ResultItem,
-    ResultsUnavailable,
+    ResultsUnavailableError,
     RetryPolicy,
     UnknownResult,
 )
 from batches_core.emulator import Emulator, FaultPlan, FaultRule
-from tests.playbook import REQUEST
+from tests.support.playbook import REQUEST
 from transports.emulator import main, running_emulator
 from transports.h11 import BatchesClient
 
@@ -219,7 +219,7 @@ def many(count: int) -> list[dict[str, Any]]:
     return [{**REQUEST, "custom_id": f"r{number}"} for number in range(count)]
 
 
-def ids(items: list[ResultItem[Any] | MalformedResult]) -> list[str]:
+def ids(items: list[ResultItem[Any] | MalformedResultError]) -> list[str]:
     return sorted(item.custom_id for item in items if isinstance(item, ResultItem))
 
 
@@ -228,7 +228,7 @@ def ids(items: list[ResultItem[Any] | MalformedResult]) -> list[str]:
 )
 def test_a_create_is_made_again_after_a_status_that_had_no_effect_or_not_at_all(what: str) -> None:
     with faulty(f"create:{what}") as (client, emulator):
-        with contextlib.suppress(OutcomeUnknown):
+        with contextlib.suppress(OutcomeUnknownError):
             client.create([REQUEST])
         assert emulator.faults.applied == [f"create:{what}"]
         assert len(client.list().data) <= 1
@@ -251,7 +251,7 @@ def test_a_create_whose_answer_is_lost_may_or_may_not_have_been_made(
     what: str, created: int
 ) -> None:
     with faulty(f"create:{what}") as (client, _):
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(OutcomeUnknownError):
             client.create([REQUEST])
         assert len(client.list().data) == created
 
@@ -303,7 +303,7 @@ def test_results_that_drip_are_whole() -> None:
 def test_results_that_are_silently_short_are_told() -> None:
     with faulty("results:cut=0,end=clean,times=always") as (client, _):
         batch = client.wait_for(client.create(many(60)).id, poll_interval=0.01)
-        with pytest.raises(IncompleteResults):
+        with pytest.raises(IncompleteResultsError):
             client.results(batch)
 
 
@@ -312,7 +312,7 @@ def test_strange_results_cost_no_other_result() -> None:
     with faulty(rule, "get:unknown_fields", "list:unknown_fields") as (client, emulator):
         batch = client.wait_for(client.create(many(60)).id, poll_interval=0.01)
         items = client.results(batch)
-        assert sum(isinstance(item, MalformedResult) for item in items) == 4
+        assert sum(isinstance(item, MalformedResultError) for item in items) == 4
         read = [item for item in items if isinstance(item, ResultItem)]
         assert len({item.custom_id for item in read}) == 56
         assert sum(isinstance(item.result, UnknownResult) for item in read) == 2
@@ -326,7 +326,7 @@ def test_archived_expired_and_missing() -> None:
         emulator,
     ):
         archived, expired, missing = (client.create(many(8)) for _ in range(3))
-        with pytest.raises(ResultsUnavailable):
+        with pytest.raises(ResultsUnavailableError):
             client.results(client.get(archived.id))
         assert client.get(expired.id).request_counts.expired == 4
         with pytest.raises(NotFoundError):
@@ -353,7 +353,7 @@ def test_a_seed_lets_a_whole_job_go_wrong_the_same_way_every_time() -> None:
             BatchesClient(api_key="sk-faulty", base_url=base_url, retry=patient) as client,
         ):
             for _ in range(5):
-                with contextlib.suppress(OutcomeUnknown):
+                with contextlib.suppress(OutcomeUnknownError):
                     client.create([REQUEST])
             for batch in client.list_all(limit=2):
                 ended = client.wait_for(batch.id, poll_interval=0.01)

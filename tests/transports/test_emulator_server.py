@@ -17,7 +17,7 @@ import pytest
 
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
-from tests.playbook import REQUEST
+from tests.support.playbook import REQUEST
 from transports.emulator import EmulatorServer, running_emulator
 from transports.httpx import BatchesClient
 

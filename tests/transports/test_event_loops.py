@@ -13,8 +13,8 @@ import trio
 
 import transports.trio
 from batches_core import LocalProtocolError
-from tests.playbook import REQUEST, batch_json
-from tests.transports.scripted import reply, scripted
+from tests.support.playbook import REQUEST, batch_json
+from tests.support.scripted import reply, scripted
 from transports.files import RequestsFile
 from transports.httpx import AsyncBatchesClient
 

@@ -23,24 +23,24 @@ from batches_core import (
     BatchState,
     CreateMarked,
     Event,
-    IncompleteResults,
+    IncompleteResultsError,
     InternalServerError,
     LocalProtocolError,
-    MalformedResult,
+    MalformedResultError,
     MessageBatch,
     NotFoundError,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     PageReceived,
     RequestTooLargeError,
     ResultsInterrupted,
     RetryPolicy,
     TransportError,
-    WaitTimeout,
+    WaitTimeoutError,
 )
 from batches_core.emulator import Emulator
-from tests.playbook import batch_json, result_line
-from tests.transports.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
-from tests.transports.scripted import Served, close, raw, reply, reset, scripted
+from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
+from tests.support.playbook import batch_json, result_line
+from tests.support.scripted import Served, close, raw, reply, reset, scripted
 from transports.emulator import running_emulator
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -154,7 +154,7 @@ def test_cancel_and_a_wait_that_times_out(carrier: Carrier) -> None:
     async def job() -> None:
         async with carrier.client(base_url) as client:
             batch = await client.create(REQUESTS)
-            with pytest.raises(WaitTimeout, match="in_progress"):
+            with pytest.raises(WaitTimeoutError, match="in_progress"):
                 await client.wait_for(batch.id, poll_interval=0.01, timeout=0.03)
             assert (await client.cancel(batch.id)).processing_status == "canceling"
 
@@ -342,7 +342,7 @@ def test_without_resume_what_was_complete_comes_before_the_break(
             stream = client.results_stream(ended(served), resume=False)
             got, error = await until_error(stream)
         assert got == ["a"]
-        assert isinstance(error, (TransportError, IncompleteResults))
+        assert isinstance(error, (TransportError, IncompleteResultsError))
 
     with scripted(broken) as served:
         carrier.run(job)
@@ -353,7 +353,7 @@ def test_bad_lines_come_as_malformed_results(carrier: Carrier) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url) as client:
             _, bad, _ = await client.results(ended(served))
-            assert isinstance(bad, MalformedResult)
+            assert isinstance(bad, MalformedResultError)
             assert (bad.line_number, bad.raw) == (2, b"oops")
 
     with scripted(reply(A + b"oops\r\n" + C)) as served:
@@ -370,7 +370,7 @@ def test_a_create_whose_answer_is_lost_is_unknown_and_not_sent_again(
 ) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url, retry=AT_ONCE) as client:
-            with pytest.raises(OutcomeUnknown, match="30 requests"):
+            with pytest.raises(OutcomeUnknownError, match="30 requests"):
                 await client.create(REQUESTS)
 
     with scripted(failure, reply(BATCH)) as served:
@@ -401,7 +401,7 @@ def test_a_host_that_is_not_there_is_told_as_nothing_sent(carrier: Carrier) -> N
                 TransportError, match=r"127\.0\.0\.1.*did not go out whole"
             ) as caught:
                 await client.create(REQUESTS)
-            assert not isinstance(caught.value, OutcomeUnknown)
+            assert not isinstance(caught.value, OutcomeUnknownError)
             assert not caught.value.sent
 
     carrier.run(job)

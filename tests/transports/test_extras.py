@@ -24,7 +24,7 @@ MISSING = [
     (
         "from transports.httpx import BatchesClient; BatchesClient(api_key='k')",
         "httpx,httpx2",
-        "InvalidRequest neither httpx nor httpx2 is installed",
+        "InvalidInputError neither httpx nor httpx2 is installed",
         "httpx",
     ),
 ]

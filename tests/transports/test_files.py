@@ -17,17 +17,17 @@ import pytest
 
 import transports.files
 from batches_core import (
-    InvalidRequest,
+    InvalidInputError,
     LocalProtocolError,
-    MalformedResult,
-    OutcomeUnknown,
+    MalformedResultError,
+    OutcomeUnknownError,
     ResultItem,
     RetryPolicy,
 )
 from batches_core import requests as core_requests
 from batches_core.emulator import Emulator, FaultPlan
-from tests.playbook import REQUEST, result_line
-from tests.transports.carriers import ASYNC_CARRIERS, CARRIERS, QUICK_SETTLING, Carrier
+from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, QUICK_SETTLING, Carrier
+from tests.support.playbook import REQUEST, result_line
 from transports.emulator import running_emulator
 from transports.files import RequestsFile, read_results
 from transports.h11 import BatchesClient
@@ -64,7 +64,7 @@ def test_lines_pass_byte_for_byte_in_an_envelope(
     data = b"\xef\xbb\xbf" + odd + b"\n \r\n" + b"\r\n".join(lines(50))
     for piece in (1, 100, 1_000_000):
         monkeypatch.setattr(core_requests, "_PIECE", piece)
-        prepared = requests_file(tmp_path, data).prepared()
+        prepared = requests_file(tmp_path, data).prepare()
         for _ in range(2):
             body = b"".join(prepared.body)
             assert body == b'{"requests":[' + b",".join(wanted) + b"]}"
@@ -77,7 +77,7 @@ def test_it_is_never_in_memory_whole(tmp_path: Path) -> None:
     file = requests_file(tmp_path, b"\n".join(lines(4000, "x" * 5000)))
     tracemalloc.start()
     try:
-        assert sum(map(len, file.prepared().body)) > 20_000_000
+        assert sum(map(len, file.prepare().body)) > 20_000_000
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -87,8 +87,8 @@ def test_it_is_never_in_memory_whole(tmp_path: Path) -> None:
 def test_faults_name_their_lines_all_of_them_up_to_a_bound(tmp_path: Path) -> None:
     first, second = lines(2)
     data = b"\n".join([first, b"", b"{", second, b"[]", first, b'{"custom_id":"ok"}'])
-    with pytest.raises(InvalidRequest) as caught:
-        requests_file(tmp_path, data).prepared()
+    with pytest.raises(InvalidInputError) as caught:
+        requests_file(tmp_path, data).prepare()
     assert [(fault.line, fault.field) for fault in caught.value.faults] == [
         (3, None),
         (5, None),
@@ -98,8 +98,8 @@ def test_faults_name_their_lines_all_of_them_up_to_a_bound(tmp_path: Path) -> No
     text = str(caught.value)
     assert "line 3: is not JSON" in text
     assert "line 6, custom_id: 'r0' is the id of line 1 already" in text
-    with pytest.raises(InvalidRequest) as caught:
-        requests_file(tmp_path, b'{"a"\n' * 500).prepared()
+    with pytest.raises(InvalidInputError) as caught:
+        requests_file(tmp_path, b'{"a"\n' * 500).prepare()
     assert (len(caught.value.faults), caught.value.omitted) == (100, 400)
 
 
@@ -112,8 +112,8 @@ def test_faults_name_their_lines_all_of_them_up_to_a_bound(tmp_path: Path) -> No
     ],
 )
 def test_a_file_of_another_kind_is_told_once(tmp_path: Path, data: bytes, looks: str) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        requests_file(tmp_path, data).prepared()
+    with pytest.raises(InvalidInputError) as caught:
+        requests_file(tmp_path, data).prepare()
     assert str(caught.value).startswith(f"this looks like {looks}")
 
 
@@ -122,24 +122,24 @@ def test_a_file_over_a_limit_is_not_read_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setattr(core_requests, limit, 3 if limit == "MAX_REQUESTS" else 500)
-    with pytest.raises(InvalidRequest, match=r"line [45]: .*split") as caught:
-        requests_file(tmp_path, b"\n".join([*lines(10), b"{"])).prepared()
+    with pytest.raises(InvalidInputError, match=r"line [45]: .*split") as caught:
+        requests_file(tmp_path, b"\n".join([*lines(10), b"{"])).prepare()
     assert len(caught.value.faults) == 1
 
 
 def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        RequestsFile(tmp_path / "none").prepared()
-    with pytest.raises(InvalidRequest, match=r"no regular file.*open"):
-        RequestsFile("/dev/null").prepared()
-    with pytest.raises(InvalidRequest, match="no requests"):
-        requests_file(tmp_path, b"\n\n").prepared()
+        RequestsFile(tmp_path / "none").prepare()
+    with pytest.raises(InvalidInputError, match=r"no regular file.*open"):
+        RequestsFile("/dev/null").prepare()
+    with pytest.raises(InvalidInputError, match="no requests"):
+        requests_file(tmp_path, b"\n\n").prepare()
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     def prepare() -> None:
-        with pytest.raises(InvalidRequest, match=r"no regular file.*open"):
-            RequestsFile(path).prepared()
+        with pytest.raises(InvalidInputError, match=r"no regular file.*open"):
+            RequestsFile(path).prepare()
         refused.set()
 
     path = tmp_path / "pipe"
@@ -166,8 +166,8 @@ def test_a_line_over_the_limit_is_a_fault_and_is_not_held(
         file.write(b"\n{\n" + second + b"\n")
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidRequest) as caught:
-            RequestsFile(path).prepared()
+        with pytest.raises(InvalidInputError) as caught:
+            RequestsFile(path).prepare()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -219,8 +219,8 @@ def test_a_line_of_three_gigabytes_takes_little_memory(
     )
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidRequest) as caught:
-            file.prepared()
+        with pytest.raises(InvalidInputError) as caught:
+            file.prepare()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -232,8 +232,8 @@ def test_a_file_that_is_one_long_line_has_one_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core_requests, "MAX_BYTES", 2_000_000)
-    with pytest.raises(InvalidRequest, match="one request on each line") as caught:
-        requests_file(tmp_path, b"[" + b" " * 3_000_000 + b"]").prepared()
+    with pytest.raises(InvalidInputError, match="one request on each line") as caught:
+        requests_file(tmp_path, b"[" + b" " * 3_000_000 + b"]").prepare()
     assert len(caught.value.faults) == 1
 
 
@@ -244,7 +244,7 @@ def test_long_lines_within_the_limit_pass_byte_for_byte(tmp_path: Path) -> None:
         line = json.dumps({"custom_id": f"r{number}", "params": {"s": "x" * 10}}).encode()
         made.append(line[:-1] + b" " * max(0, size - len(line) - 1) + b"}")
     for end in (b"", b"\n", b"\r\n"):
-        prepared = requests_file(tmp_path, b"\n".join(made) + end).prepared()
+        prepared = requests_file(tmp_path, b"\n".join(made) + end).prepare()
         assert b"".join(prepared.body) == b'{"requests":[' + b",".join(made) + b"]}"
         assert prepared.count == 6
 
@@ -276,9 +276,9 @@ def test_a_file_that_changes_before_it_is_sent_creates_nothing(
 ) -> None:
     async def job() -> None:
         async with carrier.client(base_url, retry=AT_ONCE) as client:
-            prepared = file.prepared()
+            prepared = file.prepare()
             file.path.write_bytes(file.path.read_bytes() + b"\n")
-            with pytest.raises(InvalidRequest, match="was changed after it was checked"):
+            with pytest.raises(InvalidInputError, match="was changed after it was checked"):
                 await client.create(prepared)
             assert (await client.list()).data == []
 
@@ -302,9 +302,9 @@ def edit_unseen(path: Path, old: bytes, new: bytes) -> None:
 def test_an_edit_that_keeps_size_and_time_creates_nothing(carrier: Carrier, tmp_path: Path) -> None:
     async def job() -> None:
         async with carrier.client(base_url, retry=AT_ONCE) as client:
-            prepared = file.prepared()
+            prepared = file.prepare()
             edit_unseen(file.path, b"first", b"other")
-            with pytest.raises(InvalidRequest, match="was changed after it was checked"):
+            with pytest.raises(InvalidInputError, match="was changed after it was checked"):
                 await client.create(prepared)
             assert (await client.list()).data == []
             edit_unseen(file.path, b"other", b"first")
@@ -319,7 +319,7 @@ def test_an_edit_that_keeps_size_and_time_creates_nothing(carrier: Carrier, tmp_
 
 def test_what_changes_no_byte_is_no_change(tmp_path: Path) -> None:
     file = requests_file(tmp_path, b"\n".join(lines(3)))
-    body = file.prepared().body
+    body = file.prepare().body
     file.path.chmod(0o600)
     (tmp_path / "backup").hardlink_to(file.path)
     assert len(b"".join(body)) == body.content_length
@@ -365,7 +365,7 @@ def test_a_body_with_empty_pieces_is_sent_whole(carrier: Carrier) -> None:
 
     async def job() -> None:
         async with carrier.client(base_url, retry=AT_ONCE) as client:
-            prepared = core_requests.Prepared(body=Body(), count=1)
+            prepared = core_requests.PreparedRequests(body=Body(), count=1)
             assert (await client.create(prepared)).request_counts.total == 1
 
     with running_emulator(Emulator(speed=1e6)) as base_url:
@@ -377,12 +377,12 @@ def test_a_file_that_is_cut_while_it_is_sent_is_not_sent_to_its_end(
     tmp_path: Path, cut: int
 ) -> None:
     file = requests_file(tmp_path, b"\n".join(lines(3000, "x" * 1000)))
-    body = file.prepared().body
+    body = file.prepare().body
     pieces = iter(body)
     sent = [next(pieces)]
     with file.path.open("r+b") as meddled:
         meddled.truncate(3_000_000 - cut)
-    with pytest.raises(InvalidRequest, match="was changed after it was checked"):
+    with pytest.raises(InvalidInputError, match="was changed after it was checked"):
         sent.extend(pieces)
     assert sum(map(len, sent)) < body.content_length
 
@@ -392,8 +392,8 @@ def test_a_file_that_changes_while_it_is_sent_creates_nothing(
     carrier: Carrier, tmp_path: Path
 ) -> None:
     class Meddled(RequestsFile):
-        def prepared(self) -> Any:
-            prepared = super().prepared()
+        def prepare(self) -> Any:
+            prepared = super().prepare()
             meddle = self.path
 
             class Body:
@@ -405,11 +405,11 @@ def test_a_file_that_changes_while_it_is_sent_creates_nothing(
                             meddle.write_bytes(meddle.read_bytes().replace(b"xxxx", b"yyyy"))
                         yield piece
 
-            return core_requests.Prepared(body=Body(), count=prepared.count)
+            return core_requests.PreparedRequests(body=Body(), count=prepared.count)
 
     async def job() -> None:
         async with carrier.client(base_url, retry=ONCE) as client:
-            with pytest.raises(InvalidRequest, match="was changed after it was checked"):
+            with pytest.raises(InvalidInputError, match="was changed after it was checked"):
                 await client.create(file)
             assert (await client.list()).data == []
 
@@ -426,7 +426,7 @@ def test_an_unknown_outcome_of_a_file_is_settled_like_any_other(tmp_path: Path) 
     file = requests_file(tmp_path, b"\n".join(lines(7)))
     emulator = Emulator(faults=FaultPlan("create:drop=after"))
     with running_emulator(emulator) as base_url, client_of(base_url) as client:
-        with pytest.raises(OutcomeUnknown) as caught:
+        with pytest.raises(OutcomeUnknownError) as caught:
             client.create(file)
         found = client.settle(caught.value, settle_time=0.02)
     assert found is not None
@@ -458,8 +458,13 @@ def test_a_reader_is_as_tolerant_as_a_stream(
     with read_results(results_path(tmp_path, data)) as results:
         items = [*results]
     assert ids(items) == ["a", None, "c", "b"]
-    assert [type(item) for item in items] == [ResultItem, MalformedResult, ResultItem, ResultItem]
-    assert isinstance(items[1], MalformedResult)
+    assert [type(item) for item in items] == [
+        ResultItem,
+        MalformedResultError,
+        ResultItem,
+        ResultItem,
+    ]
+    assert isinstance(items[1], MalformedResultError)
     assert items[1].line_number == 4
 
 
@@ -478,7 +483,7 @@ def test_a_file_that_ends_in_the_middle_of_a_line_is_an_error_after_its_items(
     results = read_results(results_path(tmp_path, A + end))
     assert next(results).custom_id == "a"
     for _ in range(2):
-        with pytest.raises(InvalidRequest, match=r"results.jsonl ends in the middle of a line"):
+        with pytest.raises(InvalidInputError, match=r"results.jsonl ends in the middle of a line"):
             next(results)
     assert results._file.closed
 
@@ -513,7 +518,7 @@ def test_a_reader_holds_one_piece_of_its_file(tmp_path: Path) -> None:
 def test_a_reader_takes_a_message_type_and_a_longest_line(tmp_path: Path) -> None:
     path = results_path(tmp_path, A + result_line("long", "x" * 2000) + B)
     items = [*read_results(path, dict[str, Any], max_line=1000)]
-    assert [isinstance(item, MalformedResult) and item.is_cut for item in items] == [0, 1, 0]
+    assert [isinstance(item, MalformedResultError) and item.is_cut for item in items] == [0, 1, 0]
     assert isinstance(items[0], ResultItem)
     assert type(msgspec.to_builtins(items[0].result)["message"]) is dict
     with pytest.raises(TypeError, match="no type that msgspec can decode"):

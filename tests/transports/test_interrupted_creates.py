@@ -13,13 +13,13 @@ from batches_core import (
     CreateMarked,
     Event,
     MessageBatch,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     RetryPolicy,
     SettlingStarted,
 )
 from batches_core.emulator import Emulator, FaultPlan
-from tests.playbook import REQUEST
-from tests.transports.carriers import ASYNC_CARRIERS, CARRIERS, QUICK_SETTLING, Carrier
+from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, QUICK_SETTLING, Carrier
+from tests.support.playbook import REQUEST
 from transports.emulator import running_emulator
 from transports.h11 import BatchesClient
 
@@ -91,7 +91,7 @@ def test_an_event_handler_that_raises_while_a_create_is_settled_does_not_lose_it
             with pytest.raises(BrokenPipeError) as caught:
                 await client.create([REQUEST], if_unknown="settle")
         async with carrier.client(base_url) as client:
-            outcome: OutcomeUnknown = vars(caught.value)["create_outcome"]
+            outcome: OutcomeUnknownError = vars(caught.value)["create_outcome"]
             found = await client.settle(outcome)
             assert found is not None
             assert [found.id] == await listed(client)
@@ -143,7 +143,7 @@ def test_one_interrupted_create_does_not_make_later_ones_of_its_size_undecided(
 def test_two_clients_in_two_threads_never_adopt_each_others_batches() -> None:
     # Both creates are sent before either is answered: one is lost on its way, one is taken.
     served = emulator("create:drop=before", "create:delay=0.3,after=1")
-    outcomes: dict[str, MessageBatch | OutcomeUnknown] = {}
+    outcomes: dict[str, MessageBatch | OutcomeUnknownError] = {}
     marked = threading.Barrier(2)
 
     def on_event(event: Event) -> None:
@@ -158,7 +158,7 @@ def test_two_clients_in_two_threads_never_adopt_each_others_batches() -> None:
             wanted = {**REQUEST, "custom_id": name}
             try:
                 outcomes[name] = client.create([wanted], if_unknown="settle", settle_time=0.6)
-            except OutcomeUnknown as error:
+            except OutcomeUnknownError as error:
                 outcomes[name] = error
 
     with running_emulator(served) as base_url:
@@ -172,21 +172,21 @@ def test_two_clients_in_two_threads_never_adopt_each_others_batches() -> None:
             (item,) = client.results(made.id)
             adopted = {name: o for name, o in outcomes.items() if isinstance(o, MessageBatch)}
     assert list(adopted) == [item.custom_id]
-    assert isinstance(outcomes["ab".replace(str(item.custom_id), "")], OutcomeUnknown)
+    assert isinstance(outcomes["ab".replace(str(item.custom_id), "")], OutcomeUnknownError)
 
 
 def test_what_a_process_knows_outlives_the_client_that_learned_it() -> None:
     with running_emulator(emulator("create:drop=after")) as base_url:
         with (
             BatchesClient(api_key="sk-outlives", base_url=base_url, retry=ONCE) as client,
-            pytest.raises(OutcomeUnknown),
+            pytest.raises(OutcomeUnknownError),
         ):
             client.create([REQUEST])
         with BatchesClient(
             api_key="sk-outlives", base_url=base_url, settling=QUICK_SETTLING
         ) as client:
             (outcome,) = client.unfinished_creates()
-            assert isinstance(outcome, OutcomeUnknown)
+            assert isinstance(outcome, OutcomeUnknownError)
             found = client.settle(outcome)
             assert found is not None
             assert [found.id] == [batch.id for batch in client.list().data]

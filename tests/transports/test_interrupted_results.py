@@ -28,9 +28,9 @@ from batches_core import (
     Request,
     TransportError,
 )
-from tests.playbook import batch_json, result_line
-from tests.transports.carriers import ASYNC_CARRIERS, Carrier
-from tests.transports.scripted import reply, scripted
+from tests.support.carriers import ASYNC_CARRIERS, Carrier
+from tests.support.playbook import batch_json, result_line
+from tests.support.scripted import reply, scripted
 from transports.async_client import AsyncBatchesClientBase
 from transports.results_file import ResultsFile
 from transports.sync_client import BlockingBatchesClient

@@ -11,9 +11,9 @@ import pytest
 from batches_core import BatchesError, Event, MessageBatch, RetryPolicy
 from batches_core.emulator import Emulator, FaultPlan
 from tests.conftest import leaks
-from tests.playbook import REQUEST, batch_json, result_line
-from tests.transports.carriers import CARRIERS, Carrier
-from tests.transports.scripted import close, reply, scripted
+from tests.support.carriers import CARRIERS, Carrier
+from tests.support.playbook import REQUEST, batch_json, result_line
+from tests.support.scripted import close, reply, scripted
 from transports.emulator import running_emulator
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")

@@ -16,7 +16,7 @@ import pytest
 from batches_core import APIStatusError, AuthenticationError, RetryPolicy
 from batches_core.emulator import Emulator, FaultRule, errored
 from batches_core_pytest import BatchesEmulator
-from tests.playbook import REQUEST
+from tests.support.playbook import REQUEST
 from transports.h11 import BatchesClient
 
 pytest_plugins = ["pytester"]

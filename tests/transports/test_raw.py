@@ -17,13 +17,13 @@ import trio
 import transports.h11
 import transports.sockets
 import transports.trio
-from batches_core import Event, InvalidRequest, NotFoundError, RetryPolicy, TransportError
+from batches_core import Event, InvalidInputError, NotFoundError, RetryPolicy, TransportError
 from batches_core.emulator import Emulator
-from tests.playbook import REQUEST, batch_json
-from tests.transports.carriers import RAW, Carrier
-from tests.transports.scripted import close, raw, reply, reset, scripted, unreachable
-from tests.transports.tls import client_context, tls_server
-from tests.transports.tunnel import tunnel_to
+from tests.support.carriers import RAW, Carrier
+from tests.support.playbook import REQUEST, batch_json
+from tests.support.scripted import close, raw, reply, reset, scripted, unreachable
+from tests.support.tls import client_context, tls_server
+from tests.support.tunnel import tunnel_to
 from transports.emulator import running_emulator
 from transports.http11 import Proxy
 from transports.settings import proxy_of, settings_from_env
@@ -240,7 +240,7 @@ def test_a_proxy_that_refuses_is_told(carrier: Carrier, answer: bytes) -> None:
     ["https://p:1", "p:8080", "http://", "http://h:x", "http://me:secret/@h:1", "socks5://h:1"],
 )
 def test_a_proxy_that_cannot_be_used_is_refused_without_being_shown(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="proxy cannot be used") as caught:
+    with pytest.raises(InvalidInputError, match="proxy cannot be used") as caught:
         transports.h11.BatchesClient(api_key="k", proxy=url)
     assert "secret" not in str(caught.value)
 

@@ -19,19 +19,19 @@ from batches_core import (
     BatchesAPI,
     BatchesError,
     Event,
-    IncompleteResults,
-    InvalidRequest,
+    IncompleteResultsError,
+    InvalidInputError,
     MessageBatch,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     RetryPolicy,
     RetryScheduled,
     SettlingStarted,
-    UntrustedHost,
+    UntrustedHostError,
 )
 from batches_core.emulator import Emulator, FaultPlan
-from tests.playbook import batch_json, result_line
-from tests.transports.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
-from tests.transports.scripted import close, raw, reply, reset, scripted
+from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
+from tests.support.playbook import batch_json, result_line
+from tests.support.scripted import close, raw, reply, reset, scripted
 from transports.emulator import running_emulator
 from transports.httpx import AsyncBatchesClient, BatchesClient
 
@@ -114,7 +114,7 @@ def test_a_create_that_never_arrived_is_sent_again(carrier: Carrier) -> None:
 def test_an_outcome_is_settled_later_by_another_client(carrier: Carrier) -> None:
     async def job() -> None:
         async with carrier.client(base_url, retry=AT_ONCE) as client:
-            with pytest.raises(OutcomeUnknown) as caught:
+            with pytest.raises(OutcomeUnknownError) as caught:
                 await client.create(requests(3))
         kept = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
         async with carrier.client(base_url, retry=AT_ONCE) as client:
@@ -132,7 +132,7 @@ def test_an_outcome_is_settled_later_by_another_client(carrier: Carrier) -> None
 def test_what_a_client_created_itself_does_not_settle_an_outcome(carrier: Carrier) -> None:
     async def job() -> None:
         async with carrier.client(base_url, retry=AT_ONCE) as client:
-            with pytest.raises(OutcomeUnknown) as caught:
+            with pytest.raises(OutcomeUnknownError) as caught:
                 await client.create(requests(2))
             later = [await client.create(requests(2)) for _ in range(2)]
             assert await client.settle(caught.value, settle_time=0.01) is None
@@ -148,7 +148,7 @@ def test_two_outcomes_of_one_client_are_not_settled_by_one_batch(carrier: Carrie
         async with carrier.client(base_url, retry=AT_ONCE) as client:
             outcomes = []
             for _ in range(2):
-                with pytest.raises(OutcomeUnknown) as caught:
+                with pytest.raises(OutcomeUnknownError) as caught:
                     await client.create(requests(2))
                 outcomes.append(caught.value)
             (made,) = await listed(client)
@@ -169,7 +169,7 @@ def test_creates_at_once_never_adopt_each_others_batches(carrier: Carrier) -> No
         try:
             wanted = [{**each, "custom_id": name + each["custom_id"]} for each in requests(2)]
             outcome[name] = await client.create(wanted, if_unknown="settle", settle_time=0.1)
-        except OutcomeUnknown as error:
+        except OutcomeUnknownError as error:
             outcome[name] = error
 
     async def job() -> None:
@@ -230,7 +230,9 @@ def test_results_that_break_off_are_completed_and_held_against_the_ids(
             ids = [request["custom_id"] for request in requests(20)]
             items = await client.results(batch, expected=ids)
             assert sorted(item.custom_id for item in items) == sorted(ids)
-            with pytest.raises(IncompleteResults, match="missing: z; 1 were not expected: r19"):
+            with pytest.raises(
+                IncompleteResultsError, match="missing: z; 1 were not expected: r19"
+            ):
                 await client.results(batch, expected=[*ids[:-1], "z"])
 
     served = emulator(f"results:cut=3000,end={end}")
@@ -266,7 +268,7 @@ def test_another_origin_gets_no_credential(
         place = f"{elsewhere.base_url}/r"
         batch = ended(place if way == "results_url" else f"{api.base_url}/r")
         async with carrier.client(api.base_url, **credential) as client:
-            with pytest.raises(UntrustedHost):
+            with pytest.raises(UntrustedHostError):
                 await client.results(batch)
         trusted = {"trusted_hosts": ["127.0.0.1"], **credential}
         async with carrier.client(api.base_url, **trusted) as client:
@@ -314,7 +316,7 @@ def test_no_credential_is_shown_where_a_client_is_not_made(
     names: dict[str, str], settings: dict[str, Any]
 ) -> None:
     arguments = {"api_key": KEY, **names, **settings, "betas": "no list"}
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         BatchesAPI(**arguments)
     report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     _keep_ours(report)
@@ -388,7 +390,7 @@ def test_no_credential_is_shown_anywhere(
                     await call(argument)
                 error = caught.value
                 shown.extend((repr(error), str(error), repr(error.args)))
-                if not isinstance(error, OutcomeUnknown) and hasattr(error, "body"):
+                if not isinstance(error, OutcomeUnknownError) and hasattr(error, "body"):
                     shown.append(repr(error.body))
                 # With local variables too, but for the bytes of an answer that repeats it, and
                 # of our own frames: what a test or a library holds is not ours to hide.

@@ -25,27 +25,27 @@ import trio
 import transports.results_file as module
 from batches_core import (
     BatchesError,
-    IncompleteResults,
-    InvalidRequest,
+    IncompleteResultsError,
+    InvalidInputError,
     LocalProtocolError,
-    MalformedResult,
+    MalformedResultError,
     MessageBatch,
     NotFoundError,
     RawResult,
     ResultsReceived,
-    ResultsUnavailable,
+    ResultsUnavailableError,
     RetryPolicy,
     TransportError,
 )
 from batches_core.emulator import Emulator, FaultPlan
-from tests.playbook import REQUEST, batch_json, error_json, result_line
-from tests.transports.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
-from tests.transports.scripted import reply, scripted
-from transports.async_client import AsyncDrive
+from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
+from tests.support.playbook import REQUEST, batch_json, error_json, result_line
+from tests.support.scripted import reply, scripted
+from transports.async_client import AsyncDriver
 from transports.emulator import running_emulator
 from transports.h11 import BatchesClient
 from transports.results_file import ResultsFile
-from transports.sync_client import Drive
+from transports.sync_client import Driver
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -102,7 +102,7 @@ def test_a_download_that_is_short_says_what_is_missing(carrier: Carrier, tmp_pat
 
     async def job() -> None:
         async with carrier.client(served.base_url, retry=ONCE) as client:
-            with pytest.raises(IncompleteResults) as caught:
+            with pytest.raises(IncompleteResultsError) as caught:
                 await client.download(ended(served.base_url, 3), path, expected=["a", "b", "c"])
             assert caught.value.missing == ("c",)
 
@@ -141,7 +141,10 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "r"
     path.write_bytes(b"mine")
     client = client_of("http://127.0.0.1:9")
-    with client, pytest.raises(InvalidRequest, match="is there already, and is not the complete"):
+    with (
+        client,
+        pytest.raises(InvalidInputError, match="is there already, and is not the complete"),
+    ):
         client.download("msgbatch_1", path)
     assert path.read_bytes() == b"mine"
     assert [each.name for each in tmp_path.iterdir()] == ["r"]
@@ -154,7 +157,7 @@ def opened(path: Path, batch: str = "msgbatch_1") -> ResultsFile:
 
 
 def test_two_downloads_to_one_file_do_not_mix(tmp_path: Path) -> None:
-    with opened(tmp_path / "r"), pytest.raises(InvalidRequest, match="by another download"):
+    with opened(tmp_path / "r"), pytest.raises(InvalidInputError, match="by another download"):
         opened(tmp_path / "r")
     opened(tmp_path / "r").__exit__(None, None, None)
 
@@ -166,7 +169,10 @@ def test_a_line_over_the_limit_is_told_and_the_others_are_kept(tmp_path: Path) -
     with scripted(*[reply(sent)] * 2) as served:
         batch = ended(served.base_url, 3)
         client = client_of(served.base_url, max_line=1000)
-        with client, pytest.raises(MalformedResult, match="over the limit max_line=1,000") as told:
+        with (
+            client,
+            pytest.raises(MalformedResultError, match="over the limit max_line=1,000") as told,
+        ):
             client.download(batch, path)
         assert ["larger max_line adds this one" in note for note in told.value.__notes__] == [True]
         assert (tmp_path / "r.msgbatch_1.part").read_bytes() == A + B
@@ -274,7 +280,7 @@ def test_an_id_is_percent_encoded_in_the_name_of_the_part(tmp_path: Path) -> Non
         assert names(tmp_path) == ["r.a%2F..%2Fb%20c.part"]
         file.write([RawResult(custom_id="a", raw=A[:-1])])
         assert file.finish() == 1
-    with pytest.raises(InvalidRequest, match="batch must be a str, not int"):
+    with pytest.raises(InvalidInputError, match="batch must be a str, not int"):
         ResultsFile(tmp_path / "s", 7)  # type: ignore[arg-type]  # a mistake
     assert names(tmp_path) == ["r"]
 
@@ -299,7 +305,7 @@ def test_a_part_that_cannot_be_one_is_refused_and_not_changed(
     part.write_bytes(content)
     with (
         client_of("http://127.0.0.1:9", max_line=1000) as client,
-        pytest.raises(InvalidRequest, match=why) as caught,
+        pytest.raises(InvalidInputError, match=why) as caught,
     ):
         client.download("msgbatch_1", tmp_path / "r")
     assert "was left as it is; move it away, and call again" in str(caught.value)
@@ -350,7 +356,7 @@ def test_a_link_a_pipe_or_a_folder_is_no_part(
     with scripted(reply(A + B)) as served, client_of(served.base_url) as client:
         batch = ended(served.base_url, 2)
         with pytest.raises(
-            InvalidRequest, match=r"(no regular file|hard link).* move it away"
+            InvalidInputError, match=r"(no regular file|hard link).* move it away"
         ) as caught:
             client.download(batch, tmp_path / "r")
         assert (target.read_bytes() if target.exists() else None) == before
@@ -367,7 +373,7 @@ def test_unreadable_lines_of_a_part_that_the_batch_does_not_have_are_an_error(
     part.write_bytes(A + b"garbage\n{\n")
     with scripted(*[reply(A + b"{\n" + B)] * 2) as served, client_of(served.base_url) as client:
         batch = ended(served.base_url, 3)
-        with pytest.raises(InvalidRequest, match="1 of its lines are unreadable and not among"):
+        with pytest.raises(InvalidInputError, match="1 of its lines are unreadable and not among"):
             client.download(batch, tmp_path / "r")
         assert names(tmp_path) == [part.name]
         part.rename(tmp_path / "away")
@@ -380,7 +386,7 @@ def test_a_part_with_ids_that_are_not_the_batchs_is_an_error_with_advice(tmp_pat
     part.write_bytes(C)
     with scripted(*[reply(A + B)] * 2) as served, client_of(served.base_url) as client:
         batch = ended(served.base_url, 2)
-        with pytest.raises(InvalidRequest, match=r"1 of the custom_ids") as caught:
+        with pytest.raises(InvalidInputError, match=r"1 of the custom_ids") as caught:
             client.download(batch, tmp_path / "r")
         (note,) = caught.value.__notes__
         assert f"{part} was kept: if the results in it are not this batch's, move it away" in note
@@ -396,14 +402,14 @@ def test_a_part_with_ids_that_are_not_the_batchs_is_an_error_with_advice(tmp_pat
 def test_a_refusal_leaves_no_empty_part(carrier: Carrier, tmp_path: Path) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url, retry=ONCE) as client:
-            with pytest.raises(ResultsUnavailable):
+            with pytest.raises(ResultsUnavailableError):
                 await client.download("msgbatch_1", path)
             assert names(tmp_path) == []
             with pytest.raises(NotFoundError) as caught:
                 await client.download("msgbatch_1", path)
             assert names(tmp_path) == []
             assert not hasattr(caught.value, "__notes__")
-            with pytest.raises(InvalidRequest, match="expected"):
+            with pytest.raises(InvalidInputError, match="expected"):
                 await client.download("msgbatch_1", path, expected="a")
             assert names(tmp_path) == []
 
@@ -479,7 +485,7 @@ def test_a_file_that_appears_during_a_download_is_not_replaced(
         client_of(served.base_url) as client,
     ):
         batch = ended(served.base_url, 2)
-        with pytest.raises(InvalidRequest, match=r"appeared during .* holds all 2 results"):
+        with pytest.raises(InvalidInputError, match=r"appeared during .* holds all 2 results"):
             client.download(batch, path)
         assert path.read_bytes() == b"somebody else's"
         assert (tmp_path / "r.msgbatch_1.part").read_bytes() == A + B
@@ -565,7 +571,9 @@ def test_another_file_with_the_same_ids_is_no_success(tmp_path: Path, content: b
     path.write_bytes(content)
     with scripted(reply(A + B)) as served, client_of(served.base_url) as client:
         batch = ended(served.base_url, 2)
-        with pytest.raises(InvalidRequest, match=r"is not the complete results .* move it") as told:
+        with pytest.raises(
+            InvalidInputError, match=r"is not the complete results .* move it"
+        ) as told:
             client.download(batch, path)
     assert not hasattr(told.value, "__notes__")
     assert path.read_bytes() == content
@@ -582,7 +590,7 @@ def test_what_has_the_name_and_is_no_file_is_left(tmp_path: Path) -> None:
     with scripted() as served, client_of(served.base_url) as client:
         for name in before:
             if name != "there":
-                with pytest.raises(InvalidRequest, match="is there already"):
+                with pytest.raises(InvalidInputError, match="is there already"):
                     client.download(ended(served.base_url, 1), tmp_path / name)
     assert names(tmp_path) == before
 
@@ -599,7 +607,7 @@ def test_a_file_that_could_not_be_compared_is_told(tmp_path: Path) -> None:
     with scripted(reply(long)) as served:
         path.write_bytes(A)
         client = client_of(served.base_url, max_line=1000)
-        with client, pytest.raises(MalformedResult, match="over the limit"):
+        with client, pytest.raises(MalformedResultError, match="over the limit"):
             client.download(ended(served.base_url, 2), path)
     path.write_bytes(A + b"{\n" * 9)
     assert names(tmp_path) == ["r"]
@@ -618,11 +626,11 @@ def test_another_writer_is_noticed_where_files_cannot_be_locked(
     with opened(tmp_path / "r") as first:
         second = opened(tmp_path / "r")
         first.write([RawResult(custom_id="a", raw=A[:-1])])
-        with pytest.raises(InvalidRequest, match="somebody else has changed it"), second:
+        with pytest.raises(InvalidInputError, match="somebody else has changed it"), second:
             second.write([RawResult(custom_id="a", raw=A[:-1])])
         with (tmp_path / "r.msgbatch_1.part").open("ab") as other:
             other.write(B)
-        with pytest.raises(InvalidRequest, match="somebody else has changed it"):
+        with pytest.raises(InvalidInputError, match="somebody else has changed it"):
             first.finish()
     assert (tmp_path / "r.msgbatch_1.part").read_bytes() == A + B
 
@@ -631,7 +639,7 @@ def test_a_part_that_is_taken_away_during_a_download_is_told(tmp_path: Path) -> 
     with opened(tmp_path / "r") as file:
         file.write([RawResult(custom_id="a", raw=A[:-1])])
         (tmp_path / "r.msgbatch_1.part").unlink()
-        with pytest.raises(InvalidRequest, match="was removed or replaced"):
+        with pytest.raises(InvalidInputError, match="was removed or replaced"):
             file.finish()
     assert names(tmp_path) == []
 
@@ -647,7 +655,7 @@ def test_a_part_that_was_given_its_name_while_its_lock_was_awaited_is_not_writte
     part = tmp_path / "r.msgbatch_1.part"
     part.write_bytes(A)
     monkeypatch.setattr(module, "_lock", locked_late)
-    with pytest.raises(InvalidRequest, match="by another download"):
+    with pytest.raises(InvalidInputError, match="by another download"):
         opened(tmp_path / "r")
     assert (tmp_path / "r").read_bytes() == A
 
@@ -708,7 +716,7 @@ def test_nothing_that_is_open_is_renamed_or_removed(
         assert names(tmp_path) == []
         with pytest.raises(TransportError):
             client.download(batch, path)
-        with opened(path), pytest.raises(InvalidRequest, match="by another download"):
+        with opened(path), pytest.raises(InvalidInputError, match="by another download"):
             opened(path)
         assert client.download(batch, path) == 2
         assert client.download(batch, path) == 2
@@ -728,16 +736,16 @@ def interrupt_handing_over(monkeypatch: pytest.MonkeyPatch) -> None:
             raise left.pop()
         return event
 
-    blocking, awaited = Drive[Any].next_event, AsyncDrive[Any].next_event
+    blocking, awaited = Driver[Any].next_event, AsyncDriver[Any].next_event
 
-    def next_event(drive: Drive[Any]) -> Any:
+    def next_event(drive: Driver[Any]) -> Any:
         return interrupted(blocking(drive))
 
-    async def async_next_event(drive: AsyncDrive[Any]) -> Any:
+    async def async_next_event(drive: AsyncDriver[Any]) -> Any:
         return interrupted(await awaited(drive))
 
-    monkeypatch.setattr(Drive, "next_event", next_event)
-    monkeypatch.setattr(AsyncDrive, "next_event", async_next_event)
+    monkeypatch.setattr(Driver, "next_event", next_event)
+    monkeypatch.setattr(AsyncDriver, "next_event", async_next_event)
 
 
 @every

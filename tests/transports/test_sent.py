@@ -15,14 +15,14 @@ import httpx2
 import msgspec
 import pytest
 
-from batches_core import OutcomeUnknown, Request, RetryPolicy, TransportError
+from batches_core import OutcomeUnknownError, Request, RetryPolicy, TransportError
 from batches_core.http import BytesBody
 from batches_core.requests import prepare
-from tests.playbook import REQUEST, batch_json
-from tests.transports.carriers import CARRIERS, OVER_HTTPX, RAW, Carrier
-from tests.transports.scripted import close, raw, reply, reset, scripted
-from tests.transports.tls import client_context, tls_server
-from tests.transports.tunnel import tunnel_to
+from tests.support.carriers import CARRIERS, OVER_HTTPX, RAW, Carrier
+from tests.support.playbook import REQUEST, batch_json
+from tests.support.scripted import close, raw, reply, reset, scripted
+from tests.support.tls import client_context, tls_server
+from tests.support.tunnel import tunnel_to
 from transports.files import RequestsFile
 from transports.http11 import Wire
 from transports.httpx import BatchesClient
@@ -58,7 +58,7 @@ def test_the_body_of_a_create_is_no_json_without_its_last_byte(form: str, tmp_pa
     path = tmp_path / "requests.jsonl"
     path.write_bytes(line + b"\n\n")
     if form == "file":
-        body = b"".join(RequestsFile(path).prepared().body)
+        body = b"".join(RequestsFile(path).prepare().body)
     else:
         body = b"".join(prepare([REQUEST] if form == "dicts" else [line + b"\n"]).body)
     assert msgspec.json.decode(body)
@@ -78,7 +78,7 @@ def test_an_upload_that_breaks_before_its_last_byte_was_not_taken(
         async with carrier.client(served.base_url, retry=ONCE) as client:
             with pytest.raises(TransportError) as caught:
                 await client.create([BIG])
-            assert not isinstance(caught.value, OutcomeUnknown)
+            assert not isinstance(caught.value, OutcomeUnknownError)
             assert not caught.value.sent
 
     with scripted(upload=read_some_and(end)) as served:
@@ -119,7 +119,7 @@ def test_an_upload_that_stalls_before_its_last_byte_was_not_taken(carrier: Carri
                     await client.create([BIG])
             finally:
                 gone.set()
-            assert not isinstance(caught.value, OutcomeUnknown)
+            assert not isinstance(caught.value, OutcomeUnknownError)
             assert not caught.value.sent
 
     with scripted(upload=upload) as served:
@@ -134,7 +134,7 @@ def test_once_the_last_byte_left_the_outcome_is_unknown(
 ) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url, retry=ONCE) as client:
-            with pytest.raises(OutcomeUnknown) as caught:
+            with pytest.raises(OutcomeUnknownError) as caught:
                 await client.create([{"custom_id": "a", "params": {"system": "x" * size}}])
             assert caught.value.sent
 
@@ -149,7 +149,7 @@ def test_a_last_slice_that_a_library_asked_for_is_in_doubt_even_if_nobody_read_i
 ) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url, retry=ONCE) as client:
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(OutcomeUnknownError):
                 await client.create([REQUEST])
 
     with scripted(upload=lambda connection, _: reset(connection)) as served:
@@ -170,7 +170,7 @@ def test_a_success_that_was_said_early_leaves_a_doubt_although_the_upload_broke(
     async def job() -> None:
         async with carrier.client(served.base_url, retry=ONCE, timeout=0.3) as client:
             try:
-                with pytest.raises(OutcomeUnknown):
+                with pytest.raises(OutcomeUnknownError):
                     await client.create([BIG])
             finally:
                 gone.set()
@@ -222,7 +222,7 @@ def test_with_a_proxy_that_fails_in_the_connect_exchange_nothing_was_sent(
         async with carrier.client("https://api.example.test", **settings) as client:
             with pytest.raises(TransportError) as caught:
                 await client.create([REQUEST])
-            assert not isinstance(caught.value, OutcomeUnknown)
+            assert not isinstance(caught.value, OutcomeUnknownError)
             assert not caught.value.sent
             with pytest.raises(TransportError) as caught:
                 await client.delete("msgbatch_1")
@@ -291,7 +291,7 @@ def test_behind_a_proxy_an_answer_that_is_lost_leaves_the_outcome_unknown(carrie
     async def job() -> None:
         settings = {"ssl_context": client_context(), "proxy": proxy.base_url, "retry": ONCE}
         async with carrier.client(base_url, **settings) as client:
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(OutcomeUnknownError):
                 await client.create([REQUEST])
             with pytest.raises(TransportError) as caught:
                 await client.cancel("msgbatch_1")
@@ -332,7 +332,7 @@ def test_a_users_own_trace_extension_goes_on_to_work(carrier: Carrier, end: Any)
         options = {"event_hooks": {"request": [hook if blocking else ahook]}}
         async with carrier.client(served.base_url, options=options, retry=ONCE) as client:
             if end is close:
-                with pytest.raises(OutcomeUnknown):
+                with pytest.raises(OutcomeUnknownError):
                     await client.create([REQUEST])
             else:
                 assert (await client.create([REQUEST])).id == "msgbatch_1"

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from batches_core import OutcomeUnknown, RetryPolicy, TransportError
-from tests.playbook import REQUEST, batch_json
-from tests.transports.carriers import CARRIERS, Carrier
-from tests.transports.scripted import reply, scripted
-from tests.transports.tls import client_context, tls_server
+from batches_core import OutcomeUnknownError, RetryPolicy, TransportError
+from tests.support.carriers import CARRIERS, Carrier
+from tests.support.playbook import REQUEST, batch_json
+from tests.support.scripted import reply, scripted
+from tests.support.tls import client_context, tls_server
 from transports.http11 import tls_context
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -123,7 +123,7 @@ def test_records_that_are_broken_after_the_request_leave_the_outcome_unknown(
 
     async def job() -> None:
         async with carrier.client(base_url, ssl_context=client_context(), retry=ONCE) as client:
-            with pytest.raises(OutcomeUnknown) as caught:
+            with pytest.raises(OutcomeUnknownError) as caught:
                 await client.create([REQUEST])
             assert caught.value.marker is not None
 

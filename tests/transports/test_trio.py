@@ -20,9 +20,9 @@ from batches_core import (
     TransportError,
 )
 from batches_core.http import BytesBody
-from tests.playbook import REQUEST, batch_json, result_line
-from tests.transports.scripted import Served, raw, reply, scripted
-from tests.transports.tls import client_context, tls_server
+from tests.support.playbook import REQUEST, batch_json, result_line
+from tests.support.scripted import Served, raw, reply, scripted
+from tests.support.tls import client_context, tls_server
 from transports.trio import BatchesClient
 
 pytestmark = [pytest.mark.trio, pytest.mark.usefixtures("nothing_left_behind")]

@@ -12,7 +12,7 @@ import pytest
 import transports.h11
 import transports.httpx
 import transports.trio
-from batches_core import InvalidRequest, MessageBatch
+from batches_core import InvalidInputError, MessageBatch
 from transports.httpx import AsyncBatchesClient, BatchesClient
 
 KEY = "sk-never-to-be-shown"
@@ -59,7 +59,7 @@ def test_a_misspelt_parameter_is_seen_by_a_checker_and_refused(
 def test_a_value_of_another_type_is_seen_by_a_checker_and_refused(
     mistake: Callable[[], object],
 ) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidInputError):
         mistake()
 
 

@@ -15,10 +15,10 @@ import pytest
 
 from batches_core import RetryPolicy
 from batches_core.http import BytesBody
-from tests.playbook import batch_json
-from tests.transports.carriers import CARRIERS, OVER_HTTPX, Carrier
-from tests.transports.h2peer import h2_server
-from tests.transports.scripted import reply, scripted
+from tests.support.carriers import CARRIERS, OVER_HTTPX, Carrier
+from tests.support.h2peer import h2_server
+from tests.support.playbook import batch_json
+from tests.support.scripted import reply, scripted
 from transports.httpx import AsyncBatchesClient, BatchesClient
 from transports.uploads import SLICE, Upload, slices
 

@@ -15,10 +15,10 @@ import msgspec
 import pytest
 
 from batches_core import MessageBatch, RetryPolicy, TransportError
-from tests.playbook import batch_json, result_line
-from tests.transports.carriers import CARRIERS, OVER_HTTPX, Carrier
-from tests.transports.scripted import close, raw, reply, reset, scripted, unreachable
-from tests.transports.tls import client_context, server_context
+from tests.support.carriers import CARRIERS, OVER_HTTPX, Carrier
+from tests.support.playbook import batch_json, result_line
+from tests.support.scripted import close, raw, reply, reset, scripted, unreachable
+from tests.support.tls import client_context, server_context
 from transports import wording
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")

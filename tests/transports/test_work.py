@@ -12,12 +12,12 @@ import pytest
 from batches_core import Message, RawHeaders, Request
 from batches_core.http import BytesBody
 from tests.core.test_results import batch
-from tests.playbook import api, result_line
-from tests.work import allocated, counted
-from transports.async_client import AsyncDrive, AsyncResultsStream
+from tests.support.playbook import api, result_line
+from tests.support.work import allocated, counted
+from transports.async_client import AsyncDriver, AsyncResultsStream
 from transports.http11 import READ, Head, Signal, Wire
 from transports.settings import ignore
-from transports.sync_client import Drive, ResultsStream
+from transports.sync_client import Driver, ResultsStream
 
 T = TypeVar("T")
 
@@ -142,14 +142,14 @@ class AsyncCanned:
 
 def blocking(count: int, body: bytes) -> int:
     operation = api().results_stream(batch(count))
-    drive = Drive(Canned(body), operation)
+    drive = Driver(Canned(body), operation)
     stream: ResultsStream[Message] = ResultsStream(drive, operation, ignore)
     return sum(1 for _ in stream)
 
 
 def awaited(count: int, body: bytes) -> int:
     operation = api().results_stream(batch(count))
-    drive = AsyncDrive(AsyncCanned(body), operation)
+    drive = AsyncDriver(AsyncCanned(body), operation)
 
     async def read() -> int:
         stream: AsyncResultsStream[Message] = AsyncResultsStream(drive, operation, ignore)

@@ -1,0 +1,1 @@
+"""The operations on batches, one module each; `BatchesAPI` wires them to requests."""

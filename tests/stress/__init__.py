@@ -1,0 +1,1 @@
+"""Longer runs, and short forms of them for every test run; README.md says what each finds."""
