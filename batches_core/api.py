@@ -25,6 +25,7 @@ from .operations.create import CreateOperation, CreatePlan, IfUnknown, IfUnmarke
 from .operations.delivered import Line
 from .operations.ledger import CreateLedger
 from .operations.settle import Settling, SettlingPolicy
+from .redaction import hide
 from .requests import PreparedRequests, RequestLike, RequestsSource, prepare
 from .retry import Jitter, RetryPolicy, no_jitter
 from .urls import path_segment
@@ -85,6 +86,8 @@ class BatchesAPI:
         trusted_hosts: Iterable[str] = (),
         allow_http: bool = False,
     ) -> None:
+        # A traceback that shows local variables shows them hidden from here on.
+        api_key, auth_token = hide(api_key), hide(auth_token)
         # Set first, so that a failed construction still has a repr.
         self.base_url = "an API that was not made"
         endpoint = Endpoint(

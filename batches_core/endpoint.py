@@ -55,9 +55,6 @@ class Endpoint:
         trusted_hosts: Iterable[str],
         allow_http: bool,
     ) -> None:
-        # A traceback that shows local variables shows them hidden from here on.
-        api_key = Secret(api_key) if isinstance(api_key, str) else api_key
-        auth_token = Secret(auth_token) if isinstance(auth_token, str) else auth_token
         self.base_url = check_base_url(base_url)
         self.workspace_id = workspace_id
         self._allow_http = allow_http

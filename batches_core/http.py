@@ -93,13 +93,21 @@ class Request:
         return f"Request({self.method} {url}, headers={headers}, body={self.body!r})"
 
 
-def fold_headers(headers: RawHeaders) -> dict[str, str]:
-    """Fold header pairs into a dict with lower-case names; repeated ones are joined by commas.
+class Headers(dict[str, str]):
+    """Header fields, folded: lower-case names, and the values of repeated ones joined by commas."""
+
+    __slots__ = ()
+
+
+def fold_headers(headers: RawHeaders) -> Headers:
+    """Fold header pairs, or any mapping; return `Headers` as they are.
 
     Raises:
         LocalProtocolError: they are no pairs of str or of bytes.
     """
-    folded: dict[str, str] = {}
+    if isinstance(headers, Headers):
+        return headers
+    folded = Headers()
     try:
         for raw_name, raw_value in headers.items() if hasattr(headers, "items") else headers:
             name = raw_name.decode("latin-1") if isinstance(raw_name, bytes) else raw_name

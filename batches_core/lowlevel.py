@@ -5,7 +5,7 @@ A user of a client needs none of them. `batches_core` has the names for everybod
 
 from .decoding import RawDecoder, ResultDecoder, message_decoder
 from .errors import quote
-from .http import BytesBody, fold_headers
+from .http import BytesBody, Headers, fold_headers
 from .jsonl import MAX_LINE, JSONLines
 from .operations.create import IfUnknown, IfUnmarked
 from .redaction import Secret, redact_text
@@ -16,6 +16,7 @@ from .validation import check_callback, check_header_value, check_seconds
 __all__ = [
     "MAX_LINE",
     "BytesBody",
+    "Headers",
     "IfUnknown",
     "IfUnmarked",
     "JSONLines",

@@ -23,6 +23,11 @@ class Secret(str):
         return f"'{HIDDEN}'"
 
 
+def hide(credential: str | None) -> str | None:
+    """Return a credential that no repr shows; any other value as it is."""
+    return Secret(credential) if isinstance(credential, str) else credential
+
+
 def shown_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return header pairs for a repr, with the credentials hidden."""
     return [(name, HIDDEN if name in _SECRET_HEADERS else value) for name, value in headers]

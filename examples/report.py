@@ -29,8 +29,8 @@ from batches_core import (
     SucceededResult,
 )
 from batches_core.emulator import Emulator
+from transports._client.environment import settings_from_env
 from transports.emulator import running_emulator
-from transports.settings import settings_from_env
 
 
 @dataclass(kw_only=True)

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from .extras import explain
+from ._client.extras import explain
 
 try:
     import h11

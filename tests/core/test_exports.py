@@ -29,7 +29,8 @@ PROMISED = """
 """
 
 PROMISED_LOWLEVEL = """
-    BytesBody IfUnknown IfUnmarked JSONLines MAX_LINE RawDecoder RequestChecker ResultDecoder Secret
+    BytesBody Headers
+    IfUnknown IfUnmarked JSONLines MAX_LINE RawDecoder RequestChecker ResultDecoder Secret
     as_sent check_base_url check_callback check_header_value check_seconds envelope fold_headers
     message_decoder origin path_segment prepare quote redact_text shown_host
 """

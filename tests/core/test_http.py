@@ -321,3 +321,9 @@ def test_the_host_header_names_the_port_where_it_is_not_the_schemes(
     url: str, authority: str
 ) -> None:
     assert Request(method="GET", url=url, headers=()).authority == authority
+
+
+def test_folded_headers_are_not_folded_again() -> None:
+    folded = fold_headers([(b"A", b"1"), (b"a", b"2")])
+    assert folded == {"a": "1, 2"}
+    assert fold_headers(folded) is folded

@@ -16,6 +16,7 @@ import httpx
 import httpx2
 import trio
 
+import transports.asyncio
 import transports.h11
 import transports.trio
 from batches_core import SettlingPolicy
@@ -163,6 +164,16 @@ def _raw_trio() -> Carrier:
     return Carrier("trio", trio.run, transports.trio.BatchesClient, close)
 
 
+def _raw_asyncio() -> Carrier:
+    async def close(client: Any) -> None:
+        await client.aclose()
+
+    def run(scenario: Scenario) -> Any:
+        return asyncio.run(scenario())
+
+    return Carrier("asyncio", run, transports.asyncio.BatchesClient, close)
+
+
 def _raw_h11() -> Carrier:
     def make(**settings: Any) -> _Blocking:
         return _Blocking(transports.h11.BatchesClient(**settings))
@@ -176,9 +187,10 @@ def _raw_h11() -> Carrier:
 CARRIERS = [
     _raw_h11(),
     _raw_trio(),
+    _raw_asyncio(),
     *(_blocking(library) for library in (httpx, httpx2)),
     *(_async(library, loop) for library in (httpx, httpx2) for loop in ("asyncio", "trio")),
 ]
-RAW = [carrier for carrier in CARRIERS if carrier.name in {"h11-sync", "trio"}]
+RAW = [carrier for carrier in CARRIERS if carrier.name in {"h11-sync", "trio", "asyncio"}]
 OVER_HTTPX = [carrier for carrier in CARRIERS if carrier not in RAW]
 ASYNC_CARRIERS = [carrier for carrier in CARRIERS if not carrier.name.endswith("sync")]

@@ -6,8 +6,8 @@ import importlib
 import inspect
 import pydoc
 import random
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar
 
 import anyio
 import httpx
@@ -15,7 +15,6 @@ import httpx2
 import msgspec
 import pytest
 
-import transports.httpx
 from batches_core import (
     BatchesAPI,
     BatchState,
@@ -33,10 +32,16 @@ from batches_core import (
 from batches_core.emulator import Emulator
 from tests.support.callables import ASYNC_CALLABLES
 from tests.support.playbook import REQUEST, batch_json, result_line
-from transports import h11, trio
+from transports import asyncio, h11, trio
+from transports._client._sync.client import BatchesClientBase
+from transports._client.settings import Settings, make_api
+from transports._http11._async.client import AsyncRawArguments
+from transports._http11._sync.client import RawArguments
+from transports._httpx._async.client import AsyncHTTPXArguments
+from transports._httpx._sync.client import HTTPXArguments
 from transports.httpx import AsyncBatchesClient, BatchesClient
-from transports.settings import Settings, make_api
-from transports.sync_client import BlockingBatchesClient
+
+T = TypeVar("T")
 
 KEY = "sk-never-to-be-shown"
 
@@ -83,13 +88,16 @@ class EmulatedTransport:
         self.slept.append(seconds)
         self.clock += seconds
 
+    def in_thread(self, work: Callable[[], T]) -> T:
+        return work()
+
     def close(self) -> None:
         pass
 
 
-def client(transport: EmulatedTransport, events: list[Event]) -> BlockingBatchesClient:
+def client(transport: EmulatedTransport, events: list[Event]) -> BatchesClientBase:
     api = make_api({"api_key": KEY, "base_url": "https://emulated.test"})
-    return BlockingBatchesClient(api, transport, events.append)
+    return BatchesClientBase(api, transport, events.append)
 
 
 def test_a_wait_sleeps_from_poll_to_poll_and_holds_nothing_open() -> None:
@@ -122,7 +130,7 @@ def test_a_callback_that_fails_closes_what_is_open() -> None:
         if isinstance(event, BatchState):
             raise ZeroDivisionError(event)
 
-    ours = BlockingBatchesClient(api, transport, on_event)
+    ours = BatchesClientBase(api, transport, on_event)
     batch = ours.create([REQUEST])
     with pytest.raises(ZeroDivisionError):
         ours.wait_for(batch.id)
@@ -159,14 +167,21 @@ def test_list_all_reads_a_page_when_it_is_used() -> None:
 # --- how clients are made ----------------------------------------------------------------
 
 
-CLIENTS = [BatchesClient, AsyncBatchesClient, h11.BatchesClient, trio.BatchesClient]
+CLIENTS = [
+    BatchesClient,
+    AsyncBatchesClient,
+    h11.BatchesClient,
+    trio.BatchesClient,
+    asyncio.BatchesClient,
+]
 #: What each client takes besides, with the defaults.
 RAW = {"timeout": 120.0, "ssl_context": None, "proxy": None, "connect": None, "on_event": None}
 OWN: list[tuple[Any, Any, dict[str, Any]]] = [
-    (BatchesClient, transports.httpx.Arguments, {"client": None, "timeout": None}),
-    (AsyncBatchesClient, transports.httpx.Arguments, {"client": None, "timeout": None}),
-    (h11.BatchesClient, h11.Arguments, RAW),
-    (trio.BatchesClient, trio.Arguments, RAW),
+    (BatchesClient, HTTPXArguments, {"client": None, "timeout": None}),
+    (AsyncBatchesClient, AsyncHTTPXArguments, {"client": None, "timeout": None}),
+    (h11.BatchesClient, RawArguments, RAW),
+    (trio.BatchesClient, AsyncRawArguments, RAW),
+    (asyncio.BatchesClient, AsyncRawArguments, RAW),
 ]
 every_client = pytest.mark.parametrize("client_type", CLIENTS)
 

@@ -88,7 +88,7 @@ class Holding:
 
 
 HOLDS: dict[str, Callable[[Holding], Handler]] = {
-    "a poll without an answer": lambda holding: holding.silence(),
+    "a poll without a response": lambda holding: holding.silence(),
     "an answer that stops": lambda holding: holding.silence(CHUNKED % 200 + b"1\r\n{\r\n"),
     "an answer that drips": lambda holding: holding.drip(CHUNKED % 200),
     "an answer that drips and decodes to nothing": lambda holding: holding.drip(

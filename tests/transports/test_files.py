@@ -28,6 +28,8 @@ from batches_core import requests as core_requests
 from batches_core.emulator import Emulator, FaultPlan
 from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, QUICK_SETTLING, Carrier
 from tests.support.playbook import REQUEST, result_line
+from transports._files import requests_file as requests_module
+from transports._files import results_reader
 from transports.emulator import running_emulator
 from transports.files import RequestsFile, read_results
 from transports.h11 import BatchesClient
@@ -158,6 +160,7 @@ def test_a_line_over_the_limit_is_a_fault_and_is_not_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core_requests, "MAX_BYTES", 3_000_000)
+    monkeypatch.setattr(requests_module, "MAX_BYTES", 3_000_000)
     first, second = lines(2)
     path = tmp_path / "requests.jsonl"
     with path.open("wb") as file:
@@ -215,7 +218,7 @@ def test_a_line_of_three_gigabytes_takes_little_memory(
 ) -> None:
     file = requests_file(tmp_path, b"")
     monkeypatch.setattr(
-        transports.files, "_open", lambda path: io.BufferedReader(_Zeros(path), 262_144)
+        requests_module, "_open", lambda path: io.BufferedReader(_Zeros(path), 262_144)
     )
     tracemalloc.start()
     try:
@@ -232,6 +235,7 @@ def test_a_file_that_is_one_long_line_has_one_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core_requests, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(requests_module, "MAX_BYTES", 2_000_000)
     with pytest.raises(InvalidInputError, match="one request on each line") as caught:
         requests_file(tmp_path, b"[" + b" " * 3_000_000 + b"]").prepare()
     assert len(caught.value.faults) == 1
@@ -345,8 +349,8 @@ def test_a_file_is_not_read_on_the_event_loop(
             assert (await client.create(file)).request_counts.total == 3000
 
     file = requests_file(tmp_path, b"\n".join(lines(3000, "x" * 300)))
-    monkeypatch.setattr(transports.files, "as_sent", watched)
-    monkeypatch.setattr(transports.files, "open", opening, raising=False)
+    monkeypatch.setattr(requests_module, "as_sent", watched)
+    monkeypatch.setattr(requests_module, "open", opening, raising=False)
     with running_emulator(Emulator(speed=1e6)) as base_url:
         carrier.run(job)
     assert len(readers) == 3000 + 2  # it is opened to be checked, and to be sent
@@ -452,7 +456,7 @@ def ids(items: Any) -> list[str | None]:
 def test_a_reader_is_as_tolerant_as_a_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(transports.files, "_READ", at_once)
+    monkeypatch.setattr(results_reader, "_READ", at_once)
     odd = b'{"custom_id":"c","result":{"type":"new"}}\n'
     data = b"\xef\xbb\xbf" + A[:-1] + b"\r\n\n  \r\n" + b"{\n" + odd + B[:-1]
     with read_results(results_path(tmp_path, data)) as results:

@@ -9,17 +9,24 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transports.framing import Body, ChunkedBody, SizedBody, UnsizedBody, body_of
+from batches_core.lowlevel import fold_headers
+from transports._http11.framing import (
+    ChunkedFraming,
+    Framing,
+    SizedFraming,
+    UntilCloseFraming,
+    framing_of,
+)
 
 CHUNKED = [(b"transfer-encoding", b"chunked")]
 
 
-def read(body: Body, stream: bytes, cuts: list[int], *, closed: bool = False) -> bytes:
+def read(body: Framing, stream: bytes, cuts: list[int], *, closed: bool = False) -> bytes:
     """Feed a stream, cut at these places; stop as a connection does, at the end or a fault."""
     payload = b""
     places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
     for start, end in pairwise(places):
-        if body.ended or body.fault:
+        if body.is_complete or body.error:
             break
         payload += body.feed(stream[start:end])
     if closed:
@@ -67,10 +74,10 @@ def test_chunks_are_read_as_h11_reads_them(
     whole: bytes, beyond: bytes, length: int, cuts: list[int]
 ) -> None:
     stream = (whole + beyond)[:length]
-    body = ChunkedBody()
+    body = ChunkedFraming()
     payload = read(body, stream, cuts)
     expected, ended, _ = read_by_h11(CHUNKED, stream)
-    assert (payload, body.ended, body.fault) == (expected, ended, None)
+    assert (payload, body.is_complete, body.error) == (expected, ended, None)
 
 
 @given(
@@ -85,44 +92,44 @@ def test_what_is_broken_is_seen_for_every_cut_and_never_sooner_than_h11(
 ) -> None:
     stream = chunked(payloads)
     stream = stream[:place] + spoilt + stream[place + len(spoilt) :]
-    whole, cut = ChunkedBody(), ChunkedBody()
+    whole, cut = ChunkedFraming(), ChunkedFraming()
     payload = read(whole, stream, [])
     assert read(cut, stream, cuts) == payload
-    assert (cut.ended, cut.fault) == (whole.ended, whole.fault)
+    assert (cut.is_complete, cut.error) == (whole.is_complete, whole.error)
     expected, ended, faulty = read_by_h11(CHUNKED, stream)
     assert payload == expected
-    assert not (whole.ended and faulty)
-    assert not (whole.fault and ended)
+    assert not (whole.is_complete and faulty)
+    assert not (whole.error and ended)
 
 
 @given(payload=st.binary(max_size=40), length=st.integers(0, 40), cuts=CUTS)
 def test_a_length_is_kept_to(payload: bytes, length: int, cuts: list[int]) -> None:
-    body = SizedBody(length)
+    body = SizedFraming(length)
     assert read(body, payload, cuts) == payload[:length]
-    assert body.ended == (len(payload) >= length)
+    assert body.is_complete == (len(payload) >= length)
 
 
 def test_an_unsized_body_ends_with_its_connection() -> None:
-    body = UnsizedBody()
+    body = UntilCloseFraming()
     assert read(body, b"abc", [1]) == b"abc"
-    assert not body.ended
+    assert not body.is_complete
     body.close()
-    assert body.ended
-    assert not body.leaves_connection
+    assert body.is_complete
+    assert not body.keeps_connection
 
 
 @pytest.mark.parametrize("stream", [b"3\r\nab", b"3\r\nabc\r\n", b"0\r\n", b"", b"3"])
 def test_chunks_that_stop_are_broken(stream: bytes) -> None:
-    body = ChunkedBody()
+    body = ChunkedFraming()
     read(body, stream, [], closed=True)
-    assert not body.ended
-    assert "closed before the body's end" in str(body.fault)
+    assert not body.is_complete
+    assert "closed before the body's end" in str(body.error)
 
 
 def test_a_length_that_is_not_reached_is_broken() -> None:
-    body = SizedBody(3)
+    body = SizedFraming(3)
     assert read(body, b"ab", [], closed=True) == b"ab"
-    assert "closed before the body's end" in str(body.fault)
+    assert "closed before the body's end" in str(body.error)
 
 
 @pytest.mark.parametrize(
@@ -140,9 +147,9 @@ def test_a_length_that_is_not_reached_is_broken() -> None:
     ],
 )
 def test_bad_chunks_say_what_is_bad(stream: bytes, fault: str) -> None:
-    body = ChunkedBody()
+    body = ChunkedFraming()
     assert read(body, stream, []) == (b"abc" if b"abc" in stream else b"")
-    assert fault in str(body.fault)
+    assert fault in str(body.error)
 
 
 @pytest.mark.parametrize("step", [1000, 70_000])
@@ -151,50 +158,50 @@ def test_bad_chunks_say_what_is_bad(stream: bytes, fault: str) -> None:
     [b"3;" + b"a" * 70_000, b"3;" + b"a" * 70_000 + b"\r\n", b"0\r\n" + b"a: bcdefg\r\n" * 8_000],
 )
 def test_lines_and_trailers_without_end_are_refused(stream: bytes, step: int) -> None:
-    body = ChunkedBody()
+    body = ChunkedFraming()
     read(body, stream, [*range(0, len(stream), step)])
-    assert "65,536 bytes" in str(body.fault)
-    assert not body.ended
+    assert "65,536 bytes" in str(body.error)
+    assert not body.is_complete
 
 
 @pytest.mark.parametrize("stream", [b"3\r\nabc\r\n0\r\n\r\nHTTP", b"abcHTTP"])
 def test_bytes_behind_the_end_spoil_the_connection(stream: bytes) -> None:
-    body: Body = ChunkedBody() if stream.startswith(b"3") else SizedBody(3)
+    body: Framing = ChunkedFraming() if stream.startswith(b"3") else SizedFraming(3)
     assert read(body, stream, []) == b"abc"
-    assert body.ended
-    assert not body.leaves_connection
+    assert body.is_complete
+    assert not body.keeps_connection
 
 
-@pytest.mark.parametrize("body", [ChunkedBody(), SizedBody(3)])
-def test_an_end_in_time_spoils_the_connection_as_well(body: Body) -> None:
-    read(body, b"3\r\nabc\r\n0\r\n\r\n" if isinstance(body, ChunkedBody) else b"abc", [])
-    assert (body.ended, body.leaves_connection) == (True, True)
+@pytest.mark.parametrize("body", [ChunkedFraming(), SizedFraming(3)])
+def test_an_end_in_time_spoils_the_connection_as_well(body: Framing) -> None:
+    read(body, b"3\r\nabc\r\n0\r\n\r\n" if isinstance(body, ChunkedFraming) else b"abc", [])
+    assert (body.is_complete, body.keeps_connection) == (True, True)
     body.close()
-    assert (body.ended, body.fault, body.leaves_connection) == (True, None, False)
+    assert (body.is_complete, body.error, body.keeps_connection) == (True, None, False)
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "kind"),
     [
-        (200, [*CHUNKED, (b"content-length", b"3")], ChunkedBody),
-        (200, [(b"content-length", b"3")], SizedBody),
-        (200, [], UnsizedBody),
-        (204, CHUNKED, SizedBody),
-        (304, [(b"content-length", b"3")], SizedBody),
+        (200, [*CHUNKED, (b"content-length", b"3")], ChunkedFraming),
+        (200, [(b"content-length", b"3")], SizedFraming),
+        (200, [], UntilCloseFraming),
+        (204, CHUNKED, SizedFraming),
+        (304, [(b"content-length", b"3")], SizedFraming),
     ],
 )
 def test_the_head_tells_the_framing(
-    status: int, headers: list[tuple[bytes, bytes]], kind: type[Body]
+    status: int, headers: list[tuple[bytes, bytes]], kind: type[Framing]
 ) -> None:
-    body = body_of(status, headers)
+    body = framing_of(status, fold_headers(headers))
     assert type(body) is kind
-    assert body.ended == (status != 200)
+    assert body.is_complete == (status != 200)
 
 
 def test_a_piece_without_framing_in_it_is_not_copied() -> None:
-    body = ChunkedBody()
+    body = ChunkedFraming()
     body.feed(b"5\r\nab")
     piece = bytes(bytearray(b"cd"))
     assert body.feed(piece) is piece
-    sized = SizedBody(5)
+    sized = SizedFraming(5)
     assert sized.feed(piece) is piece

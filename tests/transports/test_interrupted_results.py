@@ -31,9 +31,9 @@ from batches_core import (
 from tests.support.carriers import ASYNC_CARRIERS, Carrier
 from tests.support.playbook import batch_json, result_line
 from tests.support.scripted import reply, scripted
-from transports.async_client import AsyncBatchesClientBase
-from transports.results_file import ResultsFile
-from transports.sync_client import BlockingBatchesClient
+from transports._client._async.client import AsyncBatchesClientBase
+from transports._client._sync.client import BatchesClientBase
+from transports._files.results_file import ResultsFile
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -82,6 +82,9 @@ class Canned:
     def close(self) -> None:
         pass
 
+    def in_thread(self, work: Callable[[], T]) -> T:
+        return work()
+
 
 class AsyncCanned:
     """The same, to be awaited; it never makes anyone wait."""
@@ -115,8 +118,8 @@ def api() -> BatchesAPI:
     return BatchesAPI(api_key="k", base_url="https://api.test", retry=retry)
 
 
-def blocking() -> BlockingBatchesClient:
-    return BlockingBatchesClient(api(), Canned(), None)
+def blocking() -> BatchesClientBase:
+    return BatchesClientBase(api(), Canned(), None)
 
 
 class Interruption:

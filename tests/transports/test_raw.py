@@ -14,8 +14,8 @@ import msgspec
 import pytest
 import trio
 
+import transports.asyncio
 import transports.h11
-import transports.sockets
 import transports.trio
 from batches_core import Event, InvalidInputError, NotFoundError, RetryPolicy, TransportError
 from batches_core.emulator import Emulator
@@ -24,11 +24,25 @@ from tests.support.playbook import REQUEST, batch_json
 from tests.support.scripted import close, raw, reply, reset, scripted, unreachable
 from tests.support.tls import client_context, tls_server
 from tests.support.tunnel import tunnel_to
+from transports._client.environment import proxy_of, settings_from_env
+from transports._http11.connection import HTTP11Connection
+from transports._http11.proxy import Proxy
+from transports._http11.sockets import _UnixSocket
 from transports.emulator import running_emulator
-from transports.http11 import Proxy
-from transports.settings import proxy_of, settings_from_env
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+#: The module of each carrier's client.
+DOORS: dict[str, Any] = {
+    "h11-sync": transports.h11,
+    "trio": transports.trio,
+    "asyncio": transports.asyncio,
+}
+
+
+def door_of(carrier: Carrier) -> Any:
+    return DOORS[carrier.name]
+
 
 each = pytest.mark.parametrize("carrier", RAW, ids=lambda carrier: carrier.name)
 
@@ -296,8 +310,8 @@ def test_a_peer_that_does_not_finish_connecting_is_given_up(
     proxied: bool,  # noqa: FBT001
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("transports.sockets.CONNECT_TIMEOUT", 0.2)
-    monkeypatch.setattr("transports.streams.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("transports._http11._sync.dialer.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("transports._http11._async.dialer.CONNECT_TIMEOUT", 0.2)
 
     dripped: list[int] = []
 
@@ -326,7 +340,7 @@ def test_a_peer_that_does_not_finish_connecting_is_given_up(
 
 @each
 def test_the_smaller_bound_holds_for_tls_on_a_unix_socket(carrier: Carrier, tmp_path: Path) -> None:
-    module = transports.trio if carrier.name == "trio" else transports.h11
+    module = door_of(carrier)
     path = str(tmp_path / "s")
 
     async def job() -> None:
@@ -343,12 +357,13 @@ def test_the_smaller_bound_holds_for_tls_on_a_unix_socket(carrier: Carrier, tmp_
 
 def test_a_unix_socket_is_connected_to_within_the_smaller_bound(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    dialer = transports.sockets.Dialer(None, None, transports.h11.unix_socket(path), 0.3)
+    connect = transports.h11.unix_socket(path)
+    assert isinstance(connect, _UnixSocket)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        with dialer._connect("localhost", 80, time.monotonic() + 0.3) as sock:
-            assert 0 < (sock.gettimeout() or 0) <= 0.3
+        with connect.connect(0.3) as sock:
+            assert sock.gettimeout() == 0.3
 
 
 def test_one_address_that_does_not_answer_leaves_time_for_the_next(
@@ -374,8 +389,8 @@ def test_one_address_that_does_not_answer_leaves_time_for_the_next(
                 waits.append(value or 0)
                 super().settimeout(value)
 
-        monkeypatch.setattr("transports.sockets.socket.getaddrinfo", getaddrinfo)
-        monkeypatch.setattr("transports.sockets.socket.socket", Watched)
+        monkeypatch.setattr("transports._http11.sockets.socket.getaddrinfo", getaddrinfo)
+        monkeypatch.setattr("transports._http11.sockets.socket.socket", Watched)
         assert client.get("msgbatch_1").id == "msgbatch_1"
     assert waits[0] <= 0.5
 
@@ -396,7 +411,7 @@ def test_ipv6(carrier: Carrier) -> None:
 @each
 def test_a_unix_socket(carrier: Carrier, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    module = transports.trio if carrier.name == "trio" else transports.h11
+    module = door_of(carrier)
     served: list[bytes] = []
 
     def serve() -> None:
@@ -422,7 +437,7 @@ def test_a_unix_socket(carrier: Carrier, tmp_path: Path) -> None:
 
 @each
 def test_a_unix_socket_that_is_not_there_is_told(carrier: Carrier, tmp_path: Path) -> None:
-    module = transports.trio if carrier.name == "trio" else transports.h11
+    module = door_of(carrier)
 
     async def job() -> None:
         settings = {"connect": module.unix_socket(str(tmp_path / "none")), "retry": ONCE}
@@ -441,7 +456,7 @@ def test_an_interrupt_closes_what_is_open(monkeypatch: pytest.MonkeyPatch) -> No
         scripted(raw()) as served,
         transports.h11.BatchesClient(api_key="k", base_url=served.base_url) as client,
     ):
-        monkeypatch.setattr(transports.h11._Connection, "next", interrupted)
+        monkeypatch.setattr(HTTP11Connection, "next_event", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.get("msgbatch_1")
         assert served.client_closed.wait(5)

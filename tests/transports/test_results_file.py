@@ -22,7 +22,7 @@ import msgspec
 import pytest
 import trio
 
-import transports.results_file as module
+import transports._files.results_file as module
 from batches_core import (
     BatchesError,
     IncompleteResultsError,
@@ -41,11 +41,11 @@ from batches_core.emulator import Emulator, FaultPlan
 from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
 from tests.support.playbook import REQUEST, batch_json, error_json, result_line
 from tests.support.scripted import reply, scripted
-from transports.async_client import AsyncDriver
+from transports._client._async.driver import AsyncDriver
+from transports._client._sync.driver import Driver
+from transports._files.results_file import ResultsFile
 from transports.emulator import running_emulator
 from transports.h11 import BatchesClient
-from transports.results_file import ResultsFile
-from transports.sync_client import Driver
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 

@@ -23,8 +23,8 @@ from tests.support.playbook import REQUEST, batch_json
 from tests.support.scripted import close, raw, reply, reset, scripted
 from tests.support.tls import client_context, tls_server
 from tests.support.tunnel import tunnel_to
+from transports._http11.connection import HTTP11Connection
 from transports.files import RequestsFile
-from transports.http11 import Wire
 from transports.httpx import BatchesClient
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -179,7 +179,7 @@ def test_a_success_that_was_said_early_leaves_a_doubt_although_the_upload_broke(
         carrier.run(job)
 
 
-def test_a_wire_is_in_doubt_from_the_last_byte_on() -> None:
+def test_a_request_counts_as_sent_only_once_its_last_byte_was_accepted() -> None:
     body = BytesBody((b"x" * 300_000, b"y" * 10))
     request = Request(
         method="POST",
@@ -187,16 +187,13 @@ def test_a_wire_is_in_doubt_from_the_last_byte_on() -> None:
         headers=(("content-length", str(body.content_length)),),
         body=body,
     )
-    wire = Wire("api.test:443")
-    total = sum(len(piece) for piece in wire.request(request))
-    wire = Wire("api.test:443")
-    for _ in wire.request(request):
-        pass
-    assert not wire.is_sent
-    wire.took(total - 1)
-    assert not wire.is_sent
-    wire.took(1)
-    assert wire.is_sent
+    http = HTTP11Connection("api.test:443")
+    total = len(http.start_request(request)) + body.content_length
+    assert not http.is_sent
+    http.record_accepted(total - 1)
+    assert not http.is_sent
+    http.record_accepted(1)
+    assert http.is_sent
 
 
 # --- proxies -----------------------------------------------------------------------------
@@ -238,7 +235,7 @@ def test_with_a_proxy_that_fails_in_the_connect_exchange_nothing_was_sent(
 def test_a_proxy_that_is_silent_is_given_up_after_the_time_for_connecting(
     carrier: Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("httpx", "sockets", "streams"):
+    for module in ("_httpx.adapter", "_http11._async.dialer", "_http11._sync.dialer"):
         monkeypatch.setattr(f"transports.{module}.CONNECT_TIMEOUT", 0.2)
 
     def waits(connection: socket.socket) -> bool:
@@ -261,7 +258,7 @@ def test_a_proxy_that_is_silent_is_given_up_after_the_time_for_connecting(
 def test_behind_a_proxy_the_time_for_connecting_is_not_that_of_the_exchange(
     carrier: Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("httpx", "sockets", "streams"):
+    for module in ("_httpx.adapter", "_http11._async.dialer", "_http11._sync.dialer"):
         monkeypatch.setattr(f"transports.{module}.CONNECT_TIMEOUT", 1.0)
 
     def slowly(connection: socket.socket) -> bool:

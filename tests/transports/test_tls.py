@@ -16,7 +16,7 @@ from tests.support.carriers import CARRIERS, Carrier
 from tests.support.playbook import REQUEST, batch_json
 from tests.support.scripted import reply, scripted
 from tests.support.tls import client_context, tls_server
-from transports.http11 import tls_context
+from transports._http11.tls import tls_context
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 

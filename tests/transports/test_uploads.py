@@ -19,8 +19,9 @@ from tests.support.carriers import CARRIERS, OVER_HTTPX, Carrier
 from tests.support.h2peer import h2_server
 from tests.support.playbook import batch_json
 from tests.support.scripted import reply, scripted
+from transports._client.bodies import SLICE, slices
+from transports._httpx.upload import Upload
 from transports.httpx import AsyncBatchesClient, BatchesClient
-from transports.uploads import SLICE, Upload, slices
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 

@@ -14,10 +14,14 @@ from batches_core.http import BytesBody
 from tests.core.test_results import batch
 from tests.support.playbook import api, result_line
 from tests.support.work import allocated, counted
-from transports.async_client import AsyncDriver, AsyncResultsStream
-from transports.http11 import READ, Head, Signal, Wire
-from transports.settings import ignore
-from transports.sync_client import Driver, ResultsStream
+from transports._client._async.driver import AsyncDriver
+from transports._client._async.iterators import AsyncResultsStream
+from transports._client._sync.driver import Driver
+from transports._client._sync.iterators import ResultsStream
+from transports._client.bodies import slices
+from transports._client.content_encoding import END
+from transports._client.events import ignore
+from transports._http11.connection import READ, Head, HTTP11Connection
 
 T = TypeVar("T")
 
@@ -26,14 +30,14 @@ CHUNK = 64 * 1024
 SIZE = 4 * 1024 * 1024
 
 
-def begun(head: bytes) -> Wire:
-    """Give a wire that waits for the body that this head announces."""
-    wire = Wire("api.test:443")
-    for _ in wire.request(GET):
-        pass
-    wire.receive(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
-    assert isinstance(wire.next(), Head)
-    return wire
+def begun(head: bytes) -> HTTP11Connection:
+    """Return a connection that waits for the body that this head announces."""
+    http = HTTP11Connection("api.test:443")
+    http.start_request(GET)
+    http.finish_request()
+    http.receive(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+    assert isinstance(http.next_event(), Head)
+    return http
 
 
 def chunked(size: int) -> bytes:
@@ -45,12 +49,12 @@ def reads(stream: bytes) -> list[bytes]:
     return [stream[at : at + READ] for at in range(0, len(stream), READ)]
 
 
-def pieces_of(wire: Wire, read: bytes) -> list[bytes]:
-    wire.receive(read)
+def pieces_of(http: HTTP11Connection, read: bytes) -> list[bytes]:
+    http.receive(read)
     pieces = []
-    while isinstance(piece := wire.next(), bytes):
+    while (piece := http.next_event()) is not None and piece != END:
+        assert isinstance(piece, bytes)
         pieces.append(piece)
-    assert piece in {Signal.NEED_DATA, Signal.END}
     return pieces
 
 
@@ -66,13 +70,13 @@ def pieces_of(wire: Wire, read: bytes) -> list[bytes]:
 def test_what_was_read_at_once_is_one_piece_and_copied_once_at_most(
     head: bytes, stream: bytes
 ) -> None:
-    wire = begun(head)
-    taken = [pieces_of(wire, read) for read in reads(stream)]
+    http = begun(head)
+    taken = [pieces_of(http, read) for read in reads(stream)]
     assert sum(len(piece) for pieces in taken for piece in pieces) == SIZE
     assert all(len(pieces) <= 1 for pieces in taken)
 
-    wire = begun(head)
-    steps = [partial(pieces_of, wire, read) for read in reads(stream)]
+    http = begun(head)
+    steps = [partial(pieces_of, http, read) for read in reads(stream)]
     copies = 1.05 if b"chunked" in head else 0.05
     assert allocated([*steps]) <= copies * SIZE
 
@@ -81,9 +85,11 @@ def test_an_upload_is_not_copied() -> None:
     body = BytesBody((bytes(SIZE), bytes(1000)))
     length = ("content-length", str(body.content_length))
     request = Request(method="POST", url="https://api.test/new", headers=(length,), body=body)
-    pieces = Wire("api.test:443").request(request)
-    assert allocated([partial(next, pieces, None)] * 100) <= 0.05 * SIZE
-    assert next(pieces, None) is None
+    http = HTTP11Connection("api.test:443")
+    http.start_request(request)
+    steps = [partial(http.encode, part) for part in slices(body)]
+    assert allocated([*steps]) <= 0.05 * SIZE
+    http.finish_request()
 
 
 class Canned:
@@ -111,6 +117,9 @@ class Canned:
 
     def close(self) -> None:
         pass
+
+    def in_thread(self, work: Callable[[], T]) -> T:
+        return work()
 
 
 class AsyncCanned:

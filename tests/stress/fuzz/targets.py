@@ -34,7 +34,9 @@ from batches_core import (
 )
 from batches_core.http import fold_headers
 from batches_core.retry import retry_after, should_retry
-from transports.http11 import Head, Proxy, Signal, TunnelError, Wire
+from transports._client.content_encoding import END
+from transports._http11.connection import Head, HTTP11Connection
+from transports._http11.proxy import Proxy, TunnelError
 
 from .jsonl_machine import LIMITS, PIECES, Reading, simply
 from .peer import HEADERS, KINDS, STATUSES, bodies_for, operation, shown
@@ -176,11 +178,11 @@ class _OnAWire:
         self.head: object = None
         self.body = b""
         self.asked = 0
-        self._wire = Wire("api.test:443")
+        self._http = HTTP11Connection("api.test:443")
         self._looks = looks
         self._waiting = [*chunks, b""]
-        for piece in self._wire.request(_GET):
-            self._wire.took(len(piece))
+        self._http.record_accepted(len(self._http.start_request(_GET)))
+        self._http.finish_request()
         self.end = self._read()
 
     def _read(self) -> str:
@@ -191,13 +193,13 @@ class _OnAWire:
                 shown(item)
                 assert item.sent
                 return "error"
-            if item is Signal.END:
+            if item == END:
                 assert self.head is not None
-                self._wire.start_over()
+                self._http.start_next_cycle()
                 return "end"
-            if item is Signal.NEED_DATA:
+            if item is None:
                 assert self._waiting, "it waits for more than the end"
-                self._wire.receive(self._waiting.pop(0))
+                self._http.receive(self._waiting.pop(0))
             elif isinstance(item, Head):
                 assert self.head is None, "a second head"
                 assert 200 <= item.status <= 999
@@ -210,9 +212,9 @@ class _OnAWire:
     def _next(self) -> object:
         try:
             if self._looks:
-                self._wire.has_head()
-                self._wire.is_refused()
-            return self._wire.next()
+                self._http.has_head()
+                self._http.is_refused()
+            return self._http.next_event()
         except TransportError as error:
             return error
 

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from batches_core import MessageBatch, RetryPolicy, TransportError
+from batches_core import MessageBatch, Request, RetryPolicy, TransportError
 from tests.support.carriers import CARRIERS, OVER_HTTPX, Carrier
 from tests.support.playbook import batch_json, result_line
 from tests.support.scripted import close, raw, reply, reset, scripted, unreachable
 from tests.support.tls import client_context, server_context
-from transports import wording
+from transports._client import failures
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -146,26 +146,29 @@ FAILURES: dict[str, Callable[[], Any]] = {
         raw(b"HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n", keep=False),
         "the proxy refused the tunnel: 407",
     ),
-    "proxy closed": lambda: behind_a_proxy(close, "the proxy closed the connection without an"),
+    "proxy closed": lambda: behind_a_proxy(
+        close, "the proxy closed the connection without a response"
+    ),
     "proxy reset": lambda: behind_a_proxy(reset, "it was reset"),
     "proxy broken": lambda: behind_a_proxy(
         raw(b"what?\r\n\r\n", keep=False),
-        r"the proxy's answer is broken: illegal status line: bytearray\(b'what\?'\)",
+        r"the proxy's response is broken: illegal status line: bytearray\(b'what\?'\)",
     ),
     "proxy silent": lambda: behind_a_proxy(raw(), r"no answer in 0\.4 s"),
     "no proxy": no_proxy,
     "no answer": lambda: answered(raw(), r"no byte came from {peer} or went there in 0\.4 s"),
-    "closed": lambda: answered(close, "{peer} closed the connection without an answer"),
+    "closed": lambda: answered(close, "{peer} closed the connection without a response"),
     "closed in the head": lambda: answered(
-        raw(b"HTTP/1.1 200 O", keep=False), "{peer} closed the connection without an answer"
+        raw(b"HTTP/1.1 200 O", keep=False), "{peer} closed the connection without a response"
     ),
     "reset": lambda: answered(reset, "the connection to {peer} broke: it was reset"),
     "no HTTP": lambda: answered(
-        raw(b"SSH-2.0-x\r\n\r\n", keep=False), "the answer of {peer} is broken: illegal status line"
+        raw(b"SSH-2.0-x\r\n\r\n", keep=False),
+        "the response of {peer} is broken: illegal status line",
     ),
     "closed in the body": lambda: answered(
         reply(A * 9, cut=len(A)),
-        "the answer of {peer} is broken: the connection was closed before the body's end",
+        "the response of {peer} is broken: the connection was closed before the body's end",
         reads_results=True,
     ),
     "silent in the body": lambda: answered(
@@ -173,7 +176,7 @@ FAILURES: dict[str, Callable[[], Any]] = {
     ),
     "closed in a chunk": lambda: answered(
         raw(CHUNKED + b"500\r\n", keep=False),
-        "the answer of {peer} is broken: the connection was closed before the body's end",
+        "the response of {peer} is broken: the connection was closed before the body's end",
         reads_results=True,
     ),
 }
@@ -243,33 +246,78 @@ def test_a_reset_in_a_body_reads_the_same_on_every_transport(carrier: Carrier) -
 # --- causes ------------------------------------------------------------------------------
 
 
-def test_the_cause_is_the_systems_error_alone_and_bare() -> None:
-    secret = SECRET
+def test_a_librarys_error_is_kept_as_the_cause_without_its_frames_and_without_credentials() -> None:
+    request = Request(method="GET", url="https://api.test", headers=(("x-api-key", SECRET),))
     try:
         try:
             raise ConnectionResetError(104, "Connection reset by peer")
         except OSError as error:
-            raise RuntimeError(f"the library quotes {secret}") from error
+            raise RuntimeError(f"the library quotes {SECRET}") from error
     except RuntimeError as error:
-        cause = wording.cause_of(error)
-    assert isinstance(cause, ConnectionResetError)
-    assert (cause.__traceback__, cause.__cause__, cause.__context__) == (None, None, None)
-    assert wording.cause_of(RuntimeError(secret)) is None
+        cause = failures.cause_of(error, request)
+    assert type(cause) is RuntimeError
+    assert str(cause) == "the library quotes [hidden]"
+    root = cause.__cause__
+    assert isinstance(root, ConnectionResetError)
+    for each in (cause, root):
+        assert (each.__traceback__, each.__context__) == (None, None)
+    assert root.__cause__ is None
 
 
-def test_what_the_caller_was_handling_is_not_taken_for_the_cause() -> None:
+def test_an_error_that_cannot_be_copied_is_kept_by_its_name_and_words() -> None:
+    class DemandingError(Exception):
+        def __init__(self, text: str, *, more: int) -> None:
+            super().__init__(text)
+            self.more = more
+
+    cause = failures.cause_of(DemandingError("broken", more=1))
+    assert (type(cause), str(cause)) == (Exception, "DemandingError: broken")
+
+
+def test_what_the_caller_was_handling_is_not_part_of_the_cause() -> None:
     error = RuntimeError("the library's")
     error.__context__ = ConnectionRefusedError(111, "the caller's own")
-    assert wording.cause_of(error) is None
-    assert wording.why(error) == "the library's"
+    cause = failures.cause_of(error)
+    assert (cause.__cause__, cause.__context__) == (None, None)
+    assert failures.why(error) == "the library's"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (reset, OSError),
+        (raw(b"HTTP/1.1 200 OK\r\nno header " + SECRET.encode() + b"\r\n\r\n"), Exception),
+    ],
+    ids=["reset", "not HTTP"],
+)
+@every
+def test_the_error_of_a_call_has_the_librarys_error_as_its_cause(
+    carrier: Carrier, answer: Any, kind: type[Exception]
+) -> None:
+    async def job() -> None:
+        settings = {"api_key": SECRET, "retry": ONCE}
+        async with carrier.client(served.base_url, **settings) as client:
+            with pytest.raises(TransportError) as caught:
+                await client.get("msgbatch_1")
+        causes = []
+        error = caught.value.__cause__
+        while error is not None:
+            causes.append(error)
+            error = error.__cause__
+        assert causes
+        assert isinstance(causes[-1], kind)
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+    with scripted(answer) as served:
+        carrier.run(job)
 
 
 def test_the_first_attempt_that_says_why_is_the_root_of_several() -> None:
     attempts = [TimeoutError(), ConnectionRefusedError(111, "no")]
     error = OSError("all attempts failed")
     error.__cause__ = ExceptionGroup("several", attempts)
-    assert wording.root_of(error) is attempts[1]
-    assert wording.why(error) == "it refused the connection"
+    assert failures.root_of(error) is attempts[1]
+    assert failures.why(error) == "it refused the connection"
 
 
 @pytest.mark.parametrize(
@@ -284,9 +332,9 @@ def test_the_first_attempt_that_says_why_is_the_root_of_several() -> None:
     ],
 )
 def test_the_words_for_an_error_of_the_system(error: Exception, words: str) -> None:
-    assert wording.why(error) == words
+    assert failures.why(error) == words
 
 
 def test_an_ipv6_host_is_named_in_brackets() -> None:
-    assert wording.peer_of("::1", 80) == "[::1]:80"
-    assert wording.peer_of("api.test", 443) == "api.test:443"
+    assert failures.peer_of("::1", 80) == "[::1]:80"
+    assert failures.peer_of("api.test", 443) == "api.test:443"

@@ -23,7 +23,7 @@ from batches_core import (
 )
 from batches_core.lowlevel import quote
 
-from .settings import OnEvent
+from .events import OnEvent
 
 _logger = logging.getLogger("transports.client")
 # Without it Python prints warnings itself where the user has not configured any logging.

@@ -1,0 +1,176 @@
+"""Draws the imports of each package, and checks that they run downwards: ``python -m tools.imports``.
+
+`LAYERS` is the plan of the house: a module imports only modules of lower rows. Modules are named by
+their path in the package; ``name/`` is the package's own ``__init__``.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+#: The rows of each package, from the top down. A package itself imports only packages below it.
+LAYERS: dict[str, list[list[str]]] = {
+    "batches_core_pytest": [["/"]],
+    "transports": [
+        ["httpx", "h11", "trio", "asyncio", "emulator"],
+        ["_http11/_async/client", "_http11/_sync/client", "_httpx/_async/client"],
+        ["_httpx/_sync/client"],
+        ["_http11/_async/transport", "_http11/_sync/transport"],
+        ["_http11/_async/dialer", "_http11/_sync/dialer"],
+        ["_http11/_async/stream", "_http11/_sync/stream"],
+        ["_http11/sockets", "_http11/trio", "_http11/asyncio", "_http11/proxy"],
+        ["_http11/pool"],
+        ["_http11/connection"],
+        ["_http11/framing", "_http11/tls", "_http11/_async/", "_http11/_sync/", "_http11/"],
+        ["_httpx/_async/transport", "_httpx/_sync/transport"],
+        ["_httpx/adapter", "_httpx/concurrency"],
+        ["_httpx/progress"],
+        ["_httpx/upload", "_httpx/_async/", "_httpx/_sync/", "_httpx/"],
+        ["_client/_async/client", "_client/_sync/client"],
+        ["_client/_async/iterators", "_client/_sync/iterators", "files"],
+        ["_client/_async/driver", "_client/_sync/driver", "_files/requests_file"],
+        ["_files/results_reader", "_files/results_file", "_files/"],
+        ["_client/logs", "_client/content_encoding", "_client/asyncio_threads"],
+        ["_client/settings", "_client/environment", "_client/events", "_client/failures"],
+        ["_client/bodies", "_client/differences", "_client/extras"],
+        ["_client/_async/", "_client/_sync/", "_client/", "/"],
+    ],
+    "batches_core": [
+        ["emulator/"],
+        ["emulator/service"],
+        ["emulator/batch", "emulator/corruption"],
+        ["emulator/faults"],
+        ["emulator/replies"],
+        ["/"],
+        ["api", "lowlevel"],
+        ["operations/create"],
+        ["operations/results", "operations/settle"],
+        ["operations/batch", "operations/listing", "operations/wait"],
+        ["call", "operation", "operations/delivered"],
+        ["context", "jsonl", "operations/ledger", "requests"],
+        ["decoding", "endpoint", "events", "exchange", "operations/"],
+        ["marker", "message_types", "retry"],
+        ["models/"],
+        ["models/message"],
+        ["http", "models/batch", "models/content", "models/result"],
+        ["redaction", "urls", "validation", "models/base"],
+        ["errors"],
+    ],
+}
+
+#: The modules of each package that other packages may import. Names below them are private.
+DOORS: dict[str, frozenset[str]] = {
+    "batches_core_pytest": frozenset({"/"}),
+    "transports": frozenset({"httpx", "h11", "trio", "asyncio", "files", "emulator"}),
+    "batches_core": frozenset({"/", "lowlevel", "emulator/"}),
+}
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Return the files of a package by their name in `LAYERS`."""
+    top = ROOT / package
+    return {_name(path.relative_to(top)): path for path in sorted(top.rglob("*.py"))}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the absolute names of what a file imports, also inside its functions.
+
+    Imports for the type checker alone are left out: they do not happen.
+    """
+    package = path.relative_to(ROOT).parent.parts
+    found: set[str] = set()
+    for node in _running(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join((*base, *filter(None, [node.module])))
+            found.update(f"{stem}.{alias.name}" for alias in node.names)
+    return found
+
+
+def imported_modules(path: Path, package: str) -> set[str]:
+    """Return which modules of a package a file imports, by their names in `LAYERS`."""
+    known = modules(package)
+    found = set()
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != package:
+            continue
+        inner = "/".join(parts[1:])
+        # The name of a module, of a package, or of something in one of them.
+        candidates = (inner, f"{inner}/", inner.rpartition("/")[0])
+        candidates = (*candidates, f"{candidates[2]}/")
+        found.add(next(each for each in candidates if each in known))
+    return found
+
+
+def problems() -> Iterator[str]:
+    """Find imports that run upwards or through a wall, and modules that the plan does not name."""
+    order = list(LAYERS)
+    for package, rows in LAYERS.items():
+        rank = {name: at for at, row in enumerate(rows) for name in row}
+        files = modules(package)
+        for name in files.keys() ^ rank.keys():
+            yield f"{package}: {name} is only in {'the plan' if name in rank else 'the folder'}"
+        for name in files.keys() & rank.keys():
+            for other in imported_modules(files[name], package) & rank.keys():
+                if rank[other] <= rank[name]:
+                    yield f"{package}: {name} imports {other}, which is not below it"
+            for below in order:
+                for other in set() if below == package else imported_modules(files[name], below):
+                    if order.index(below) < order.index(package):
+                        yield f"{package}: {name} imports {below}, which is not below it"
+                    elif other not in DOORS[below]:
+                        yield f"{package}: {name} imports {below}/{other}, which is private"
+
+
+def drawing() -> Iterator[str]:
+    """Draw each package, a row a line, with the modules that each module imports."""
+    for package, rows in LAYERS.items():
+        files = modules(package)
+        yield package
+        for at, row in enumerate(rows):
+            for name in row:
+                own = sorted(imported_modules(files[name], package))
+                others = [
+                    f"{other}.{door}".removesuffix("./").replace("/", "")
+                    for other in LAYERS
+                    if other != package
+                    for door in sorted(imported_modules(files[name], other))
+                ]
+                yield f"  {len(rows) - at:2}  {name:24} → {', '.join([*own, *others]) or '–'}"
+        yield ""
+
+
+def _name(path: Path) -> str:
+    if path.name == "__init__.py":
+        return f"{path.parent.as_posix()}/".removeprefix("./") if path.parent.parts else "/"
+    return path.with_suffix("").as_posix()
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _running(node)
+
+
+def main() -> int:
+    """Print the drawing, and what is wrong with it; exit 1 if anything is."""
+    for line in drawing():
+        print(line)
+    found = sorted(problems())
+    for problem in found:
+        print(problem, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

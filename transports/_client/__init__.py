@@ -1,0 +1,1 @@
+"""What all transports share: driver, methods, settings, environment, failures, encodings."""

@@ -1,0 +1,27 @@
+"""The caller's `on_event`: its type and its check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from batches_core import Event
+from batches_core.lowlevel import check_callback
+
+#: Called with each event of a call: polls, pages, retries, interruptions.
+OnEvent = Callable[[Event], None]
+
+
+def check_on_event(on_event: OnEvent | None) -> OnEvent:
+    """Return a function to call with each event; one that ignores it if the caller passed None.
+
+    Raises:
+        InvalidInputError: `on_event` is not a plain function.
+    """
+    if on_event is None:
+        return ignore
+    check_callback("on_event", on_event, "a function of one event")
+    return on_event
+
+
+def ignore(event: object) -> None:
+    """Ignore an event."""

@@ -1,0 +1,191 @@
+"""The raw transport: HTTP exchanges over a stream of any backend.
+
+Decides which connection an exchange uses and when it is closed. HTTP/1.1 itself is parsed by
+`HTTP11Connection`; how bytes are sent and received is each backend's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
+
+from batches_core import RawHeaders, Request
+from transports._client.bodies import is_blocking, slices
+from transports._client.failures import peer_of
+from transports._client.logs import log_exchange, log_reconnect
+from transports._http11.connection import (
+    ConnectionClosedError,
+    Head,
+    HTTP11Connection,
+    StalledError,
+    StreamError,
+)
+from transports._http11.pool import Origin, Pool
+
+from .dialer import AsyncDialer
+from .stream import AsyncBackend, AsyncStream
+
+T = TypeVar("T")
+ConnectT = TypeVar("ConnectT")
+
+
+class _Upload(Generic[ConnectT]):
+    """The bytes of one request, piece by piece. A body that blocks is read in a thread."""
+
+    def __init__(
+        self, http: HTTP11Connection, request: Request, backend: AsyncBackend[ConnectT]
+    ) -> None:
+        self._http = http
+        self._pieces: list[bytes | memoryview] = [http.start_request(request)]
+        self._body = iter(()) if request.body is None else slices(request.body)
+        self._blocks = request.body is not None and is_blocking(request.body)
+        self._backend = backend
+        self._ended = False
+
+    async def next_piece(self) -> bytes | memoryview | None:
+        """Return the next bytes to send, or None after the last ones."""
+        while not self._pieces and not self._ended:
+            await self._encode_next()
+        return self._pieces.pop(0) if self._pieces else None
+
+    async def _encode_next(self) -> None:
+        read: Callable[[], bytes | memoryview | None] = partial(next, self._body, None)
+        data = await self._backend.in_thread(read) if self._blocks else read()
+        if data is None:
+            self._http.finish_request()
+            self._ended = True
+        else:
+            self._pieces += self._http.encode(data)
+
+
+class _Connection:
+    """A stream and the HTTP/1.1 on it."""
+
+    def __init__(self, stream: AsyncStream, origin: Origin) -> None:
+        self.origin = origin
+        self.http = HTTP11Connection(peer_of(*origin[1:]))
+        self.aclose = stream.aclose
+        self._stream = stream
+
+    async def check_idle(self) -> None:
+        """Check that nothing has arrived while the connection was kept.
+
+        Raises:
+            ConnectionClosedError: something has, be it the end.
+        """
+        if not await self._stream.is_idle():
+            raise self.http.ended_idle()
+
+    async def send(
+        self, request: Request, backend: AsyncBackend[ConnectT], deadline: float | None
+    ) -> None:
+        """Send a request, or as much of it as the peer reads before it refuses."""
+        upload = _Upload(self.http, request, backend)
+        try:
+            # A request without a body is sent to its end, so that its connection can be kept.
+            await self._stream.upload(
+                upload.next_piece, self.http, deadline, until_refused=request.body is not None
+            )
+        except StalledError as error:
+            raise self.http.stalled(error) from None
+
+    async def next_event(self, deadline: float | None) -> Head | bytes:
+        """Wait for the next part of the response."""
+        if (event := self.http.next_event()) is not None:
+            await self._stream.checkpoint()
+            return event
+        while event is None:
+            try:
+                self.http.receive(await self._stream.receive(deadline))
+            except StalledError as error:
+                raise self.http.stalled(error) from None
+            except StreamError as error:
+                lost = self.http.broke(error)
+                raise lost from lost.__cause__
+            event = self.http.next_event()
+        return event
+
+
+class _Response:
+    def __init__(self, connection: _Connection, head: Head, pool: Pool[_Connection]) -> None:
+        self.status: int = head.status
+        self.headers: RawHeaders = head.headers
+        self._connection: _Connection | None = connection
+        self._pool = pool
+
+    async def read(self, deadline: float | None) -> bytes:
+        connection = self._connection
+        if connection is None:
+            return b""
+        data = await connection.next_event(deadline)
+        assert isinstance(data, bytes), "a head is followed by a body"  # noqa: S101
+        if not data:
+            # Another task can have closed this meanwhile.
+            if self._connection is connection and self._pool.release(connection):
+                self._connection = None
+            await self.aclose()
+        return data
+
+    async def aclose(self) -> None:
+        # A connection in the middle of a body cannot be used again.
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.discard(connection)
+            await connection.aclose()
+
+
+class AsyncRawTransport(Generic[ConnectT]):
+    """Carries exchanges over the streams of one backend, and keeps connections for reuse."""
+
+    def __init__(self, backend: AsyncBackend[ConnectT], dialer: AsyncDialer[ConnectT]) -> None:
+        self._backend = backend
+        self._dialer = dialer
+        self._pool: Pool[_Connection] = Pool()
+        self._logger = logging.getLogger(f"transports.{backend.name}")
+
+    async def send(self, request: Request, deadline: float | None) -> _Response:
+        """Send a request and wait for the head of its response."""
+        self._pool.check_open()
+        self._backend.enter()
+        while True:
+            kept = self._pool.acquire(request)
+            connection = kept or await self._connect(request.origin, deadline)
+            try:
+                if kept:
+                    await kept.check_idle()
+                await connection.send(request, self._backend, deadline)
+                head = await connection.next_event(deadline)
+            except BaseException as error:
+                self._pool.discard(connection)
+                await connection.aclose()
+                if kept is None or not isinstance(error, ConnectionClosedError):
+                    raise
+                log_reconnect(self._logger, request, error)
+                continue  # it died while it was idle; only a GET gets here
+            assert isinstance(head, Head), "a response begins with its head"  # noqa: S101
+            log_exchange(self._logger, request, head.status)
+            return _Response(connection, head, self._pool)
+
+    def now(self) -> float:
+        """Read the backend's clock."""
+        return self._backend.now()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await self._backend.sleep(seconds)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run blocking work to its end."""
+        return await self._backend.in_thread(work)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        connections = self._pool.close()
+        if self._backend.can_close():
+            for connection in connections:
+                await connection.aclose()
+
+    async def _connect(self, origin: Origin, deadline: float | None) -> _Connection:
+        return self._pool.add(_Connection(await self._dialer.dial(origin, deadline), origin))
