@@ -1,4 +1,4 @@
-"""A pytest plugin: the fixture `batches_emulator`, which every test has once this is installed.
+"""A pytest plugin with the fixture `batches_emulator`; installing the package enables it.
 
     def test_a_pipeline(batches_emulator):
         batches_emulator.add_faults("create:status=529", "results:cut=1000,end=reset")
@@ -6,15 +6,15 @@
             ...
         assert not batches_emulator.faults.unmet
 
-The emulator is new for each test, and so fast that a batch has ended when it is first asked for.
-A marker tells it otherwise, with the parameters of `Emulator`, and `faults`, `fault_seed` and
-`fault_rate`::
+Each test has a new emulator. It is so fast that a batch has ended when it is first polled. A
+marker changes that; it takes the parameters of `Emulator`, and `faults`, `fault_seed` and
+`fault_rate`, which are those of `FaultPlan`::
 
     @pytest.mark.batches_emulator(speed=100, faults=["create:status=529"])
 
-Knows pytest; the emulator and its server are imported only where the fixture is used, which needs
-the extra ``h11``. It is a package of its own because pytest imports it in every test run of an
-environment: a project's own ``transports``, which may come first, must not hide it.
+The fixture imports the emulator and its server (`transports.emulator`, extra ``h11``) when a test
+uses it. The plugin is a package of its own because pytest imports it in every test run of an
+environment: importing ``transports.…`` could import a project's own package of that name.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from batches_core import SettlingPolicy
     from batches_core.emulator import Emulator, FaultPlan, FaultRule
 
-#: How many times faster than by default the emulator works.
+#: The default of the emulator's `speed` in a test.
 _SPEED = 1e6
 _KEY = "sk-of-the-emulator"
 _HIDDEN = (
-    "{path} hides the package transports of batches-core, which batches_emulator needs. One "
-    "process can import one package of a name: rename yours, or, if no test imports it, keep its "
+    "{path} hides the package transports of batches-core, which batches_emulator needs. A process "
+    "can import only one package of a name: rename yours. Or, if no test imports it, keep its "
     "folder off sys.path with `pytest --import-mode=importlib` (not `python -m pytest`)."
 )
 
 
 class ClientArguments(TypedDict):
-    """What a client takes to talk to the emulator, as ``**arguments``."""
+    """The arguments of a client that talks to the emulator, for ``Client(**arguments)``."""
 
     api_key: str
     base_url: str
@@ -51,30 +51,30 @@ class ClientArguments(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchesEmulator:
-    """An emulator that serves at `base_url` while a test runs."""
+    """The value of the fixture: an emulator that is served at `base_url` while the test runs."""
 
     base_url: str
     emulator: Emulator
 
     @property
     def faults(self) -> FaultPlan:
-        """What goes wrong on purpose, and what of it did: `applied` and `unmet`."""
+        """The emulator's faults; `applied` and `unmet` say which were injected and which not."""
         return self.emulator.faults
 
     def add_faults(self, *rules: FaultRule | str) -> None:
-        """Let something go wrong from now on: rules, as objects or as text.
+        """Inject more faults from now on; `rules` are `FaultRule` objects or their texts.
 
         Raises:
-            ValueError: one is no rule.
+            ValueError: a text is not a rule.
         """
         self.faults.add(*rules)
 
     @property
     def client_arguments(self) -> ClientArguments:
-        """What a client takes to talk to it.
+        """The arguments of a client that talks to this emulator.
 
-        The times of settling are short, for the emulator's list shows a batch at once: a create
-        whose answer is lost is settled within a second.
+        The times of `SettlingPolicy` are short, because the emulator lists a new batch at once: a
+        create whose response is lost is settled within a second.
         """
         from batches_core import SettlingPolicy  # noqa: PLC0415 - not in every test run
 
@@ -83,32 +83,33 @@ class BatchesEmulator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables with which ``from_env()``, and the official SDKs, talk to it."""
+        """The environment variables with which ``from_env()`` and the official SDKs talk to it."""
         return {"ANTHROPIC_API_KEY": _KEY, "ANTHROPIC_BASE_URL": self.base_url}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         "batches_emulator(speed, parallel, seconds_per_request, responder, errored, api_keys, "
-        "workspaces, organizations, ties, date_skew, faults, fault_seed, fault_rate): how the "
-        "emulator of the fixture batches_emulator behaves.",
+        "workspaces, organizations, ties, date_skew, faults, fault_seed, fault_rate): configures "
+        "the emulator of the fixture batches_emulator.",
     )
 
 
 @pytest.fixture
 def batches_emulator(request: pytest.FixtureRequest) -> Iterator[BatchesEmulator]:
-    """Serve an emulator of Claude's Message Batches API on loopback, for one test."""
-    # pytest loads plugins before it measures coverage, and for tests that do not need them.
+    """Serve an emulator of Claude's Message Batches API on the loopback address during a test."""
+    # Imported here: pytest loads the plugin before it measures coverage, and also for test runs
+    # without this fixture.
     advice = None
     try:
-        from transports.emulator import running_emulator  # noqa: PLC0415
+        from transports.emulator import running_emulator  # noqa: PLC0415 - see above
     except Exception as error:
         advice = _advise(error)
         if advice is None:
             raise
-    if advice is not None:  # out of the handler, so that the advice is all that is shown
+    if advice is not None:  # outside the handler, so that pytest shows the advice alone
         pytest.fail(advice, pytrace=False)
     emulator = _make(request.node.get_closest_marker("batches_emulator"))
     with running_emulator(emulator) as base_url:
@@ -116,7 +117,7 @@ def batches_emulator(request: pytest.FixtureRequest) -> Iterator[BatchesEmulator
 
 
 def _advise(error: Exception) -> str | None:
-    """Tell what to do where the server could not be imported, if that is known."""
+    """Return what to do about a failed import of the server, or None if the cause is unknown."""
     spec = importlib.util.find_spec("transports")
     found = None if spec is None or spec.origin is None else Path(spec.origin).resolve()
     ours = Path(__file__).resolve().parents[1] / "transports" / "__init__.py"
@@ -128,17 +129,18 @@ def _advise(error: Exception) -> str | None:
 
 
 def _make(marker: pytest.Mark | None) -> Emulator:
-    from batches_core.emulator import Emulator, FaultPlan  # noqa: PLC0415 - as above
+    from batches_core.emulator import Emulator, FaultPlan  # noqa: PLC0415 - not in every test run
 
     options: dict[str, Any] = {"speed": _SPEED}
     if marker is not None:
         if marker.args:
-            pytest.fail("the marker batches_emulator takes named parameters", pytrace=False)
+            message = f"the marker batches_emulator takes only keyword arguments, not {marker.args}"
+            pytest.fail(message, pytrace=False)
         options.update(marker.kwargs)
     try:
         rules = options.pop("faults", ())
-        given = {"seed": "fault_seed", "rate": "fault_rate"}
-        chosen = {to: options.pop(name) for to, name in given.items() if name in options}
+        names = {"seed": "fault_seed", "rate": "fault_rate"}
+        chosen = {to: options.pop(name) for to, name in names.items() if name in options}
         rules = [rules] if isinstance(rules, str) else rules
         return Emulator(**options, faults=FaultPlan(*rules, **chosen))
     except (TypeError, ValueError) as error:

@@ -1,18 +1,20 @@
-"""The other side: a Message Batches service without I/O.
+"""An emulator of the Message Batches service, without I/O.
 
-`Emulator.handle` takes a request and the time and gives a response. It behaves as the service
-does as far as that is known, including what is awkward: some faults of a batch are told at once
-and others as results, the counts stay 0 until the end, results come out of order. What is not
-documented is said so where it is decided. Its clock is the caller's; it has no randomness, so a
-run can be repeated. What goes wrong on purpose is told to it as a `FaultPlan`.
+`Emulator.handle` turns a request and the time into a response. It behaves as the service does as
+far as that is known, in inconvenient ways too: invalid `params` become errored results instead of
+refusing the create, the counts stay 0 until the batch ends, and results are not in the order of
+the requests. A comment marks every behaviour that the service does not document. The caller passes
+the time, and nothing is random, so a run can be repeated. A `FaultPlan` injects faults.
 
-`transports.emulator` serves it over sockets; in a test it can be called directly with the
-requests of an operation.
+`transports.emulator` serves the emulator over sockets. A test can also pass the requests of an
+operation to `Emulator.handle` directly.
 """
 
-from .faults import FaultPlan, FaultRule
-from .replies import Responder, Result, answer, errored, succeeded
-from .service import Emulator, Response
+from .answers import Responder, Result, answer, errored, succeeded
+from .fault_plan import FaultPlan
+from .fault_rules import FaultRule
+from .responses import Response
+from .service import Emulator
 
 __all__ = [
     "Emulator",

@@ -1,7 +1,7 @@
-"""One batch of the emulator and its life in time.
+"""One batch of the emulator: how far its processing is at a time, and its results.
 
-Knows when each request is worked on and what becomes of the batch; not HTTP. Nothing happens
-between two looks at it: its state is worked out from the time of the look.
+The state is computed from the time of each call; nothing happens between calls. `endpoints` keeps
+the batches and serves them.
 """
 
 from __future__ import annotations
@@ -14,28 +14,34 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from .faults import FaultRule
-from .replies import Responder, Result, check_params, digest, errored
+from .answers import Responder, Result, errored
+from .digest import digest
+from .fault_rules import FaultRule
+from .params import check_params
 
-#: The service's figures: a batch expires after a day, its results are kept for 29.
-EXPIRES_AFTER = 24 * 3600.0
-ARCHIVED_AFTER = 29 * 24 * 3600.0
-#: How finely the share of the requests that fail is measured.
+#: When a batch expires and how long its results are kept, in seconds after its creation: 24 hours
+#: and 29 days, as documented for the service.
+_EXPIRES_AFTER = 24 * 3600.0
+_ARCHIVED_AFTER = 29 * 24 * 3600.0
+#: The resolution of the share of requests that fail: a millionth.
 _GRAIN = 1_000_000
-#: Whose a batch is: an organization's, and there of a workspace.
+#: The owner of a batch: the ids of an organization and of a workspace in it.
 Owner: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast the emulator works: so many requests at a time, each so long on average."""
+    """How fast the emulator processes a batch.
+
+    It processes `parallel` requests at a time, each for at most `seconds_per_request`.
+    """
 
     parallel: int
     seconds_per_request: float
 
 
 def timestamp(moment: float) -> str:
-    """Write a time as the live service does, with microseconds and an offset."""
+    """Write seconds since the epoch as the live service does: microseconds and an offset."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds")
 
 
@@ -44,10 +50,12 @@ def _timestamp_or_none(moment: float | None) -> str | None:
 
 
 class EmulatedBatch:
-    """One batch: its requests as (custom_id, params as JSON), what was done to it, and its fault.
+    """One batch: its requests, what was done to it, and its fault.
 
-    A `fault` is a rule about batches; what its fields mean is documented there. Nothing here
-    depends on the `owner`. `errored` is the share of its valid requests that fail.
+    `requests` are pairs of custom_id and encoded params. All times are seconds since the epoch;
+    `now` is the time of the call. `version` and `user_profile_id` come from the create's headers;
+    `check_params` uses them. `errored` is the share of the valid requests that fail. `fault` is a
+    rule with faults of a batch; see `FaultRule`. The `owner` has no effect on the batch.
     """
 
     def __init__(
@@ -66,11 +74,12 @@ class EmulatedBatch:
     ) -> None:
         self.id = id_
         self.owner = owner
+        #: When processing began. A fault can skew the time that the batch reports.
         self.created_at = created_at
-        #: When it says that it was created, which is another time if that clock is skewed.
-        self.stamped_at = created_at + (0.0 if fault is None else fault.created_at_skew)
-        self.stamp = timestamp(self.stamped_at)
-        self.expires_at = self.stamped_at + EXPIRES_AFTER
+        reported = created_at + (0.0 if fault is None else fault.created_at_skew)
+        self.created_at_text = timestamp(reported)
+        self._archived_at = reported + _ARCHIVED_AFTER
+        self._expires_at = reported + _EXPIRES_AFTER
         self.canceled_at: float | None = None
         self._requests = requests
         self._version = version
@@ -78,72 +87,74 @@ class EmulatedBatch:
         self._errored = errored
         self._pace = pace
         self._responder = responder
-        self._ends_at = min(self.expires_at, self._last_finish(len(requests)))
+        self._ends_at = min(self._expires_at, self._last_finish(len(requests)))
         self._lines: list[bytes] | None = None
         self._counts: Counter[str] = Counter()
         self._fault = fault
         self._expired: frozenset[int] = frozenset()
         if fault is not None and fault.expired:
-            self._expired = self._chosen_to_expire(fault.expired)
-            self.expires_at = self._ends_at
+            self._expired = self._choose_expired(fault.expired)
+            self._expires_at = self._ends_at
 
-    def _chosen_to_expire(self, share: float) -> frozenset[int]:
+    def _choose_expired(self, share: float) -> frozenset[int]:
         count = len(self._requests)
         order = sorted(range(count), key=lambda index: digest(self.id, str(index), "expired"))
         return frozenset(order[: math.ceil(share * count)])
 
-    # --- time ----------------------------------------------------------------------------
+    # --- time --------------------------------------------------------------------------
 
-    def _started(self, index: int) -> float:
+    def _start(self, index: int) -> float:
         return self.created_at + index // self._pace.parallel * self._pace.seconds_per_request
 
-    def _finished(self, index: int) -> float:
-        # Between a half and the whole of the average's span, so that a round is over before the
-        # next one starts.
+    def _finish(self, index: int) -> float:
+        # A request takes between half and all of `seconds_per_request`, so each round of parallel
+        # requests is over before the next one starts.
         share = 0.5 + digest(self.id, str(index)) % 1000 / 2000
-        return self._started(index) + share * self._pace.seconds_per_request
+        return self._start(index) + share * self._pace.seconds_per_request
 
     def _last_finish(self, count: int) -> float:
         last_round = range(max(0, count - self._pace.parallel), count)
-        return max((self._finished(index) for index in last_round), default=self.created_at)
+        return max((self._finish(index) for index in last_round), default=self.created_at)
 
     def ended(self, now: float) -> bool:
-        """Whether processing is over."""
+        """Whether processing has ended."""
         return now >= self._ends_at
 
     def archived_at(self, now: float) -> float | None:
-        """Give the time since which the results are gone, if they are."""
+        """Return since when the results are archived, or None if they are still available."""
         if self._fault is not None and self._fault.archived and self.ended(now):
             return self._ends_at
-        moment = self.stamped_at + ARCHIVED_AFTER
-        return moment if now >= moment else None
+        return self._archived_at if now >= self._archived_at else None
 
-    def missing(self, now: float) -> bool:
-        """Whether a fault still hides the batch from those who ask for it."""
+    def is_missing(self, now: float) -> bool:
+        """Whether a fault makes every request for the batch a 404."""
         return self._fault is not None and now < self.created_at + self._fault.missing_for
 
-    def unlisted(self, now: float) -> bool:
-        """Whether a fault still keeps the batch out of lists."""
+    def is_unlisted(self, now: float) -> bool:
+        """Whether a fault leaves the batch out of lists."""
         return self._fault is not None and now < self.created_at + self._fault.unlisted_for
 
     def cancel(self, now: float) -> None:
-        """Stop taking up requests; those under way are finished."""
+        """Start no more requests; those that have started are finished."""
         if self.canceled_at is None:
             self.canceled_at = now
-            begun = sum(self._started(index) <= now for index in range(len(self._requests)))
-            self._ends_at = min(self._ends_at, max(now, self._last_finish(begun)))
+            started = sum(self._start(index) <= now for index in range(len(self._requests)))
+            self._ends_at = min(self._ends_at, max(now, self._last_finish(started)))
 
-    # --- what a client sees --------------------------------------------------------------
+    # --- what a client sees ------------------------------------------------------------
 
     def describe(self, now: float, origin: str) -> dict[str, Any]:
-        """Give the batch as JSON; all counts but one stay 0 until it has ended."""
+        """Return the batch as JSON objects; `origin` is the start of its ``results_url``.
+
+        Every count but ``processing`` stays 0 until the batch has ended.
+        """
         counts = dict.fromkeys(("canceled", "errored", "expired", "processing", "succeeded"), 0)
         status = "in_progress" if self.canceled_at is None else "canceling"
         ended_at = results_url = archived_at = None
         if self.ended(now):
             status = "ended"
             ended_at = self._ends_at
-            self._work_off()
+            self.lines()
             counts.update(self._counts)
             archived_at = self.archived_at(now)
             if archived_at is None:
@@ -153,9 +164,9 @@ class EmulatedBatch:
         return {
             "archived_at": _timestamp_or_none(archived_at),
             "cancel_initiated_at": _timestamp_or_none(self.canceled_at),
-            "created_at": self.stamp,
+            "created_at": self.created_at_text,
             "ended_at": _timestamp_or_none(ended_at),
-            "expires_at": timestamp(self.expires_at),
+            "expires_at": timestamp(self._expires_at),
             "id": self.id,
             "processing_status": status,
             "request_counts": counts,
@@ -170,10 +181,7 @@ class EmulatedBatch:
         return template.replace("{origin}", origin).replace("{id}", self.id)
 
     def lines(self) -> list[bytes]:
-        """Give the results of an ended batch, a line each, in an order of the service's own."""
-        return self._work_off()
-
-    def _work_off(self) -> list[bytes]:
+        """Return the results of an ended batch, one line each, not in the order of the requests."""
         if self._lines is None:
             order = sorted(range(len(self._requests)), key=lambda i: digest(self.id, str(i), "at"))
             lines = []
@@ -184,25 +192,26 @@ class EmulatedBatch:
                 counts[result["type"]] += 1
                 line = msgspec.json.encode({"custom_id": custom_id, "result": result})
                 lines.append(line + b"\n")
-            # Kept only now: a responder may have failed before, and is asked again then.
+            # Store nothing before the loop is done: if the responder raises, the next call starts
+            # again.
             self._counts, self._lines = counts, lines
             self._requests = []
         return self._lines
 
     def _fails(self, index: int) -> bool:
-        # By the batch's id, too: what failed may succeed in the next batch.
+        # The batch's id is part of the digest, so the same request can succeed in another batch.
         return digest(self.id, str(index), "errored") % _GRAIN < self._errored * _GRAIN
 
     def _result(self, index: int) -> Result:
-        if self.canceled_at is not None and self._started(index) > self.canceled_at:
+        if self.canceled_at is not None and self._start(index) > self.canceled_at:
             return {"type": "canceled"}
-        if index in self._expired or self._finished(index) > self.expires_at:
+        if index in self._expired or self._finish(index) > self._expires_at:
             return {"type": "expired"}
         custom_id, encoded = self._requests[index]
         params = msgspec.json.decode(encoded)
-        fault = check_params(params, self._version, self._user_profile_id)
-        if fault is None and self._fails(index):
-            fault = "api_error", "Internal server error"
-        if fault is not None:
-            return errored(*fault, f"req_01{digest(self.id, custom_id):032x}"[:28])
+        problem = check_params(params, self._version, self._user_profile_id)
+        if problem is None and self._fails(index):
+            problem = "api_error", "Internal server error"
+        if problem is not None:
+            return errored(*problem, f"req_01{digest(self.id, custom_id):032x}"[:28])
         return self._responder(custom_id, params)

@@ -1,6 +1,6 @@
-"""How an answer is spoiled: lines and fields that should not be, and bodies cut or dripped.
+"""Corrupted bodies: damaged lines of results, unknown fields, and bodies cut or sent bytewise.
 
-Knows bytes and JSON; not which answers are spoiled, which is a `FaultPlan`'s.
+`fault_plan` decides which responses are corrupted, `service` applies these functions to them.
 """
 
 from __future__ import annotations
@@ -10,30 +10,31 @@ from typing import Any
 
 import msgspec
 
-from .faults import FaultRule
-from .replies import digest
+from .digest import digest
+from .fault_rules import FaultRule
 
 _UNKNOWN_RESULT = {"type": "postponed", "postponed": {"until": None}}
-#: A name that nobody has, and a value with something of everything.
+#: A field that no client knows, with a value of every JSON type.
 _UNKNOWN_FIELD = {"a_field_of_tomorrow": {"kind": "new", "values": [1, 2.5, None, True]}}
-_NO_JSON = b"<html><h1>502 Bad Gateway</h1></html>\n"
+_HTML = b"<html><h1>502 Bad Gateway</h1></html>\n"
 
 
-def spoil_lines(lines: list[bytes], rule: FaultRule) -> Iterator[bytes]:
-    """Change as many lines of a results file as a rule says, each in one way at most.
+def corrupt_lines(lines: list[bytes], rule: FaultRule) -> Iterator[bytes]:
+    """Corrupt as many lines of a results file as a rule says, each in one way at most.
 
-    A spoiled line is in turn half a line, a proxy's page, bytes that are no UTF-8, or an object
-    without its custom_id. A line that comes twice comes again at once, or after all others.
+    Of the `bad_lines`, the first is half a line, the second a page of HTML, the third not UTF-8,
+    the fourth an object without its custom_id, and so on in turn. Of the `duplicate_lines`, every
+    other one is repeated at once, the rest after all other lines.
     """
     order = sorted(range(len(lines)), key=lambda index: digest("line", str(index)))
     ends = rule.bad_lines, rule.bad_lines + rule.unknown_variants
     bad = {index: place for place, index in enumerate(order[: ends[0]])}
     unknown = set(order[ends[0] : ends[1]])
-    twice = order[ends[1] :][: rule.duplicate_lines]
-    at_once, at_the_end = set(twice[::2]), twice[1::2]
+    repeated = order[ends[1] :][: rule.duplicate_lines]
+    at_once, at_the_end = set(repeated[::2]), repeated[1::2]
     for index, line in enumerate(lines):
         if index in bad:
-            yield _spoil(line, bad[index])
+            yield _corrupt(line, bad[index])
         elif index in unknown:
             yield _change(line, {"result": _UNKNOWN_RESULT}, rule)
         else:
@@ -44,11 +45,11 @@ def spoil_lines(lines: list[bytes], rule: FaultRule) -> Iterator[bytes]:
         yield _change(lines[index], {}, rule)
 
 
-def _spoil(line: bytes, place: int) -> bytes:
+def _corrupt(line: bytes, place: int) -> bytes:
     fields = msgspec.json.decode(line)
     return (
         line[: len(line) // 2] + b"\n",
-        _NO_JSON,
+        _HTML,
         line.replace(b'"type":"', b'"type":"\xff', 1),
         msgspec.json.encode({"result": fields["result"]}) + b"\n",
     )[place % 4]
@@ -64,9 +65,9 @@ def _change(line: bytes, changes: dict[str, Any], rule: FaultRule) -> bytes:
 
 
 def with_unknown_fields(value: Any) -> Any:
-    """Add a field to each object that is the service's own: batch, page, line, result, message.
+    """Return a JSON value with an unknown field added to each of its objects.
 
-    What a tool is called with is the user's, and stays as it is.
+    The ``input`` of a tool call stays unchanged, for its fields are not the service's.
     """
     if isinstance(value, list):
         return [with_unknown_fields(item) for item in value]
@@ -76,18 +77,18 @@ def with_unknown_fields(value: Any) -> Any:
     return {**changed, **_UNKNOWN_FIELD}
 
 
-def cut_off(chunks: Iterable[bytes], left: int) -> Iterator[bytes]:
-    """Give the first bytes of a body, so many at most."""
+def cut_off(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes of a body, or all of a shorter one."""
     for chunk in chunks:
-        if left > 0:
-            yield chunk[:left]
-        left -= len(chunk)
-        if left <= 0:
+        if size > 0:
+            yield chunk[:size]
+        size -= len(chunk)
+        if size <= 0:
             return
 
 
 def drip(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Give a body one byte at a time."""
+    """Yield a body one byte at a time."""
     for chunk in chunks:
         for place in range(len(chunk)):
             yield chunk[place : place + 1]

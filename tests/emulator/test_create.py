@@ -5,19 +5,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from batches_core.emulator import Emulator
-from batches_core.emulator.service import Response
+from batches_core.emulator import Emulator, Response
 from tests.support.emulator_client import ABSENT, CREATED_AT, Client, params, request
 
 
 def refusal(body: Any, emulator: Emulator | None = None) -> tuple[int, str, str]:
     client = Client(emulator)
-    answer = client.call("POST", "", body)
+    response = client.call("POST", "", body)
     assert client.ok("GET")["data"] == []
-    return answer.error
+    return response.error
 
 
-def test_a_batch_is_described_as_the_live_service_does() -> None:
+def test_a_created_batch_has_the_fields_of_the_live_service() -> None:
     client = Client()
     batch = client.ok("POST", "", {"requests": [request()]})
     assert batch.pop("id").startswith("msgbatch_01")
@@ -40,25 +39,25 @@ def test_a_batch_is_described_as_the_live_service_does() -> None:
     }
 
 
-def test_a_whole_second_is_written_with_its_microseconds() -> None:
+def test_a_timestamp_of_a_whole_second_has_microseconds() -> None:
     client = Client()
     client.now = CREATED_AT.replace(microsecond=0).timestamp()
     id_ = client.create([request()])
     assert client.get(id_)["created_at"] == "2026-05-01T20:29:05.000000+00:00"
 
 
-def test_batches_have_ids_of_their_own() -> None:
+def test_each_batch_has_a_unique_id() -> None:
     client = Client()
     assert len({client.create([request()]) for _ in range(20)}) == 20
 
 
-def test_a_custom_id_may_have_64_of_every_allowed_character() -> None:
+def test_a_custom_id_can_have_64_characters() -> None:
     allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
     assert len(allowed) == 64
     assert Client().create([request(allowed), request("-"), request("A")])
 
 
-def test_a_custom_id_that_is_too_long_is_told_in_the_services_words() -> None:
+def test_a_custom_id_of_65_characters_is_a_400_with_the_message_of_the_service() -> None:
     assert refusal({"requests": [request("x" * 65)]}) == (
         400,
         "invalid_request_error",
@@ -67,7 +66,7 @@ def test_a_custom_id_that_is_too_long_is_told_in_the_services_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("faulty", "place"),
+    ("invalid", "place"),
     [
         ({"params": params()}, ".custom_id: Field required"),
         (request(None), ".custom_id: "),
@@ -90,8 +89,10 @@ def test_a_custom_id_that_is_too_long_is_told_in_the_services_words() -> None:
     ],
     ids=repr,
 )
-def test_a_faulty_request_is_refused_at_once_with_its_place(faulty: Any, place: str) -> None:
-    status, type_, message = refusal({"requests": [request("a"), faulty, request("c")]})
+def test_an_invalid_request_is_a_400_that_names_its_index_and_field(
+    invalid: Any, place: str
+) -> None:
+    status, type_, message = refusal({"requests": [request("a"), invalid, request("c")]})
     assert (status, type_) == (400, "invalid_request_error")
     assert message.startswith(f"requests.1{place}")
 
@@ -115,7 +116,7 @@ def test_a_faulty_request_is_refused_at_once_with_its_place(faulty: Any, place: 
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_a_body_without_a_list_of_requests_is_refused(body: Any, part: str) -> None:
+def test_a_create_without_a_list_of_requests_is_a_400(body: Any, part: str) -> None:
     status, type_, message = refusal(body)
     assert (status, type_) == (400, "invalid_request_error")
     assert part in message
@@ -128,8 +129,8 @@ def test_a_body_without_a_list_of_requests_is_refused(body: Any, part: str) -> N
         (100_001, "requests: List should have at most 100000 items"),
     ],
 )
-def test_a_batch_has_at_most_100_000_requests(count: int, part: str) -> None:
-    # Empty ones: the faults of single requests are looked for once the number is right.
+def test_a_create_has_at_most_100_000_requests(count: int, part: str) -> None:
+    # Empty requests: single requests are checked only after their number.
     body = b'{"requests":[' + b",".join([b"{}"] * count) + b"]}"
     status, type_, message = refusal(body)
     assert (status, type_) == (400, "invalid_request_error")
@@ -137,7 +138,9 @@ def test_a_batch_has_at_most_100_000_requests(count: int, part: str) -> None:
 
 
 @pytest.mark.parametrize(("over", "status"), [(0, 400), (1, 413)])
-def test_a_body_over_the_limit_is_refused_before_it_is_read(over: int, status: int) -> None:
+def test_a_create_with_a_body_over_the_limit_is_a_413_before_it_is_decoded(
+    over: int, status: int
+) -> None:
     assert Emulator.max_body == 256_000_000
     emulator = Emulator()
     emulator.max_body = 1000
@@ -146,39 +149,39 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(over: int, status: i
     assert refused[1] == ("request_too_large" if status == 413 else "invalid_request_error")
 
 
-def test_a_server_can_refuse_a_body_unread() -> None:
+def test_too_large_is_the_413_of_the_edge_without_a_request_id() -> None:
     response = Emulator().too_large(CREATED_AT.timestamp())
     assert isinstance(response, Response)
     assert response.status == 413
     body = msgspec.json.decode(b"".join(response.chunks))
-    # It comes from the edge, which knows less of errors than the service.
+    # The edge answers it, with a shorter error body than the service's.
     assert body.keys() == {"error"}
     assert body["error"].keys() == {"type", "message"}
     assert body["error"]["type"] == "request_too_large"
     assert not {"request-id", "anthropic-organization-id"} & dict(response.headers).keys()
 
 
-def test_invalid_utf_8_in_params_is_told() -> None:
+def test_invalid_utf_8_in_params_refuses_the_create_or_becomes_an_errored_result() -> None:
     client = Client()
     body = b'{"requests":[{"custom_id":"a","params":{"model":"\xff"}}]}'
-    answer = client.call("POST", "", body)
-    if answer.status == 200:
+    response = client.call("POST", "", body)
+    if response.status == 200:
         client.now += 60
-        assert client.results(answer.json["id"])["a"]["type"] == "errored"
+        assert client.results(response.json["id"])["a"]["type"] == "errored"
     else:
-        assert answer.error[:2] == (400, "invalid_request_error")
+        assert response.error[:2] == (400, "invalid_request_error")
 
 
-def test_a_number_out_of_range_in_params_is_told() -> None:
+def test_a_number_out_of_range_in_params_refuses_the_create_or_becomes_an_errored_result() -> None:
     client = Client()
     body = b'{"requests":[{"custom_id":"a","params":{"temperature":1e999}}]}'
-    answer = client.call("POST", "", body)
-    if answer.status == 200:
+    response = client.call("POST", "", body)
+    if response.status == 200:
         client.now += 60
-        assert client.results(answer.json["id"])["a"]["type"] == "errored"
+        assert client.results(response.json["id"])["a"]["type"] == "errored"
     else:
-        assert answer.error[:2] == (400, "invalid_request_error")
+        assert response.error[:2] == (400, "invalid_request_error")
 
 
-def test_faults_of_params_are_not_told_at_once() -> None:
+def test_invalid_params_do_not_refuse_the_create() -> None:
     assert Client().create([request(model=ABSENT), request("b", max_tokens="many")])

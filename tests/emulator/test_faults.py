@@ -18,8 +18,8 @@ from tests.support.emulator_client import (
     KEY,
     ORIGIN,
     VERSION,
-    Answer,
     Client,
+    ClientResponse,
     request,
     requests,
 )
@@ -28,7 +28,7 @@ ENDED = 100.0
 
 
 def faulty(*rules: FaultRule | str, **options: Any) -> Client:
-    """A client of an emulator with these faults, on which batches end within 20 s."""
+    """Return a client of an emulator with these faults, whose batches end within 20 s."""
     return Client(Emulator(seconds_per_request=20, faults=FaultPlan(*rules, **options)))
 
 
@@ -47,20 +47,20 @@ def ended(client: Client, count: int = 20) -> str:
     return id_
 
 
-# --- when a fault is met -----------------------------------------------------------------
+# --- when a rule applies ---------------------------------------------------------------
 
 
 def statuses(client: Client, count: int, path: str = "") -> list[int]:
     return [client.call("GET", path).status for _ in range(count)]
 
 
-def test_a_rule_lets_some_pass_and_is_met_so_often() -> None:
+def test_a_rule_skips_after_requests_and_then_applies_times_times() -> None:
     assert statuses(faulty("list:status=500"), 3) == [500, 200, 200]
     assert statuses(faulty("list:status=500,after=1,times=2"), 4) == [200, 500, 500, 200]
     assert statuses(faulty("list:status=500,after=1,times=always"), 3) == [200, 500, 500]
 
 
-def test_the_first_rule_that_is_due_is_met_and_the_others_are_left() -> None:
+def test_a_request_gets_only_the_first_due_rule_and_the_others_stay_due() -> None:
     client = faulty("list:status=500,after=1", "list:status=503", "any:status=529,after=1")
     assert statuses(client, 5) == [503, 500, 529, 200, 200]
     assert applied(client) == ["list:status=503", "list:status=500", "list:status=529"]
@@ -79,28 +79,30 @@ def test_the_first_rule_that_is_due_is_met_and_the_others_are_left() -> None:
         ("PUT", "/ID", "other"),
     ],
 )
-def test_a_rule_is_about_a_route_or_any(method: str, path: str, route: str) -> None:
+def test_a_rule_applies_to_requests_of_its_route_or_to_any(
+    method: str, path: str, route: str
+) -> None:
     client = faulty("any:status=529,after=1,times=always")
     for name in ("create", "get", "list", "cancel", "delete", "results"):
         client.emulator.faults.add(f"{name}:status=418,times=always")
     first = client.call(method, path)
     assert (first.status == 418) == (route != "other")
-    # Refused by the emulator itself, or met by the rule that comes first.
+    # The first rule also applies to a request that the emulator itself refuses.
     assert client.call(method, path).status == 529
     assert applied(client)[-1] == f"{route}:status=529"
 
 
-def test_rules_can_be_added_and_count_from_then_on() -> None:
+def test_added_rules_count_requests_from_then_on() -> None:
     client = faulty()
     assert statuses(client, 2) == [200, 200]
     client.emulator.faults.add("list:status=500,after=1", FaultRule(route="list", status=503))
     assert statuses(client, 3) == [503, 500, 200]
-    with pytest.raises(ValueError, match="no field"):
+    with pytest.raises(ValueError, match="unknown field 'nonsense'"):
         client.emulator.faults.add("list:status=500", "list:nonsense=1")
     assert statuses(client, 1) == [200]
 
 
-def test_unmet_tells_which_rules_are_left() -> None:
+def test_unmet_lists_the_rules_that_are_still_to_apply() -> None:
     client = faulty("list:status=500,times=2", "get:status=500,times=always", "archived")
     unmet = client.emulator.faults.unmet
     assert list(map(str, unmet)) == [
@@ -128,7 +130,7 @@ def test_rules_can_be_added_while_another_thread_serves() -> None:
     assert Counter(failed)[500] == Counter(failed)[503] == 250
 
 
-# --- a seed ------------------------------------------------------------------------------
+# --- a seed ----------------------------------------------------------------------------
 
 
 def chosen(count: int = 2000, route: str = "get", **options: Any) -> list[FaultRule | None]:
@@ -136,13 +138,13 @@ def chosen(count: int = 2000, route: str = "get", **options: Any) -> list[FaultR
     return [plan.for_request(route) for _ in range(count)]
 
 
-def test_a_seed_repeats_itself_and_another_differs() -> None:
+def test_equal_seeds_choose_equal_faults_and_different_seeds_do_not() -> None:
     assert chosen(seed=1) == chosen(seed=1)
     assert chosen(seed=1) != chosen(seed=2)
     assert chosen() == [None] * 2000
 
 
-def test_a_seed_is_met_at_its_rate_by_faults_of_every_kind_that_pass() -> None:
+def test_a_seed_injects_every_kind_of_temporary_fault_at_its_rate() -> None:
     assert 150 < sum(rule is not None for rule in chosen(seed=1)) < 250
     assert chosen(seed=1, rate=0) == [None] * 2000
     always = chosen(seed=1, rate=1)
@@ -164,14 +166,14 @@ def test_a_seed_is_met_at_its_rate_by_faults_of_every_kind_that_pass() -> None:
     )
 
 
-def test_rules_come_before_the_seed() -> None:
+def test_a_due_rule_applies_before_the_seed() -> None:
     client = faulty("list:status=418,times=3", seed=7, rate=1)
     assert statuses(client, 3) == [418] * 3
     client.emulator.faults.for_request("list")
     assert len(applied(client)) == 4
 
 
-# --- in the place of an answer -----------------------------------------------------------
+# --- faults that replace the response --------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -193,19 +195,19 @@ def test_rules_come_before_the_seed() -> None:
         (599, "api_error", None),
     ],
 )
-def test_a_status_comes_as_the_service_would_say_it(
+def test_an_injected_status_has_the_error_type_and_x_should_retry_of_the_service(
     status: int, type_: str, word: str | None
 ) -> None:
     client = faulty(FaultRule(status=status))
-    answer = client.call("POST", "", {"requests": requests(1)})
-    assert answer.error[:2] == (status, type_)
-    assert answer.json["request_id"] == answer.headers["request-id"]
-    assert answer.headers.get("x-should-retry") == word
-    assert "retry-after" not in answer.headers
+    response = client.call("POST", "", {"requests": requests(1)})
+    assert response.error[:2] == (status, type_)
+    assert response.json["request_id"] == response.headers["request-id"]
+    assert response.headers.get("x-should-retry") == word
+    assert "retry-after" not in response.headers
     assert client.ok("GET")["data"] == []
 
 
-def test_what_goes_with_a_status() -> None:
+def test_a_status_fault_can_set_retry_after_should_retry_and_error_code() -> None:
     date = "Wed, 21 Oct 2026 07:28:00 GMT"
     client = faulty(
         "status=429,retry_after=1.5",
@@ -214,14 +216,14 @@ def test_what_goes_with_a_status() -> None:
         "status=400,should_retry",
         "status=429,error_code=enforced_spend_limit_reached",
     )
-    answers = [client.call("GET") for _ in range(5)]
-    assert [answer.headers.get("retry-after") for answer in answers[:3]] == ["1.5", date, "0"]
-    words = [answer.headers.get("x-should-retry") for answer in answers]
+    responses = [client.call("GET") for _ in range(5)]
+    assert [response.headers.get("retry-after") for response in responses[:3]] == ["1.5", date, "0"]
+    words = [response.headers.get("x-should-retry") for response in responses]
     assert words == [None, None, "false", "true", None]
-    assert answers[4].json["error"]["details"] == {"error_code": "enforced_spend_limit_reached"}
+    assert responses[4].json["error"]["details"] == {"error_code": "enforced_spend_limit_reached"}
 
 
-def test_a_status_can_hide_that_the_request_was_taken() -> None:
+def test_with_taken_the_request_takes_effect_despite_the_status() -> None:
     client = faulty("create:status=504,taken", "delete:proxy_page,taken")
     assert client.call("POST", "", {"requests": requests(1)}).status == 504
     [batch] = client.ok("GET")["data"]
@@ -233,16 +235,16 @@ def test_a_status_can_hide_that_the_request_was_taken() -> None:
 @pytest.mark.parametrize(
     ("rule", "status"), [("", 502), ("status=503,", 503), ("status=200,", 200)]
 )
-def test_a_proxy_answers_with_a_page_of_its_own(rule: str, status: int) -> None:
-    answer = faulty(f"{rule}proxy_page,retry_after=3").call("GET")
-    assert answer.status == status
-    assert answer.headers["content-type"] == "text/html"
-    assert answer.headers["retry-after"] == "3"
-    assert "request-id" not in answer.headers
-    assert answer.body.startswith(b"<html>")
+def test_a_proxy_page_is_html_without_a_request_id(rule: str, status: int) -> None:
+    response = faulty(f"{rule}proxy_page,retry_after=3").call("GET")
+    assert response.status == status
+    assert response.headers["content-type"] == "text/html"
+    assert response.headers["retry-after"] == "3"
+    assert "request-id" not in response.headers
+    assert response.body.startswith(b"<html>")
 
 
-def test_a_redirect() -> None:
+def test_a_location_fault_is_a_redirect_with_its_placeholders_filled_in() -> None:
     client = faulty("location=https://b.test/x", "status=302,location={origin}/there{target}")
     first, second = client.call("GET"), client.call("GET", "?limit=2")
     assert (first.status, first.headers["location"], first.body) == (307, "https://b.test/x", b"")
@@ -252,36 +254,36 @@ def test_a_redirect() -> None:
     )
 
 
-def test_a_drop_is_no_answer_before_or_after_the_effect() -> None:
+def test_a_drop_sends_no_response_before_or_after_the_effect() -> None:
     for when, created in (("before", 0), ("after", 1)):
         client = faulty(f"create:drop={when}")
         assert client.call("POST", "", {"requests": requests(1)}).status == 0
         assert len(client.ok("GET")["data"]) == created
 
 
-def test_a_drop_says_how_it_ends() -> None:
+def test_a_drop_ends_with_a_reset_unless_the_rule_says_close() -> None:
     client = faulty("drop=before", "drop=after,end=close,delay=2")
     assert respond(client) == Response(status=0, headers=(), chunks=(), end="reset")
     closed = Response(status=0, headers=(), chunks=(), end="close", delay=2.0)
     assert respond(client) == closed
 
 
-# --- of an answer ------------------------------------------------------------------------
+# --- faults that change the response ---------------------------------------------------
 
 
-def test_a_delay_comes_with_any_answer() -> None:
+def test_a_delay_can_be_added_to_any_response() -> None:
     client = faulty("delay=1.5", "delay=2,status=500", "delay=3,location=https://b.test")
     assert [respond(client).delay for _ in range(4)] == [1.5, 2.0, 3.0, 0.0]
 
 
-def test_what_is_delayed_is_done_at_once() -> None:
+def test_a_request_takes_effect_before_the_delay_of_its_response() -> None:
     client = faulty("create:delay=9")
     client.create([request()])
     assert len(client.ok("GET")["data"]) == 1
 
 
 @pytest.mark.parametrize("end", ["clean", "close", "reset", None])
-def test_a_body_is_cut_at_a_byte(end: Any) -> None:
+def test_a_cut_ends_the_body_after_that_many_bytes(end: Any) -> None:
     client = faulty()
     id_ = ended(client, 100)
     whole = client.call("GET", f"/{id_}/results").body
@@ -296,7 +298,7 @@ def test_a_body_is_cut_at_a_byte(end: Any) -> None:
     assert respond(client, path=f"/{id_}/results").end == "clean"
 
 
-def test_a_body_drips_and_is_cut() -> None:
+def test_a_dripping_body_is_sent_bytewise_and_can_be_cut() -> None:
     client = faulty("drip", "drip,cut=3,end=reset", "status=500,drip,cut=4")
     assert [len(chunk) for chunk in respond(client).chunks] == [1] * 59
     second, third = respond(client), respond(client)
@@ -304,14 +306,14 @@ def test_a_body_drips_and_is_cut() -> None:
     assert (third.status, len(list(third.chunks)), third.end) == (500, 4, "close")
 
 
-# --- lines and fields --------------------------------------------------------------------
+# --- lines and fields ------------------------------------------------------------------
 
 
 def lines(client: Client, rule: str, count: int = 20) -> list[bytes]:
     client.emulator.faults.add(f"results:{rule}")
-    answer = client.call("GET", f"/{ended(client, count)}/results")
-    assert answer.body.endswith(b"\n")
-    return answer.body.splitlines()
+    response = client.call("GET", f"/{ended(client, count)}/results")
+    assert response.body.endswith(b"\n")
+    return response.body.splitlines()
 
 
 def decoded(line: bytes) -> Any:
@@ -321,7 +323,7 @@ def decoded(line: bytes) -> Any:
         return None
 
 
-def test_bad_lines_are_bad_in_several_ways() -> None:
+def test_bad_lines_are_corrupted_in_four_ways() -> None:
     found = lines(faulty(), "bad_lines=4")
     assert len(found) == 20
     broken = [line for line in found if decoded(line) is None]
@@ -334,7 +336,7 @@ def test_bad_lines_are_bad_in_several_ways() -> None:
     assert len({line["custom_id"] for line in whole if "custom_id" in line}) == 16
 
 
-def test_duplicate_lines_come_again_at_once_or_at_the_end() -> None:
+def test_duplicate_lines_are_repeated_at_once_or_at_the_end() -> None:
     found = lines(faulty(), "duplicate_lines=4")
     assert len(found) == 24
     assert sorted(Counter(found).values()) == [1] * 16 + [2] * 4
@@ -342,7 +344,7 @@ def test_duplicate_lines_come_again_at_once_or_at_the_end() -> None:
     assert all(found.index(line) < 20 for line in found[-2:])
 
 
-def test_a_rule_about_lines_waits_for_results() -> None:
+def test_a_fault_of_lines_applies_to_results_only() -> None:
     client = faulty("bad_lines=20")
     id_ = ended(client)
     assert client.get(id_)["id"] == id_
@@ -352,14 +354,14 @@ def test_a_rule_about_lines_waits_for_results() -> None:
     assert applied(client) == ["results:bad_lines=20"]
 
 
-def test_unknown_variants() -> None:
+def test_unknown_variants_replace_results_by_an_unknown_type() -> None:
     found = [decoded(line) for line in lines(faulty(), "unknown_variants=3")]
     types = Counter(line["result"]["type"] for line in found)
     assert types == {"succeeded": 17, "postponed": 3}
     assert len({line["custom_id"] for line in found}) == 20
 
 
-def test_each_line_is_changed_in_one_way_as_far_as_there_are_enough() -> None:
+def test_each_line_is_changed_in_one_way_at_most() -> None:
     found = lines(faulty(), "bad_lines=1,unknown_variants=1,duplicate_lines=1", 2)
     assert len(found) == 2
     assert decoded(found[0]) is None or decoded(found[1]) is None
@@ -367,7 +369,7 @@ def test_each_line_is_changed_in_one_way_as_far_as_there_are_enough() -> None:
     assert len(lines(faulty(), "duplicate_lines=5", 2)) == 4
 
 
-def test_a_file_is_good_again_once_the_rule_was_met() -> None:
+def test_results_are_uncorrupted_after_the_rule_has_applied() -> None:
     client = faulty("results:bad_lines=20")
     id_ = ended(client)
     client.call("GET", f"/{id_}/results")
@@ -375,7 +377,7 @@ def test_a_file_is_good_again_once_the_rule_was_met() -> None:
 
 
 def strange(value: Any) -> int:
-    """How many objects have a field that nobody knows."""
+    """Count the objects that have the unknown field."""
     if isinstance(value, list):
         return sum(map(strange, value))
     if not isinstance(value, dict):
@@ -385,35 +387,35 @@ def strange(value: Any) -> int:
     )
 
 
-def test_unknown_fields_are_everywhere() -> None:
+def test_unknown_fields_are_added_to_every_object_but_a_tool_input() -> None:
     client = faulty("unknown_fields,times=always")
     calls = {"tool_choice": {"type": "any"}, "tools": [{"name": "find"}]}
     id_ = client.create([request(**calls), request("bad", max_tokens=0)])
     client.now += ENDED
     assert strange(client.get(id_)) == 2  # the batch and its counts
-    assert strange(client.ok("GET")) == 3  # and the page
-    assert strange(client.call("GET", "/none").json) == 2  # the answer and the error in it
+    assert strange(client.ok("GET")) == 3  # the same, and the page
+    assert strange(client.call("GET", "/none").json) == 2  # the body and the error in it
     by_id = {
         line["custom_id"]: line
         for line in map(decoded, client.call("GET", f"/{id_}/results").body.splitlines())
     }
-    # Line, result, and the error with the error in it.
+    # The line, the result, its error and the error in that.
     assert strange(by_id["bad"]) == 4
-    # Line, result, message, usage, the cache's part of it, and a block; not a tool's input.
+    # The line, result, message, usage, cache_creation and a block, but not the tool's input.
     assert strange(by_id["a"]) == 6
     assert by_id["a"]["result"]["message"]["content"][0]["input"] == {"query": "a"}
 
 
-def test_unknown_fields_go_with_changed_lines() -> None:
+def test_unknown_fields_can_be_combined_with_changed_lines() -> None:
     found = lines(faulty(), "unknown_fields,unknown_variants=1,duplicate_lines=2", 4)
     assert len(found) == 6
     assert all(strange(decoded(line)) for line in found)
 
 
-# --- of a batch --------------------------------------------------------------------------
+# --- faults of a batch -----------------------------------------------------------------
 
 
-def test_a_batch_is_missing_for_a_while() -> None:
+def test_requests_for_a_missing_batch_are_404s_until_missing_for_is_over() -> None:
     client = faulty("missing_for=30")
     id_ = ended(client)
     client.now = CREATED_AT.timestamp() + 29.9
@@ -425,7 +427,7 @@ def test_a_batch_is_missing_for_a_while() -> None:
     assert client.get(id_)["id"] == id_
 
 
-def test_a_batch_is_unlisted_for_a_while() -> None:
+def test_an_unlisted_batch_is_in_no_list_until_unlisted_for_is_over() -> None:
     client = faulty("create:unlisted_for=30,after=1")
     listed, unlisted = client.create([request()]), client.create([request()])
     client.now += 29.9
@@ -440,7 +442,7 @@ def listed(client: Client) -> list[str]:
     return [batch["id"] for batch in client.ok("GET")["data"]]
 
 
-def test_a_skewed_created_at_moves_the_batch_in_the_list_and_not_its_work() -> None:
+def test_created_at_skew_changes_timestamps_and_the_place_in_lists_but_not_processing() -> None:
     client = faulty("create:created_at_skew=-5,after=1", "create:created_at_skew=0.5,after=2")
     first, early, late = [client.create([request()]) for _ in range(3)]
     stamps = [datetime.fromisoformat(client.get(id_)["created_at"]) for id_ in (first, early, late)]
@@ -454,14 +456,14 @@ def test_a_skewed_created_at_moves_the_batch_in_the_list_and_not_its_work() -> N
     for id_, stamp in zip((first, early, late), stamps, strict=True):
         batch = client.get(id_)
         assert datetime.fromisoformat(batch["expires_at"]) - stamp == timedelta(days=1)
-    # Work began when the batch was made, whatever its stamp says.
+    # Processing began when the batch was created, whatever its created_at says.
     client.now += 9.9
     assert [client.get(id_)["ended_at"] for id_ in (first, early, late)] == [None] * 3
     client.now += 10.1
     assert all(client.get(id_)["ended_at"] for id_ in (first, early, late))
 
 
-def test_pages_follow_the_order_of_the_stamps() -> None:
+def test_pages_follow_the_order_of_skewed_created_at() -> None:
     client = faulty("create:created_at_skew=-0.1,after=2")
     first = client.create([request()])
     client.now += 1
@@ -473,7 +475,7 @@ def test_pages_follow_the_order_of_the_stamps() -> None:
     assert ([batch["id"] for batch in page["data"]], page["has_more"]) == ([second], False)
 
 
-def test_a_skew_can_make_two_stamps_equal() -> None:
+def test_batches_whose_created_at_is_equal_by_skew_are_a_tie() -> None:
     client = faulty("create:created_at_skew=-1,after=1")
     first = client.create([request()])
     client.now += 1
@@ -483,7 +485,9 @@ def test_a_skew_can_make_two_stamps_equal() -> None:
 
 
 @pytest.mark.parametrize(("share", "count"), [(1, 20), (0.5, 10), (0.01, 1)])
-def test_requests_of_a_batch_expire(share: float, count: int) -> None:
+def test_an_expired_share_of_the_requests_expires_when_the_batch_ends(
+    share: float, count: int
+) -> None:
     client = faulty(FaultRule(expired=share))
     id_ = client.create(requests(20))
     expires_at = client.get(id_)["expires_at"]
@@ -495,13 +499,13 @@ def test_requests_of_a_batch_expire(share: float, count: int) -> None:
     assert batch["request_counts"]["succeeded"] == 20 - count
     outcomes = Counter(result["type"] for result in client.results(id_).values())
     assert outcomes["expired"] == count
-    # The next one has no fault.
+    # The next batch has no fault.
     other = client.get(ended(client))
     assert other["request_counts"]["expired"] == 0
     assert other["expires_at"] > other["ended_at"]
 
 
-def test_a_batch_is_archived_when_it_ends() -> None:
+def test_an_archived_batch_has_no_results_as_soon_as_it_ends() -> None:
     client = faulty("archived")
     id_ = client.create(requests(2))
     assert client.get(id_)["archived_at"] is None
@@ -514,7 +518,7 @@ def test_a_batch_is_archived_when_it_ends() -> None:
     assert client.get(id_) == batch
 
 
-def test_a_results_url_can_lead_anywhere() -> None:
+def test_a_results_url_fault_replaces_the_results_url() -> None:
     client = faulty("results_url=https://b.test/{id}?a=1", "results_url={origin}/x/{id}")
     first, second = client.create([request()]), client.create([request()])
     assert client.get(first)["results_url"] is None
@@ -523,18 +527,18 @@ def test_a_results_url_can_lead_anywhere() -> None:
     assert client.get(second)["results_url"] == f"{ORIGIN}/x/{second}"
 
 
-def test_rules_about_batches_count_batches_and_go_with_those_about_answers() -> None:
+def test_rules_of_batches_count_batches_and_apply_beside_rules_of_responses() -> None:
     client = faulty("create:drop=before", "create:drop=after", "create:archived")
     body = {"requests": requests(1)}
-    answers: list[Answer] = [client.call("POST", "", body) for _ in range(3)]
-    assert [answer.status for answer in answers] == [0, 0, 200]
+    responses: list[ClientResponse] = [client.call("POST", "", body) for _ in range(3)]
+    assert [response.status for response in responses] == [0, 0, 200]
     client.now += ENDED
     archived = [batch["archived_at"] is not None for batch in client.ok("GET")["data"]]
     assert archived == [False, True]
     assert applied(client) == ["create:drop=before", "create:drop=after", "create:archived"]
 
 
-# --- rules as text, and mistakes ---------------------------------------------------------
+# --- rules as text, and mistakes -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -578,12 +582,12 @@ def test_rules_about_batches_count_batches_and_go_with_those_about_answers() -> 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_rule_is_read_from_text_and_written_back(text: str, rule: FaultRule) -> None:
+def test_a_rule_is_parsed_from_text_and_written_back(text: str, rule: FaultRule) -> None:
     assert FaultRule.parse(text) == rule
     assert str(rule) == text
 
 
-def test_a_route_may_be_left_out_and_spaces_be_between() -> None:
+def test_a_rules_text_can_omit_the_route_and_contain_spaces() -> None:
     assert FaultRule.parse("location=http://b.test/") == FaultRule(location="http://b.test/")
     assert FaultRule.parse("drip") == FaultRule(drip=True)
     assert FaultRule.parse("drip=true, delay = 1") == FaultRule(drip=True, delay=1)
@@ -593,95 +597,129 @@ def test_a_route_may_be_left_out_and_spaces_be_between() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("", "no field is called ''; there are after, times, status"),
-        ("create", "what is to go wrong is missing, as in create:status=503"),
-        ("create:", "no field is called ''"),
-        ("creates:drip", "route is one of create, get, list, cancel, delete, results, any"),
-        ("create:statsu=503", "no field is called 'statsu'; there are"),
-        ("create:times=2,statsu=503", "no field is called 'statsu'; there are"),
-        ("create:status", "status needs a value, as in status="),
-        ("create:status=many", "status: 'many' is no whole number"),
-        ("create:times=1.5", "times: '1.5' is no whole number"),
-        ("create:delay=long", "delay: 'long' is no number"),
-        ("create:drip=yes", "drip: 'yes' is neither true nor false"),
-        ("create:status=500,status=503", "a field is said twice"),
-        ("create:route=get", "no field is called 'route'"),
-        ("create:times=2", "it says no fault; status=503 would be one"),
-        ("drop=during", "drop is before or after"),
-        ("cut=1,end=dirty", "end is clean, close or reset"),
+        ("", "unknown field ''; the fields are after, times, status"),
+        ("create", "the fault is missing; write, for example, create:status=503"),
+        ("create:", "unknown field ''"),
+        (
+            "creates:drip",
+            "route must be one of create, get, list, cancel, delete, results, any, not 'creates'",
+        ),
+        ("create:statsu=503", "unknown field 'statsu'; the fields are"),
+        ("create:times=2,statsu=503", "unknown field 'statsu'; the fields are"),
+        ("create:status", "status needs a value: status="),
+        ("create:status=many", "status must be a whole number, not 'many'"),
+        ("create:times=1.5", "times must be a whole number, not '1.5'"),
+        ("create:delay=long", "delay must be a number, not 'long'"),
+        ("create:drip=yes", "drip must be true or false, not 'yes'"),
+        ("create:status=500,status=503", "status is given twice"),
+        ("create:route=get", "unknown field 'route'"),
+        ("create:times=2", "the rule has no fault; add one, such as status=503"),
+        ("drop=during", "drop must be before or after, not 'during'"),
+        ("cut=1,end=dirty", "end must be clean, close or reset, not 'dirty'"),
     ],
 )
-def test_a_text_that_is_no_rule_says_what_would_be(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=r"^fault ") as raised:
+def test_an_invalid_rule_text_is_a_value_error_that_says_what_to_write(
+    text: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=r"^invalid fault rule ") as raised:
         FaultRule.parse(text)
-    assert str(raised.value).startswith(f"fault {text!r}: {told}")
+    assert str(raised.value).startswith(f"invalid fault rule {text!r}: {message}")
 
 
-WHAT = {"drip": True}
+DRIP = {"drip": True}
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
-        ({}, "it says no fault"),
-        ({"route": "create", "after": 1}, "it says no fault"),
-        ({**WHAT, "route": "other"}, "route is one of"),
-        ({**WHAT, "after": -1}, "after is a number of 0 or more"),
-        ({**WHAT, "times": 0}, "times is a number of 1 or more"),
-        ({"bad_lines": -1}, "bad_lines is a number"),
-        ({"duplicate_lines": -1}, "duplicate_lines is a number"),
-        ({"unknown_variants": -1}, "unknown_variants is a number"),
-        ({"delay": -1}, "delay is in seconds"),
-        ({"delay": float("inf")}, "delay is in seconds"),
-        ({"missing_for": float("nan")}, "missing_for is in seconds"),
-        ({"unlisted_for": -1}, "unlisted_for is in seconds"),
-        ({"created_at_skew": float("inf")}, "created_at_skew is in seconds"),
-        ({"created_at_skew": 1, "drip": True}, "one rule is about answers or about batches"),
-        ({"created_at_skew": 1, "route": "get"}, "what is decided when a batch is created"),
-        ({"cut": -1}, "cut is a number of bytes"),
-        ({"expired": 1.5}, "expired is a share"),
-        ({"status": 503, "retry_after": -1}, "retry_after is in seconds"),
-        ({"status": 503, "retry_after": ""}, "retry_after is in seconds"),
-        ({"status": 503, "retry_after": "a\r\nb"}, "retry_after is in seconds"),
-        ({"location": "a\nb"}, "location is printable"),
-        ({"results_url": ""}, "results_url is not empty"),
-        ({"status": 200}, "status is from 400"),
-        ({"status": 304}, "status is from 400"),
-        ({"status": 307}, "status is from 400"),
-        ({"status": 600}, "status is from 400"),
-        ({"status": 500, "location": "/x"}, "status is from 400"),
-        ({"status": 201, "proxy_page": True}, "status is from 400"),
-        ({**WHAT, "retry_after": 1}, "retry_after goes with a status"),
-        ({**WHAT, "retry_after": 0}, "retry_after goes with a status"),
-        ({**WHAT, "should_retry": False}, "should_retry goes with a status"),
-        ({**WHAT, "taken": True}, "taken goes with a status"),
-        ({**WHAT, "error_code": "x"}, "error_code goes with a status"),
-        ({"location": "/x", "taken": True}, "taken goes with a status"),
-        ({"location": "/x", "proxy_page": True}, "a location goes with neither"),
-        ({"location": "/x", "status": 302, "error_code": "x"}, "a location goes with neither"),
-        ({"proxy_page": True, "error_code": "x"}, "a proxy_page has no error_code"),
-        ({"status": 500, "unknown_fields": True}, "a status or location leaves no answer"),
-        ({"location": "/x", "bad_lines": 1}, "a status or location leaves no answer"),
-        ({"drop": "before", "status": 500}, "drop leaves no answer"),
-        ({"drop": "before", "cut": 0}, "drop leaves no answer"),
-        ({"drop": "before", "drip": True}, "drop leaves no answer"),
-        ({"drop": "after", "unknown_fields": True}, "drop leaves no answer"),
-        ({"drop": "after", "end": "clean"}, "a drop ends with close or reset"),
-        ({**WHAT, "end": "reset"}, "end goes with cut or drop"),
-        ({"archived": True, "drip": True}, "one rule is about answers or about batches"),
-        ({"archived": True, "route": "get"}, "what is decided when a batch is created"),
-        ({"bad_lines": 1, "route": "get"}, "lines are in results alone"),
+        ({}, "the rule has no fault"),
+        ({"route": "create", "after": 1}, "the rule has no fault"),
+        ({**DRIP, "route": "other"}, "route must be one of"),
+        ({**DRIP, "after": -1}, "after must be 0 or more, not -1"),
+        ({**DRIP, "times": 0}, "times must be 1 or more, or None"),
+        ({"bad_lines": -1}, "bad_lines must be 0 or more, not -1"),
+        ({"duplicate_lines": -1}, "duplicate_lines must be 0 or more, not -1"),
+        ({"unknown_variants": -1}, "unknown_variants must be 0 or more, not -1"),
+        ({"delay": -1}, "delay must be 0 or more seconds, not -1"),
+        ({"delay": float("inf")}, "delay must be 0 or more seconds, not inf"),
+        ({"missing_for": float("nan")}, "missing_for must be 0 or more seconds, not nan"),
+        ({"unlisted_for": -1}, "unlisted_for must be 0 or more seconds, not -1"),
+        ({"created_at_skew": float("inf")}, "created_at_skew must be a number of seconds, not inf"),
+        (
+            {"created_at_skew": 1, "drip": True},
+            "faults of a response and of a batch cannot be combined",
+        ),
+        (
+            {"created_at_skew": 1, "route": "get"},
+            "a fault of a batch needs the route create, not get",
+        ),
+        ({"cut": -1}, "cut must be 0 or more bytes, not -1"),
+        ({"expired": 1.5}, "expired must be a share from 0 to 1, not 1.5"),
+        (
+            {"status": 503, "retry_after": -1},
+            "retry_after must be 0 or more seconds, or the text of a header",
+        ),
+        (
+            {"status": 503, "retry_after": ""},
+            "retry_after must be 0 or more seconds, or the text of a header",
+        ),
+        (
+            {"status": 503, "retry_after": "a\r\nb"},
+            "retry_after must be 0 or more seconds, or the text of a header",
+        ),
+        ({"location": "a\nb"}, "location must be printable ASCII"),
+        ({"results_url": ""}, "results_url must be at least one character"),
+        ({"status": 200}, "status must be from 400"),
+        ({"status": 304}, "status must be from 400"),
+        ({"status": 307}, "status must be from 400"),
+        ({"status": 600}, "status must be from 400"),
+        ({"status": 500, "location": "/x"}, "status must be from 400"),
+        ({"status": 201, "proxy_page": True}, "status must be from 400"),
+        ({**DRIP, "retry_after": 1}, "retry_after needs a status"),
+        ({**DRIP, "retry_after": 0}, "retry_after needs a status"),
+        ({**DRIP, "should_retry": False}, "should_retry needs a status"),
+        ({**DRIP, "taken": True}, "taken needs a status"),
+        ({**DRIP, "error_code": "x"}, "error_code needs a status"),
+        ({"location": "/x", "taken": True}, "taken needs a status"),
+        (
+            {"location": "/x", "proxy_page": True},
+            "location cannot be combined with proxy_page or error_code",
+        ),
+        (
+            {"location": "/x", "status": 302, "error_code": "x"},
+            "location cannot be combined with proxy_page or error_code",
+        ),
+        ({"proxy_page": True, "error_code": "x"}, "proxy_page cannot be combined with error_code"),
+        ({"status": 500, "unknown_fields": True}, "a rule that replaces the response cannot"),
+        ({"location": "/x", "bad_lines": 1}, "a rule that replaces the response cannot"),
+        ({"drop": "before", "status": 500}, "drop cannot be combined with another fault"),
+        ({"drop": "before", "cut": 0}, "drop cannot be combined with another fault"),
+        ({"drop": "before", "drip": True}, "drop cannot be combined with another fault"),
+        ({"drop": "after", "unknown_fields": True}, "drop cannot be combined with another fault"),
+        ({"drop": "after", "end": "clean"}, "drop cannot be combined with the end clean"),
+        ({**DRIP, "end": "reset"}, "end needs cut or drop"),
+        (
+            {"archived": True, "drip": True},
+            "faults of a response and of a batch cannot be combined",
+        ),
+        ({"archived": True, "route": "get"}, "a fault of a batch needs the route create, not get"),
+        (
+            {"bad_lines": 1, "route": "get"},
+            "a fault of result lines needs the route results, not get",
+        ),
     ],
     ids=repr,
 )
-def test_what_does_not_go_together_is_refused(fields: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=f"^{told}"):
+def test_a_rule_with_a_value_out_of_range_or_contradictory_fields_is_a_value_error(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
         FaultRule(**fields)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
-def test_a_rate_is_a_share(rate: float) -> None:
-    with pytest.raises(ValueError, match="rate is a share"):
+def test_the_rate_of_a_plan_must_be_a_share_from_0_to_1(rate: float) -> None:
+    with pytest.raises(ValueError, match="rate must be a share from 0 to 1"):
         FaultPlan(seed=1, rate=rate)

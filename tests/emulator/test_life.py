@@ -37,10 +37,10 @@ def outcomes(client: Client, id_: str) -> dict[str, int]:
     return Counter(result["type"] for result in client.results(id_).values())
 
 
-# --- processing --------------------------------------------------------------------------
+# --- processing ------------------------------------------------------------------------
 
 
-def test_nothing_is_seen_of_the_progress_until_the_whole_batch_has_ended() -> None:
+def test_all_counts_but_processing_stay_0_until_the_batch_ends() -> None:
     client = Client()
     id_ = client.create([*requests(2), request("bad", max_tokens=0)])
     for seconds in (0, 12, 24.99):
@@ -62,7 +62,7 @@ def test_nothing_is_seen_of_the_progress_until_the_whole_batch_has_ended() -> No
     assert client.get(id_) == batch
 
 
-def test_a_batch_ends_at_the_moment_that_it_tells_afterwards() -> None:
+def test_a_batch_ends_at_its_ended_at() -> None:
     client = Client()
     id_ = client.create(requests(3))
     client.now += 60
@@ -81,22 +81,22 @@ def duration(**pace: Any) -> float:
     return (moment(client.get(id_)["ended_at"]) - CREATED_AT).total_seconds()
 
 
-def test_speed_divides_the_time_that_a_batch_takes() -> None:
+def test_speed_divides_the_duration_of_a_batch() -> None:
     usual = duration(parallel=5)
     assert 20 < usual <= 30
     assert duration(parallel=5, speed=10) == pytest.approx(usual / 10, abs=1e-5)
     assert duration(parallel=5, speed=0.5) == pytest.approx(usual * 2, abs=1e-5)
 
 
-def test_requests_are_worked_on_in_parallel() -> None:
+def test_requests_are_processed_in_parallel() -> None:
     assert 110 < duration(parallel=1) <= 120
     assert 5 <= duration(parallel=12) <= 10
 
 
-# --- cancel ------------------------------------------------------------------------------
+# --- cancel ----------------------------------------------------------------------------
 
 
-def test_a_canceled_batch_finishes_what_is_under_way_and_then_ends() -> None:
+def test_a_canceled_batch_finishes_the_started_requests_and_then_ends() -> None:
     client = Client()
     id_ = client.create(requests(5))
     client.now += 12
@@ -118,7 +118,7 @@ def test_a_canceled_batch_finishes_what_is_under_way_and_then_ends() -> None:
     assert [results[name] for name in ("r2", "r3", "r4")] == [{"type": "canceled"}] * 3
 
 
-def test_a_cancel_can_come_too_late_to_cancel_anything() -> None:
+def test_a_cancel_after_every_request_has_started_cancels_none() -> None:
     client = Client()
     id_ = client.create(requests(2))
     client.now += 11
@@ -127,7 +127,7 @@ def test_a_cancel_can_come_too_late_to_cancel_anything() -> None:
     assert client.get(id_)["request_counts"] == counts(succeeded=2)
 
 
-def test_canceling_twice_is_the_same_as_once() -> None:
+def test_a_second_cancel_has_no_effect() -> None:
     client = Client()
     id_ = client.create(requests(5))
     client.now += 12
@@ -139,7 +139,7 @@ def test_canceling_twice_is_the_same_as_once() -> None:
 
 
 @pytest.mark.parametrize("cancel_first", [False, True])
-def test_what_has_ended_cannot_be_canceled(*, cancel_first: bool) -> None:
+def test_canceling_an_ended_batch_is_a_400(*, cancel_first: bool) -> None:
     client = Client()
     id_ = client.create(requests(3))
     if cancel_first:
@@ -150,10 +150,10 @@ def test_what_has_ended_cannot_be_canceled(*, cancel_first: bool) -> None:
     assert client.get(id_) == before
 
 
-def test_a_batch_does_not_end_before_it_was_canceled() -> None:
+def test_ended_at_is_never_before_cancel_initiated_at() -> None:
     client = Client()
     id_ = client.create(requests(3))
-    # The first request is finished by now, and the second not begun.
+    # The first request has finished by now, and the second has not started.
     client.now += 9.999
     assert client.get(id_)["processing_status"] == "in_progress"
     client.ok("POST", f"/{id_}/cancel")
@@ -163,17 +163,17 @@ def test_a_batch_does_not_end_before_it_was_canceled() -> None:
     assert moment(batch["ended_at"]) >= moment(batch["cancel_initiated_at"])
 
 
-def test_a_clock_that_was_set_back_does_not_break_a_cancel() -> None:
+def test_a_cancel_works_after_the_clock_was_set_back() -> None:
     client = Client()
     id_ = client.create(requests(3))
     client.now -= 1
     assert client.ok("POST", f"/{id_}/cancel")["cancel_initiated_at"] is not None
 
 
-# --- delete ------------------------------------------------------------------------------
+# --- delete ----------------------------------------------------------------------------
 
 
-def test_only_a_batch_that_has_ended_can_be_deleted() -> None:
+def test_only_an_ended_batch_can_be_deleted() -> None:
     client = Client()
     id_ = client.create(requests(3))
     status, type_, message = client.call("DELETE", f"/{id_}").error
@@ -189,7 +189,7 @@ def test_only_a_batch_that_has_ended_can_be_deleted() -> None:
         assert client.call(method, f"/{id_}{path}").error[:2] == (404, "not_found_error")
 
 
-def test_the_id_of_a_deleted_batch_is_not_used_again() -> None:
+def test_the_id_of_a_deleted_batch_is_not_reused() -> None:
     client = Client()
     id_ = client.create([request()])
     client.now += 10
@@ -197,10 +197,10 @@ def test_the_id_of_a_deleted_batch_is_not_used_again() -> None:
     assert client.create([request()]) != id_
 
 
-# --- expiry and archiving ----------------------------------------------------------------
+# --- expiry and archiving --------------------------------------------------------------
 
 
-def test_a_batch_expires_after_a_day_with_what_was_finished_until_then() -> None:
+def test_a_batch_expires_after_a_day_and_keeps_the_results_finished_by_then() -> None:
     client = Client(Emulator(parallel=1, seconds_per_request=5000))
     id_ = client.create(requests(20))
     client.now += DAY - 0.01
@@ -209,14 +209,14 @@ def test_a_batch_expires_after_a_day_with_what_was_finished_until_then() -> None
     batch = client.get(id_)
     assert batch["processing_status"] == "ended"
     assert batch["ended_at"] == batch["expires_at"]
-    # 17 rounds fit into a day; the 18th had begun.
+    # 17 requests fit into a day; the 18th had started.
     assert batch["request_counts"] == counts(succeeded=17, expired=3)
     results = client.results(id_)
     expired = [name for name, result in results.items() if result == {"type": "expired"}]
     assert sorted(expired) == ["r17", "r18", "r19"]
 
 
-def test_a_canceled_batch_can_expire_too() -> None:
+def test_a_canceled_batch_can_expire() -> None:
     client = Client(Emulator(parallel=1, seconds_per_request=5000))
     id_ = client.create(requests(20))
     client.now += 86_000
@@ -227,7 +227,7 @@ def test_a_canceled_batch_can_expire_too() -> None:
     assert batch["request_counts"] == counts(succeeded=17, expired=1, canceled=2)
 
 
-def test_results_are_kept_for_29_days_and_the_batch_for_longer() -> None:
+def test_results_are_archived_after_29_days_and_the_batch_stays() -> None:
     client = Client()
     id_ = client.create(requests(3))
     client.now += 29 * DAY - 0.01

@@ -37,7 +37,7 @@ def five() -> tuple[Client, list[str]]:
         ("?before_id={4}", "", False),
     ],
 )
-def test_pages_are_newest_first_and_lie_next_to_their_cursor(
+def test_a_page_is_newest_first_and_adjacent_to_its_cursor(
     query: str, listed: str, *, has_more: bool
 ) -> None:
     client, ids = five()
@@ -51,12 +51,12 @@ def test_pages_are_newest_first_and_lie_next_to_their_cursor(
     }
 
 
-def test_a_list_without_batches_has_no_cursors() -> None:
+def test_an_empty_list_has_null_cursors() -> None:
     empty = {"data": [], "has_more": False, "first_id": None, "last_id": None}
     assert Client().ok("GET") == empty
 
 
-def test_a_page_has_20_batches_unless_told_otherwise() -> None:
+def test_a_page_has_20_batches_by_default() -> None:
     client = Client()
     ids = [client.create([request()]) for _ in range(21)]
     page = client.ok("GET")
@@ -65,24 +65,24 @@ def test_a_page_has_20_batches_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "1.5", "x", "%2B1", "%C2%B2", "9" * 5000])
-def test_a_limit_that_is_no_number_from_1_to_1000_is_refused(limit: str) -> None:
+def test_a_limit_outside_1_to_1000_is_a_400(limit: str) -> None:
     status, type_, message = Client().call("GET", f"?limit={limit}").error
     assert (status, type_) == (400, "invalid_request_error")
     assert message.startswith("limit: ")
 
 
 @pytest.mark.parametrize("cursor", ["after_id", "before_id"])
-def test_an_unknown_cursor_is_refused(cursor: str) -> None:
+def test_an_unknown_cursor_is_a_400(cursor: str) -> None:
     client, _ = five()
     status, type_, message = client.call("GET", f"?{cursor}=msgbatch_none").error
     assert (status, type_) == (400, "invalid_request_error")
     assert message.startswith(f"{cursor}: ")
 
 
-def test_two_cursors_are_refused() -> None:
+def test_two_cursors_at_once_are_a_400() -> None:
     client, ids = five()
-    answer = client.call("GET", f"?after_id={ids[4]}&before_id={ids[0]}")
-    assert answer.error[:2] == (400, "invalid_request_error")
+    response = client.call("GET", f"?after_id={ids[4]}&before_id={ids[0]}")
+    assert response.error[:2] == (400, "invalid_request_error")
 
 
 def test_a_deleted_batch_is_not_listed() -> None:
@@ -96,7 +96,7 @@ def test_a_deleted_batch_is_not_listed() -> None:
     ("options", "listed"),
     [({}, "3210"), ({"ties": "newest"}, "3210"), ({"ties": "oldest"}, "0123")],
 )
-def test_of_batches_with_equal_stamps_the_newest_or_the_oldest_is_listed_first(
+def test_batches_with_equal_created_at_are_listed_newest_or_oldest_first(
     options: dict[str, Any], listed: str
 ) -> None:
     client = Client(Emulator(**options))
@@ -107,7 +107,7 @@ def test_of_batches_with_equal_stamps_the_newest_or_the_oldest_is_listed_first(
     assert found == [last, *(ids[int(number)] for number in listed)]
 
 
-def test_batches_with_equal_stamps_can_be_listed_by_their_ids() -> None:
+def test_batches_with_equal_created_at_can_be_listed_by_id() -> None:
     client = Client(Emulator(ties="id"))
     ids = [client.create([request()]) for _ in range(20)]
     found = [batch["id"] for batch in client.ok("GET")["data"]]

@@ -39,7 +39,7 @@ def statuses(events: list[Event]) -> list[str]:
 
 
 def items(operation: Operation[None], client: Client) -> dict[str, Any]:
-    """The results by custom_id, each of which comes once and can be read."""
+    """Return the results by custom_id, each of which is valid and delivered once."""
     _, events = run(operation, client)
     found: dict[str, Any] = {}
     for event in events:
@@ -56,7 +56,7 @@ def pages(operation: Operation[None], client: Client) -> list[list[str]]:
     return [[b.id for b in event.page.data] for event in events if isinstance(event, PageReceived)]
 
 
-def test_a_batch_is_created_waited_for_and_read() -> None:
+def test_operations_create_wait_for_and_read_a_batch() -> None:
     client = Client()
     wanted = [*requests(10), request("bad", messages=[])]
     batch, [marked, created] = run(API.create(wanted), client)
@@ -80,7 +80,7 @@ def test_a_batch_is_created_waited_for_and_read() -> None:
     assert items(API.results_stream(batch.id), client).keys() == {*results, "bad"}
 
 
-def test_many_results_come_in_many_pieces_each_once() -> None:
+def test_each_of_3000_results_is_delivered_once() -> None:
     client = Client(Emulator(parallel=3000))
     batch, _ = run(API.create(requests(3000)), client)
     ended, _ = run(API.wait_for(batch.id), client)
@@ -115,7 +115,7 @@ def test_an_expired_batch_has_expired_results() -> None:
     assert [type(result) for result in results.values()] == [ExpiredResult] * 2
 
 
-def test_a_wait_that_times_out_has_the_batch_as_it_was() -> None:
+def test_a_wait_that_times_out_has_the_last_state_of_the_batch() -> None:
     client = Client()
     batch, _ = run(API.create(requests(50)), client)
     with pytest.raises(WaitTimeoutError) as caught:
@@ -124,7 +124,7 @@ def test_a_wait_that_times_out_has_the_batch_as_it_was() -> None:
     assert client.now == CREATED_AT.timestamp() + 40  # the last poll, 5 s before the deadline
 
 
-def test_all_batches_are_listed_page_by_page_in_both_directions() -> None:
+def test_list_all_reads_every_page_in_both_directions() -> None:
     client = Client()
     ids = [run(API.create([request()]), client)[0].id for _ in range(5)]
     a, b, c, d, e = ids
@@ -137,7 +137,7 @@ def test_all_batches_are_listed_page_by_page_in_both_directions() -> None:
     assert (page.first_id, page.last_id) == (e, c)
 
 
-def test_a_batch_is_deleted_once_it_has_ended() -> None:
+def test_delete_succeeds_only_after_the_batch_has_ended() -> None:
     client = Client()
     batch, _ = run(API.create(requests(2)), client)
     with pytest.raises(BadRequestError, match="has not finished") as refused:
@@ -163,7 +163,7 @@ def test_results_are_unavailable_before_the_end_and_after_29_days() -> None:
         run(API.results_stream(batch), client)
 
 
-def test_a_token_works_as_a_key_does_and_a_wrong_one_does_not() -> None:
+def test_auth_token_is_accepted_like_api_key_and_a_wrong_key_is_refused() -> None:
     client = Client(Emulator(api_keys={"sk-test"}))
     for api in (API, BatchesAPI(auth_token="sk-test", base_url=ORIGIN)):
         run(api.create(requests(1)), client)
@@ -172,7 +172,7 @@ def test_a_token_works_as_a_key_does_and_a_wrong_one_does_not() -> None:
     assert len(pages(API.list_all(), client)[0]) == 2
 
 
-def test_the_newest_version_turns_sampling_params_into_errored_results() -> None:
+def test_under_the_newest_version_sampling_params_become_errored_results() -> None:
     client = Client()
     api = BatchesAPI(api_key="sk-test", base_url=ORIGIN, version="2026-10-21")
     batch, _ = run(api.create([request("a"), request("b", temperature=0.5)]), client)
@@ -182,7 +182,7 @@ def test_the_newest_version_turns_sampling_params_into_errored_results() -> None
     assert isinstance(results["b"], ErroredResult)
 
 
-def test_a_body_over_the_services_limit_is_too_large() -> None:
+def test_a_create_over_the_limit_of_the_service_raises_request_too_large() -> None:
     client = Client()
     client.emulator.max_body = 100
     with pytest.raises(RequestTooLargeError):

@@ -11,7 +11,7 @@ from tests.support.emulator_client import ABSENT, KEY, VERSION, Client, params, 
 
 USER = {"role": "user", "content": "hi"}
 TOOLS = [{"name": "find", "input_schema": {}}, {"name": "look", "input_schema": {}}]
-#: The params of the official client that is installed, old or new.
+#: The params that the installed version of the official client knows.
 CURRENT_PARAMS = {
     *MessageCreateParamsNonStreaming.__annotations__,
     *beta_params.MessageCreateParamsNonStreaming.__annotations__,
@@ -21,7 +21,7 @@ PUT_TO_USE = {"model", "messages", "max_tokens", "temperature"}
 ENABLED = {"type": "enabled", "budget_tokens": 1024}
 
 
-# --- faults that are told late -----------------------------------------------------------
+# --- checks of params ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_invalid_params_become_a_nested_errored_result(
     assert error["message"].startswith(message)
 
 
-def test_an_unknown_model_is_not_found() -> None:
+def test_an_unknown_model_becomes_a_not_found_result() -> None:
     error = Client().result(model="gpt-test")["error"]["error"]
     assert error == {"type": "not_found_error", "message": "model: gpt-test"}
 
@@ -95,19 +95,21 @@ def test_an_unknown_model_is_not_found() -> None:
         {"thinking": {"type": "between_tools"}},
         {"billing_policy": {"type": "billing_policy", "bill_to": "self"}, "user_profile_id": "up"},
         {"diagnostics": {}, "fallbacks": "default", "thread": {"type": "create"}},
-        # What these checks do not know is answered as if it were not there.
+        # A param that these checks do not know is treated as absent.
         {"thinking": "yes"},
         {"thinking": {"type": ["enabled"]}},
         {"tool_choice": {"type": ["any"]}},
     ],
     ids=repr,
 )
-def test_valid_params_succeed(changes: dict[str, Any]) -> None:
+def test_valid_params_become_a_succeeded_result(changes: dict[str, Any]) -> None:
     assert Client().result(**changes)["type"] == "succeeded"
 
 
 @pytest.mark.parametrize("changes", [{"temperature": 1}, {"top_p": 0.5}, {"top_k": 4}], ids=repr)
-def test_the_newest_version_refuses_sampling_params_late(changes: dict[str, Any]) -> None:
+def test_only_the_newest_version_makes_sampling_params_an_errored_result(
+    changes: dict[str, Any],
+) -> None:
     assert Client().result("2023-06-01", **changes)["type"] == "succeeded"
     assert Client().result("2026-10-21")["type"] == "succeeded"
     error = Client().result("2026-10-21", **changes)["error"]["error"]
@@ -131,7 +133,7 @@ def test_each_param_of_the_official_client_is_known(name: str) -> None:
         ("up_1", {"user_profile_id": "up_2"}, "errored"),
     ],
 )
-def test_a_user_profile_that_differs_from_the_creates_is_told_late(
+def test_a_user_profile_that_differs_from_the_creates_header_becomes_an_errored_result(
     header: str, fields: dict[str, Any], type_: str
 ) -> None:
     client = Client()
@@ -146,7 +148,7 @@ def test_a_user_profile_that_differs_from_the_creates_is_told_late(
         assert error["message"].startswith("user_profile_id: ")
 
 
-# --- made-up answers ---------------------------------------------------------------------
+# --- made-up answers -------------------------------------------------------------------
 
 
 def message(**changes: Any) -> Any:
@@ -155,7 +157,7 @@ def message(**changes: Any) -> Any:
     return result["message"]
 
 
-def test_an_answer_is_a_message_as_the_service_writes_it() -> None:
+def test_an_answer_is_a_message_like_the_services() -> None:
     written = message(model="claude-one")
     assert written["id"].startswith("msg_01")
     usage = written["usage"]
@@ -174,7 +176,7 @@ def test_an_answer_is_a_message_as_the_service_writes_it() -> None:
     }
 
 
-def test_a_longer_question_has_more_tokens() -> None:
+def test_a_longer_question_has_more_input_tokens() -> None:
     short = message()["usage"]["input_tokens"]
     longer = message(messages=[{"role": "user", "content": "hi " * 50}])["usage"]["input_tokens"]
     longest = message(
@@ -195,7 +197,9 @@ def test_a_longer_question_has_more_tokens() -> None:
     ],
     ids=repr,
 )
-def test_a_tool_is_called_where_one_must_be(changes: dict[str, Any], name: str) -> None:
+def test_an_answer_calls_a_tool_if_tool_choice_requires_one(
+    changes: dict[str, Any], name: str
+) -> None:
     written = message(**changes)
     (block,) = written["content"]
     assert written["stop_reason"] == "tool_use"
@@ -205,21 +209,23 @@ def test_a_tool_is_called_where_one_must_be(changes: dict[str, Any], name: str) 
 
 
 @pytest.mark.parametrize("choice", [{"type": "auto"}, {"type": "none"}, "any", None], ids=repr)
-def test_no_tool_is_called_where_none_must_be(choice: Any) -> None:
+def test_an_answer_calls_no_tool_unless_tool_choice_requires_one(choice: Any) -> None:
     written = message(tool_choice=choice, tools=TOOLS)
     assert [block["type"] for block in written["content"]] == ["text"]
 
 
 @pytest.mark.parametrize("thinking", [ENABLED, {"type": "adaptive"}], ids=repr)
 @pytest.mark.parametrize(("choice", "then"), [("auto", "text"), ("any", "tool_use")])
-def test_thinking_comes_first(thinking: dict[str, Any], choice: str, then: str) -> None:
+def test_an_answer_begins_with_a_thinking_block_if_thinking_is_on(
+    thinking: dict[str, Any], choice: str, then: str
+) -> None:
     content = message(thinking=thinking, tools=TOOLS, tool_choice={"type": choice})["content"]
     assert [block["type"] for block in content] == ["thinking", then]
     assert content[0]["thinking"]
     assert content[0]["signature"]
 
 
-def test_max_tokens_cuts_the_text() -> None:
+def test_max_tokens_cuts_the_text_of_an_answer() -> None:
     whole = message()
     cut = message(max_tokens=5)
     assert (whole["stop_reason"], cut["stop_reason"]) == ("end_turn", "max_tokens")
@@ -228,7 +234,7 @@ def test_max_tokens_cuts_the_text() -> None:
     assert len(cut["content"][0]["text"]) < len(whole["content"][0]["text"])
 
 
-def test_no_answer_counts_more_tokens_than_max_tokens() -> None:
+def test_no_answer_has_more_output_tokens_than_max_tokens() -> None:
     for max_tokens in (1, 5, 20):
         assert message(max_tokens=max_tokens)["usage"]["output_tokens"] <= max_tokens
 
@@ -242,10 +248,10 @@ def test_answer_and_succeeded_can_be_called_directly() -> None:
     assert succeeded("a", {}, "one")["message"]["content"] == blocks[:1]
 
 
-# --- a responder of one's own ------------------------------------------------------------
+# --- responders ------------------------------------------------------------------------
 
 
-def test_a_responder_writes_the_results_of_valid_requests_alone_and_once() -> None:
+def test_a_responder_is_called_once_for_each_valid_request() -> None:
     asked: list[tuple[str, dict[str, Any]]] = []
 
     def responder(custom_id: str, wanted: dict[str, Any]) -> Result:
@@ -270,7 +276,7 @@ def test_a_responder_writes_the_results_of_valid_requests_alone_and_once() -> No
     assert [counts[name] for name in ("succeeded", "canceled", "errored")] == [1, 1, 1]
 
 
-def test_a_responder_that_fails_leaves_no_half_of_a_batch() -> None:
+def test_after_a_responder_raised_the_next_request_processes_the_whole_batch() -> None:
     left = 2
 
     def responder(custom_id: str, wanted: dict[str, Any]) -> Result:
@@ -289,10 +295,10 @@ def test_a_responder_that_fails_leaves_no_half_of_a_batch() -> None:
     assert client.results(id_).keys() == {"r0", "r1", "r2"}
 
 
-# --- the file ----------------------------------------------------------------------------
+# --- the results file ------------------------------------------------------------------
 
 
-def test_results_come_in_an_order_of_their_own() -> None:
+def test_results_are_not_in_the_order_of_the_requests() -> None:
     client = Client()
     id_ = client.create(requests(30))
     client.now += 600
@@ -304,20 +310,20 @@ def test_results_come_in_an_order_of_their_own() -> None:
     assert list(client.results(id_)) == names
 
 
-def test_pieces_of_the_body_have_nothing_to_do_with_its_lines() -> None:
+def test_chunks_of_the_results_do_not_end_where_lines_end() -> None:
     client = Client(Emulator(parallel=1000))
     id_ = client.create(requests(200))
     client.now += 60
     chunks = client.call("GET", f"/{id_}/results").chunks
     assert len(chunks) > 3
-    # One of them can end with a line by chance.
+    # A few of them can end with a line by chance.
     assert sum(chunk.endswith(b"\n") for chunk in chunks[:-1]) < len(chunks) // 2
     assert chunks[-1].endswith(b"\n")
     assert any(chunk.count(b"\n") > 1 for chunk in chunks)
     assert b"".join(chunks).count(b"\n") == 200
 
 
-def test_a_line_can_be_longer_than_a_piece_and_no_piece_is_empty() -> None:
+def test_a_line_can_be_longer_than_a_chunk_and_no_chunk_is_empty() -> None:
     length = 0
     client = Client(Emulator(responder=lambda *_: {"type": "new", "padding": "x" * length}))
 
@@ -334,7 +340,7 @@ def test_a_line_can_be_longer_than_a_piece_and_no_piece_is_empty() -> None:
         assert all(pieces)
 
 
-def test_the_same_requests_have_the_same_results_in_every_run() -> None:
+def test_the_same_requests_get_the_same_responses_in_every_run() -> None:
     def play() -> list[bytes]:
         client = Client()
         wanted = [*requests(5), request("bad", messages=[]), request("cut", max_tokens=2)]
@@ -358,11 +364,11 @@ def test_different_requests_have_different_answers() -> None:
     assert len(texts) == 20
 
 
-# --- a share that fails ------------------------------------------------------------------
+# --- the errored share -----------------------------------------------------------------
 
 
 def failed(client: Client, wanted: list[dict[str, Any]]) -> set[str]:
-    """The requests of a new batch that fail, all others being answered."""
+    """Return the custom_ids of a new batch that fail; all others must succeed."""
     id_ = client.create(wanted)
     client.now += 10 * len(wanted)
     results = client.results(id_)
@@ -376,19 +382,19 @@ def failed(client: Client, wanted: list[dict[str, Any]]) -> set[str]:
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0, 0, 0), (0.1, 60, 140), (1, 1000, 1000)])
-def test_a_share_of_the_requests_fails(share: float, least: int, most: int) -> None:
+def test_the_errored_share_of_the_requests_fails(share: float, least: int, most: int) -> None:
     client = Client(Emulator(errored=share))
     assert least <= len(failed(client, requests(1000))) <= most
 
 
-def test_in_another_batch_other_requests_fail_and_in_another_run_the_same() -> None:
+def test_other_requests_fail_in_another_batch_and_the_same_in_another_run() -> None:
     client = Client(Emulator(errored=0.5))
     first, second = failed(client, requests(40)), failed(client, requests(40))
     assert first != second
     assert failed(Client(Emulator(errored=0.5)), requests(40)) == first
 
 
-def test_requests_that_fail_reach_no_responder_and_invalid_ones_fail_as_such() -> None:
+def test_a_failing_request_reaches_no_responder_and_an_invalid_one_keeps_its_error() -> None:
     def responder(custom_id: str, _: dict[str, Any]) -> Result:
         raise AssertionError(custom_id)
 
@@ -398,6 +404,6 @@ def test_requests_that_fail_reach_no_responder_and_invalid_ones_fail_as_such() -
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_what_fails_is_a_share(share: float) -> None:
-    with pytest.raises(ValueError, match="errored is a share from 0 to 1"):
+def test_errored_must_be_a_share_from_0_to_1(share: float) -> None:
+    with pytest.raises(ValueError, match="errored must be a share from 0 to 1"):
         Emulator(errored=share)

@@ -1,4 +1,7 @@
-"""A caller of the emulator on a clock that moves only when told to, and a driver of operations."""
+"""A client of the emulator on a manual clock, and a driver of operations for it.
+
+`Client` sends single requests, `run` drives an operation. Both call `Emulator.handle` directly.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import msgspec
 
 from batches_core import Done, Event, Need, Operation, Request, SendRequest, WaitUntil
 from batches_core.emulator import Emulator
-from batches_core.http import BytesBody
+from batches_core.lowlevel import BytesBody
 
 T = TypeVar("T")
 Headers = tuple[tuple[str, str], ...]
@@ -23,12 +26,12 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 KEY: Headers = (("x-api-key", "sk-test"),)
 VERSION: Headers = (("anthropic-version", "2023-06-01"),)
-#: Leaves a field out of `params`.
+#: The value that leaves a field out of `params`.
 ABSENT: Any = ...
 
 
 def params(**changes: Any) -> dict[str, Any]:
-    """Valid params, with changes."""
+    """Return valid params with these changes."""
     fields = {
         "model": "claude-test",
         "max_tokens": 2000,
@@ -47,7 +50,9 @@ def requests(count: int) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ClientResponse:
+    """A response whose body was received."""
+
     status: int
     headers: dict[str, str]
     chunks: list[bytes]
@@ -62,12 +67,16 @@ class Answer:
 
     @property
     def error(self) -> tuple[int, str, str]:
+        """The status of an error, its type and its message."""
         assert self.json["type"] == "error"
         return self.status, self.json["error"]["type"], self.json["error"]["message"]
 
 
 class Client:
-    """By default of an emulator that works on one request at a time, 5 to 10 s on each."""
+    """A client of one emulator; `now` is the time of both, in seconds since the epoch.
+
+    The default emulator processes one request at a time, each for 5 to 10 s.
+    """
 
     def __init__(self, emulator: Emulator | None = None) -> None:
         self.emulator = emulator or Emulator(parallel=1, seconds_per_request=10)
@@ -75,8 +84,12 @@ class Client:
 
     def call(
         self, method: str, path: str = "", body: Any = None, headers: Headers = KEY + VERSION
-    ) -> Answer:
-        """Send a request to a path below the batches', with a body as JSON or bytes as they are."""
+    ) -> ClientResponse:
+        """Send a request and return its response.
+
+        `path` is appended to `BATCHES` unless it starts with ``/v1``. `body` is encoded as JSON
+        unless it is bytes.
+        """
         encoded = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         sent = Request(
             method=method,
@@ -88,42 +101,46 @@ class Client:
         names = [name for name, _ in response.headers]
         assert len(set(names)) == len(names)
         chunks = list(response.chunks)
-        return Answer(status=response.status, headers=dict(response.headers), chunks=chunks)
+        return ClientResponse(status=response.status, headers=dict(response.headers), chunks=chunks)
 
     def ok(self, method: str, path: str = "", body: Any = None) -> Any:
-        answer = self.call(method, path, body)
-        assert answer.status == 200, answer.body
-        return answer.json
+        """Send a request and return the JSON of its response, which must be a success."""
+        response = self.call(method, path, body)
+        assert response.status == 200, response.body
+        return response.json
 
     def create(self, wanted: Iterable[dict[str, Any]], version: str = "2023-06-01") -> str:
         headers = (*KEY, ("anthropic-version", version))
-        answer = self.call("POST", "", {"requests": list(wanted)}, headers)
-        assert answer.status == 200, answer.body
-        return str(answer.json["id"])
+        response = self.call("POST", "", {"requests": list(wanted)}, headers)
+        assert response.status == 200, response.body
+        return str(response.json["id"])
 
     def get(self, id_: str) -> Any:
         return self.ok("GET", f"/{id_}")
 
     def results(self, id_: str) -> dict[str, Any]:
-        """The results by custom_id, in the order of the file."""
-        answer = self.call("GET", f"/{id_}/results")
-        assert answer.status == 200, answer.body
-        assert answer.headers["content-type"] == "application/x-jsonl"
-        lines = [msgspec.json.decode(line) for line in answer.body.splitlines()]
+        """Return the results by custom_id, in the order of the file."""
+        response = self.call("GET", f"/{id_}/results")
+        assert response.status == 200, response.body
+        assert response.headers["content-type"] == "application/x-jsonl"
+        lines = [msgspec.json.decode(line) for line in response.body.splitlines()]
         assert all(set(line) == {"custom_id", "result"} for line in lines)
         results = {line["custom_id"]: line["result"] for line in lines}
         assert len(results) == len(lines)
         return results
 
     def result(self, version: str = "2023-06-01", **changes: Any) -> Any:
-        """What becomes of one request with these changes to its params."""
+        """Return the result of one request with these changes to its params."""
         id_ = self.create([request("a", **changes)], version)
         self.now += DAY
         return self.results(id_)["a"]
 
 
 def run(operation: Operation[T], client: Client) -> tuple[T, list[Event]]:
-    """Driver an operation against the client's emulator and on its clock; waits only move it."""
+    """Drive an operation with a client's emulator and return its value and events.
+
+    A wait moves the client's clock to its end at once.
+    """
     operation.handle_timeout(client.now)
     events: list[Event] = []
     chunks: Iterator[bytes] = iter(())

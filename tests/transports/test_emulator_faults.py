@@ -1,4 +1,4 @@
-"""The faults over real sockets: what a raw client gets, and what a client makes of it."""
+"""Injected faults over real sockets, as a raw connection and as a client see them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HEAD_END = b"\r\n\r\n"
 
 @contextlib.contextmanager
 def faulty(*rules: FaultRule | str) -> Iterator[tuple[BatchesClient, Emulator]]:
-    """A client of an emulator with these faults."""
+    """Return a client of an emulator with these faults, and that emulator."""
     emulator = Emulator(speed=1e6, faults=FaultPlan(*rules))
     with (
         running_emulator(emulator) as base_url,
@@ -58,7 +58,7 @@ def connect(base_url: str) -> socket.socket:
 
 
 def read_all(connection: socket.socket) -> tuple[list[bytes], bool]:
-    """Everything that comes, as it comes, and whether a reset ended it."""
+    """Read to the end; return the received pieces and whether a reset ended them."""
     received = []
     try:
         while piece := connection.recv(65536):
@@ -69,29 +69,29 @@ def read_all(connection: socket.socket) -> tuple[list[bytes], bool]:
 
 
 def listed(rule: str) -> tuple[bytes, bool]:
-    """The answer to a list that meets this fault, and whether a reset ended it."""
+    """Return the bytes of the response to a list with this fault, and whether it was reset."""
     with (
         running_emulator(Emulator(faults=FaultPlan(rule))) as base_url,
         connect(base_url) as connection,
     ):
         connection.sendall(LIST)
-        with contextlib.suppress(OSError):  # it may be reset already
+        with contextlib.suppress(OSError):  # the connection may be reset already
             connection.shutdown(socket.SHUT_WR)
         received, is_reset = read_all(connection)
         return b"".join(received), is_reset
 
 
-# --- on the wire -------------------------------------------------------------------------
+# --- as a raw connection sees them -----------------------------------------------------
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_drop_is_a_reset_without_a_byte(when: str) -> None:
+def test_a_drop_sends_no_byte_and_resets_or_closes_the_connection(when: str) -> None:
     assert listed(f"drop={when}") == (b"", True)
     assert listed(f"drop={when},delay=0.02") == (b"", True)
     assert listed(f"drop={when},end=close") == (b"", False)
 
 
-def test_a_cut_body_ends_as_the_rule_says() -> None:
+def test_a_cut_body_ends_cleanly_or_with_a_close_or_a_reset() -> None:
     whole, _ = listed("create:drip")
     head = whole.partition(HEAD_END)[0] + HEAD_END
     assert whole.endswith(b"\r\n0\r\n\r\n")
@@ -100,27 +100,27 @@ def test_a_cut_body_ends_as_the_rule_says() -> None:
         ("close", False, b""),
         ("reset", True, b""),
     ):
-        answer, was_reset = listed(f"cut=7,end={end}")
+        response, was_reset = listed(f"cut=7,end={end}")
         assert was_reset is is_reset
-        assert len(answer.partition(HEAD_END)[0]) == len(head) - len(HEAD_END)
-        assert answer.partition(HEAD_END)[2] == b"7\r\n" + BODY[:7] + b"\r\n" + rest
-        # Nothing of the body but its end; and all of it, with an end that is none.
-        answer, was_reset = listed(f"cut=0,end={end}")
-        assert (answer.partition(HEAD_END)[2], was_reset) == (rest, is_reset)
-        answer, was_reset = listed(f"cut=10000,end={end}")
+        assert len(response.partition(HEAD_END)[0]) == len(head) - len(HEAD_END)
+        assert response.partition(HEAD_END)[2] == b"7\r\n" + BODY[:7] + b"\r\n" + rest
+        # A cut at 0 leaves nothing of the body; one behind the end leaves all of it.
+        response, was_reset = listed(f"cut=0,end={end}")
+        assert (response.partition(HEAD_END)[2], was_reset) == (rest, is_reset)
+        response, was_reset = listed(f"cut=10000,end={end}")
         framed = b"%x\r\n%s\r\n" % (len(BODY), BODY)
-        assert (answer.partition(HEAD_END)[2], was_reset) == (framed + rest, is_reset)
+        assert (response.partition(HEAD_END)[2], was_reset) == (framed + rest, is_reset)
 
 
-def test_a_body_drips_one_byte_at_a_time() -> None:
-    answer, is_reset = listed("drip")
-    assert answer.partition(HEAD_END)[2] == (
+def test_a_dripping_body_has_one_chunk_for_each_byte() -> None:
+    response, is_reset = listed("drip")
+    assert response.partition(HEAD_END)[2] == (
         b"".join(b"1\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"
     )
     assert not is_reset
 
 
-def test_bytes_that_drip_are_sent_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_byte_of_a_dripping_body_is_a_send_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
 
     class Watched(socket.socket):
@@ -133,14 +133,14 @@ def test_bytes_that_drip_are_sent_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(data.startswith(b"1\r\n") for data in sent) == len(BODY)
 
 
-def test_a_delay_holds_up_nobody_else() -> None:
+def test_a_delay_does_not_delay_other_connections() -> None:
     with (
         running_emulator(Emulator(faults=FaultPlan("list:delay=60"))) as base_url,
         connect(base_url) as slow,
         connect(base_url) as quick,
     ):
         slow.sendall(LIST)
-        time.sleep(0.01)  # so that it is the slow one that meets the fault
+        time.sleep(0.01)  # the fault is for the slow one, so its request must be first
         quick.sendall(LIST)
         assert quick.recv(65536).startswith(b"HTTP/1.1 200")
         slow.settimeout(0)
@@ -148,10 +148,10 @@ def test_a_delay_holds_up_nobody_else() -> None:
             slow.recv(1)
 
 
-def test_a_delay_ends_by_itself_and_the_connection_is_kept(
+def test_after_a_delay_the_response_is_sent_and_the_connection_stays_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("transports.emulator._HOUSEKEEPING", 60)
+    monkeypatch.setattr("transports._emulator.server._HOUSEKEEPING", 60)
     with (
         running_emulator(Emulator(faults=FaultPlan("list:delay=0.03"))) as base_url,
         connect(base_url) as connection,
@@ -159,7 +159,7 @@ def test_a_delay_ends_by_itself_and_the_connection_is_kept(
         began = time.monotonic()
         connection.sendall(LIST)
         time.sleep(0.005)
-        connection.sendall(LIST)  # what comes meanwhile is read once the delay is over
+        connection.sendall(LIST)  # read only after the delay
         assert connection.recv(1) == b"H"
         assert time.monotonic() - began >= 0.03
         connection.shutdown(socket.SHUT_WR)
@@ -168,23 +168,23 @@ def test_a_delay_ends_by_itself_and_the_connection_is_kept(
         assert not is_reset
 
 
-def test_a_delay_does_not_keep_the_server_busy_nor_from_stopping() -> None:
+def test_a_delayed_response_costs_no_cpu_and_does_not_block_stop() -> None:
     with (
         running_emulator(Emulator(faults=FaultPlan("list:delay=60"))) as base_url,
         connect(base_url) as left,
         connect(base_url) as waiting,
     ):
         left.sendall(LIST)
-        left.close()  # what comes during a delay, an end included, is looked at after it
+        left.close()  # the server reads nothing during a delay, not even the end
         waiting.sendall(LIST + b"more")
         time.sleep(0.01)
         began = time.process_time()
         time.sleep(0.05)
         assert time.process_time() - began < 0.03
-    # And both connections are closed: the fixture sees to that.
+    # The fixture checks that both connections are closed.
 
 
-def test_what_comes_after_a_broken_off_answer_is_not_answered() -> None:
+def test_a_request_behind_a_response_that_was_cut_off_gets_no_response() -> None:
     for rule in ("list:cut=3", "list:drop=before,end=close"):
         with (
             running_emulator(Emulator(faults=FaultPlan(rule))) as base_url,
@@ -196,7 +196,7 @@ def test_what_comes_after_a_broken_off_answer_is_not_answered() -> None:
             assert not is_reset
 
 
-def test_a_large_file_is_cut_at_the_byte() -> None:
+def test_a_large_results_file_is_cut_after_that_many_bytes() -> None:
     emulator = Emulator(speed=1e6, faults=FaultPlan("results:cut=100000,end=reset"))
     with (
         running_emulator(emulator) as base_url,
@@ -209,10 +209,10 @@ def test_a_large_file_is_cut_at_the_byte() -> None:
         received, is_reset = read_all(connection)
         body = b"".join(received).partition(HEAD_END)[2]
         assert is_reset
-        assert 100_000 < len(body) < 100_100  # what is over is the framing
+        assert 100_000 < len(body) < 100_100  # the excess is chunked framing
 
 
-# --- what a client makes of it -----------------------------------------------------------
+# --- as a client sees them -------------------------------------------------------------
 
 
 def many(count: int) -> list[dict[str, Any]]:
@@ -226,7 +226,7 @@ def ids(items: list[ResultItem[Any] | MalformedResultError]) -> list[str]:
 @pytest.mark.parametrize(
     "what", ["status=429,retry_after=0", "status=500", "status=503,proxy_page", "status=529"]
 )
-def test_a_create_is_made_again_after_a_status_that_had_no_effect_or_not_at_all(what: str) -> None:
+def test_a_create_refused_by_a_status_creates_at_most_one_batch(what: str) -> None:
     with faulty(f"create:{what}") as (client, emulator):
         with contextlib.suppress(OutcomeUnknownError):
             client.create([REQUEST])
@@ -247,9 +247,7 @@ def test_a_create_is_made_again_after_a_status_that_had_no_effect_or_not_at_all(
         ("proxy_page,taken", 1),
     ],
 )
-def test_a_create_whose_answer_is_lost_may_or_may_not_have_been_made(
-    what: str, created: int
-) -> None:
+def test_a_create_whose_response_is_lost_has_an_unknown_outcome(what: str, created: int) -> None:
     with faulty(f"create:{what}") as (client, _):
         with pytest.raises(OutcomeUnknownError):
             client.create([REQUEST])
@@ -260,7 +258,7 @@ def test_a_create_whose_answer_is_lost_may_or_may_not_have_been_made(
     "what",
     ["status=529", "proxy_page", "drop=before", "drop=after", "cut=9", "cut=9,end=reset"],
 )
-def test_a_read_is_tried_again(what: str) -> None:
+def test_a_read_is_retried_after_every_temporary_fault(what: str) -> None:
     with faulty(f"get:{what},times=2") as (client, emulator):
         batch = client.create([REQUEST])
         emulator.faults.add(f"list:{what}")
@@ -271,12 +269,12 @@ def test_a_read_is_tried_again(what: str) -> None:
         batch = client.create([REQUEST])
         with pytest.raises(BatchesError):
             client.get(batch.id)
-        # A kept connection that died is no try of its own.
+        # A retry on a new connection, after a kept one died, is not counted as an attempt.
         assert set(emulator.faults.applied) == {f"get:{what}"}
         assert len(emulator.faults.applied) >= RETRIES.attempts
 
 
-def test_a_wait_goes_on_over_all_that_passes() -> None:
+def test_a_wait_continues_after_every_temporary_fault() -> None:
     with faulty(
         "get:status=529", "get:drop=before", "get:cut=3", "get:drip", "create:missing_for=0.03"
     ) as (client, emulator):
@@ -286,7 +284,7 @@ def test_a_wait_goes_on_over_all_that_passes() -> None:
 
 
 @pytest.mark.parametrize("what", ["cut=0", "cut=20000", "cut=20000,end=reset", "drop=before"])
-def test_results_that_break_off_are_read_again(what: str) -> None:
+def test_interrupted_results_are_read_again(what: str) -> None:
     with faulty(f"results:{what},times=2") as (client, emulator):
         batch = client.wait_for(client.create(many(60)).id, poll_interval=0.01)
         items = client.results(batch)
@@ -294,20 +292,20 @@ def test_results_that_break_off_are_read_again(what: str) -> None:
         assert not emulator.faults.unmet
 
 
-def test_results_that_drip_are_whole() -> None:
+def test_dripping_results_are_complete() -> None:
     with faulty("results:drip") as (client, _):
         batch = client.wait_for(client.create(many(3)).id, poll_interval=0.01)
         assert ids(client.results(batch)) == ["r0", "r1", "r2"]
 
 
-def test_results_that_are_silently_short_are_told() -> None:
+def test_results_that_end_cleanly_but_too_early_are_incomplete() -> None:
     with faulty("results:cut=0,end=clean,times=always") as (client, _):
         batch = client.wait_for(client.create(many(60)).id, poll_interval=0.01)
         with pytest.raises(IncompleteResultsError):
             client.results(batch)
 
 
-def test_strange_results_cost_no_other_result() -> None:
+def test_corrupted_repeated_and_unknown_lines_lose_no_other_result() -> None:
     rule = "results:bad_lines=4,duplicate_lines=5,unknown_variants=2,unknown_fields"
     with faulty(rule, "get:unknown_fields", "list:unknown_fields") as (client, emulator):
         batch = client.wait_for(client.create(many(60)).id, poll_interval=0.01)
@@ -320,7 +318,7 @@ def test_strange_results_cost_no_other_result() -> None:
         assert not emulator.faults.unmet
 
 
-def test_archived_expired_and_missing() -> None:
+def test_archived_expired_and_missing_batches_raise_their_errors() -> None:
     with faulty("archived", "expired=0.5", FaultRule(missing_for=60, unlisted_for=60)) as (
         client,
         emulator,
@@ -335,7 +333,7 @@ def test_archived_expired_and_missing() -> None:
         assert not emulator.faults.unmet
 
 
-def test_faults_can_be_added_while_it_serves() -> None:
+def test_faults_can_be_added_while_the_server_runs() -> None:
     with faulty() as (client, emulator):
         batch = client.create([REQUEST])
         emulator.faults.add("get:status=529,should_retry=false")
@@ -344,7 +342,7 @@ def test_faults_can_be_added_while_it_serves() -> None:
         assert client.get(batch.id).id == batch.id
 
 
-def test_a_seed_lets_a_whole_job_go_wrong_the_same_way_every_time() -> None:
+def test_a_seed_injects_the_same_faults_into_a_whole_run_every_time() -> None:
     def applied() -> list[str]:
         emulator = Emulator(speed=1e6, faults=FaultPlan(seed=4, rate=0.5))
         patient = RetryPolicy(attempts=20, initial_delay=0, max_delay=0)
@@ -365,10 +363,10 @@ def test_a_seed_lets_a_whole_job_go_wrong_the_same_way_every_time() -> None:
     assert applied() == first
 
 
-# --- the command -------------------------------------------------------------------------
+# --- the command -----------------------------------------------------------------------
 
 
-def test_the_command_takes_faults() -> None:
+def test_the_command_injects_the_faults_of_its_options() -> None:
     arguments = ["--fault", "list:status=529,times=1", "--fault", "list:cut=3,end=close"]
     command = [sys.executable, "-m", "transports.emulator", *arguments]
     with subprocess.Popen(  # noqa: S603 - this interpreter, our own words
@@ -380,37 +378,40 @@ def test_the_command_takes_faults() -> None:
         try:
             assert process.stdout is not None
             base_url = process.stdout.readline().strip()
-            answers = []
+            responses = []
             for _ in range(3):
                 with connect(base_url) as connection:
                     connection.sendall(LIST)
-                    with contextlib.suppress(OSError):  # it may be closed already
+                    with contextlib.suppress(OSError):  # the connection may be closed already
                         connection.shutdown(socket.SHUT_WR)
-                    answers.append(b"".join(read_all(connection)[0]))
+                    responses.append(b"".join(read_all(connection)[0]))
             process.send_signal(2)
             assert process.wait(10) == 0
         finally:
-            process.kill()  # where it did not stop by itself, the test is not to hang
-    assert answers[0].startswith(b"HTTP/1.1 529")
-    assert answers[1].endswith(HEAD_END + b"3\r\n" + BODY[:3] + b"\r\n")
-    assert answers[2].endswith(b"\r\n0\r\n\r\n")
+            process.kill()  # otherwise a failed test would hang
+    assert responses[0].startswith(b"HTTP/1.1 529")
+    assert responses[1].endswith(HEAD_END + b"3\r\n" + BODY[:3] + b"\r\n")
+    assert responses[2].endswith(b"\r\n0\r\n\r\n")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["--fault", "create:statsu=503"], "no field is called 'statsu'"),
-        (["--fault", "creates:status=503"], "route is one of create, get,"),
-        (["--fault", "create"], "as in create:status=503"),
-        (["--fault-rate", "0.5"], "--fault-rate goes with --fault-seed"),
-        (["--fault-seed", "1", "--fault-rate", "2"], "a share from 0 to 1"),
+        (["--fault", "create:statsu=503"], "unknown field 'statsu'"),
+        (["--fault", "creates:status=503"], "route must be one of create, get,"),
+        (["--fault", "create"], "for example, create:status=503"),
+        (["--fault-rate", "0.5"], "--fault-rate needs --fault-seed"),
+        (
+            ["--fault-seed", "1", "--fault-rate", "2"],
+            "--fault-rate must be a share from 0 to 1, not 2.0",
+        ),
         (["--fault-seed", "one"], "invalid int"),
     ],
 )
-def test_mistakes_on_the_command_line(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_an_invalid_fault_option_is_a_usage_error(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exited:
         main(arguments)
     assert exited.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

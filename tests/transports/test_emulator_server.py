@@ -18,6 +18,7 @@ import pytest
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
 from tests.support.playbook import REQUEST
+from transports import emulator as door
 from transports.emulator import EmulatorServer, running_emulator
 from transports.httpx import BatchesClient
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
 
 def exchange(base_url: str, data: bytes) -> bytes:
-    """Send these bytes and give all that comes back until the server closes."""
+    """Send these bytes and return everything received until the server closes."""
     parts = urlsplit(base_url)
     with socket.create_connection((parts.hostname, parts.port), timeout=5) as connection:
         connection.sendall(data)
@@ -46,7 +47,7 @@ def exchange(base_url: str, data: bytes) -> bytes:
         b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_what_is_no_request_is_refused_and_the_next_one_served(data: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_and_the_next_client_is_served(data: bytes) -> None:
     with running_emulator() as base_url:
         status = exchange(base_url, data).split(b" ", 2)[1]
         assert status.startswith(b"4")
@@ -54,48 +55,50 @@ def test_what_is_no_request_is_refused_and_the_next_one_served(data: bytes) -> N
             assert client.list().data == []
 
 
-def test_half_a_request_is_refused_and_none_at_all_gets_no_answer() -> None:
+def test_half_a_request_is_a_400_and_an_empty_one_gets_no_response() -> None:
     half = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf"
     with running_emulator() as base_url:
         assert exchange(base_url, half).startswith(b"HTTP/1.1 400")
         assert exchange(base_url, b"") == b""
 
 
-def test_a_head_request_gets_a_head_and_the_server_goes_on() -> None:
+def test_a_head_request_gets_a_head_without_a_body() -> None:
     with running_emulator() as base_url:
-        answer = exchange(base_url, b"HEAD /v1/messages/batches HTTP/1.1\r\nhost: a\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 401")
-        assert answer.endswith(b"\r\n\r\n")
+        response = exchange(base_url, b"HEAD /v1/messages/batches HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert response.startswith(b"HTTP/1.1 401")
+        assert response.endswith(b"\r\n\r\n")
         with BatchesClient(api_key="k", base_url=base_url) as client:
             assert client.list().data == []
 
 
-def test_a_fault_of_one_connection_does_not_end_the_others(
+def test_an_error_on_one_connection_does_not_end_the_server(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    class Faulty(Emulator):
+    class Broken(Emulator):
         def handle(self, request: Request, now: float) -> Response:
-            if request.target == "/fault":
+            if request.target == "/broken":
                 return Response(status=200, headers=(("bad header", "x"),), chunks=())
             return super().handle(request, now)
 
-    with running_emulator(Faulty()) as base_url:
-        assert exchange(base_url, b"GET /fault HTTP/1.1\r\nhost: a\r\n\r\n") == b""
+    with running_emulator(Broken()) as base_url:
+        assert exchange(base_url, b"GET /broken HTTP/1.1\r\nhost: a\r\n\r\n") == b""
         with BatchesClient(api_key="k", base_url=base_url) as client:
             assert client.list().data == []
     assert "Illegal header name" in capfd.readouterr().err
 
 
-def test_a_refused_client_may_not_linger_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transports.emulator._LINGER", 0.1)
-    monkeypatch.setattr("transports.emulator._HOUSEKEEPING", 0.05)
+def test_a_refused_client_that_goes_on_sending_is_disconnected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transports._emulator.connection._LINGER", 0.1)
+    monkeypatch.setattr("transports._emulator.server._HOUSEKEEPING", 0.05)
     with running_emulator() as base_url:
         parts = urlsplit(base_url)
         with socket.create_connection((parts.hostname, parts.port), timeout=5) as connection:
             connection.sendall(b"nonsense\r\n\r\n")
             while connection.recv(65536):
                 pass
-            # Closed on its side; it goes on, and is cut off after a while.
+            # The server has closed its side. The client goes on sending and is cut off later.
             cut_off = False
             for _ in range(1000):
                 time.sleep(0.005)
@@ -107,7 +110,7 @@ def test_a_refused_client_may_not_linger_for_ever(monkeypatch: pytest.MonkeyPatc
             assert cut_off
 
 
-def test_without_descriptors_the_server_waits_and_then_goes_on() -> None:
+def test_without_file_descriptors_the_server_pauses_and_then_goes_on() -> None:
     program = """
 import resource, socket, threading, time
 from urllib.parse import urlsplit
@@ -142,7 +145,7 @@ print("spun" if spent > 0.25 else "rested")
     assert (done.stdout, done.stderr) == ("rested\n", "")
 
 
-def test_clients_that_connect_at_once_are_not_kept_waiting_by_those_that_are_served() -> None:
+def test_a_crowd_of_new_clients_does_not_wait_for_busy_ones() -> None:
     seen: set[str] = set()
     handled_before_all: list[int] = []
 
@@ -165,7 +168,7 @@ def test_clients_that_connect_at_once_are_not_kept_waiting_by_those_that_are_ser
         for number in range(150):
             address = str(parts.hostname), parts.port
             client = stack.enter_context(socket.create_connection(address, timeout=5))
-            # Busy: each has its next requests sent before its first one is answered.
+            # Each client is busy: it sends its next requests before the first response.
             client.sendall(b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % number * 100)
             clients.append(client)
         thread = threading.Thread(target=server.serve)
@@ -175,15 +178,15 @@ def test_clients_that_connect_at_once_are_not_kept_waiting_by_those_that_are_ser
         finally:
             server.stop()
             thread.join()
-    # One accept a turn would be over 10,000: each turn, everybody accepted so far is served.
+    # With one accept in each round it would be over 10,000: a round serves every accepted client.
     assert handled_before_all[0] < 10 * len(clients)
 
 
-# --- behind a proxy ----------------------------------------------------------------------
+# --- behind a proxy --------------------------------------------------------------------
 
 
 def ask(base_url: str, target: str, headers: dict[str, str] | None = None) -> tuple[str, Any]:
-    """Send one GET for this target as it stands; give the status line's end and the JSON."""
+    """Send one GET with this target; return its status and reason, and the JSON of its body."""
     parts = urlsplit(base_url)
     with contextlib.closing(
         http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=5)
@@ -193,8 +196,8 @@ def ask(base_url: str, target: str, headers: dict[str, str] | None = None) -> tu
         for name, value in {"Host": "a.test:81", **always, **(headers or {})}.items():
             connection.putheader(name, value)
         connection.endheaders()
-        with connection.getresponse() as answer:
-            return f"{answer.status} {answer.reason}", msgspec.json.decode(answer.read())
+        with connection.getresponse() as response:
+            return f"{response.status} {response.reason}", msgspec.json.decode(response.read())
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,7 @@ def ask(base_url: str, target: str, headers: dict[str, str] | None = None) -> tu
         ),
     ],
 )
-def test_a_results_url_is_that_of_the_proxy_in_front(
+def test_results_url_starts_with_the_origin_that_the_client_uses(
     public_url: str | None, target: str, headers: dict[str, str], origin: str
 ) -> None:
     with (
@@ -236,17 +239,17 @@ def test_a_results_url_is_that_of_the_proxy_in_front(
     "target", ["http://c.test/v1/x?y=1", "http://c.test", "http://u:p@c.test/"]
 )
 def test_a_request_with_an_absolute_target_is_served(target: str) -> None:
-    asked = []
+    urls = []
 
-    class Asked(Emulator):
+    class Recording(Emulator):
         def handle(self, request: Request, now: float) -> Response:
-            asked.append(request.url)
+            urls.append(request.url)
             return super().handle(request, now)
 
-    with running_emulator(Asked()) as base_url:
+    with running_emulator(Recording()) as base_url:
         assert ask(base_url, target)[0] == "404 Not Found"
     path = target.partition("c.test")[2] or "/"
-    assert asked == ["http://c.test" + path]
+    assert urls == ["http://c.test" + path]
 
 
 @pytest.mark.parametrize(
@@ -261,8 +264,8 @@ def test_a_request_with_an_absolute_target_is_served(target: str) -> None:
         "",
     ],
 )
-def test_a_public_url_is_an_origin(public_url: str) -> None:
-    with pytest.raises(ValueError, match=r"public_url is an origin, as in https://host:8443"):
+def test_public_url_must_be_an_origin(public_url: str) -> None:
+    with pytest.raises(ValueError, match=r"public_url must be an origin such as https://host:8443"):
         EmulatorServer(Emulator(), public_url=public_url)
 
 
@@ -276,13 +279,13 @@ def test_a_public_url_is_an_origin(public_url: str) -> None:
         (599, ""),
     ],
 )
-def test_a_status_line_has_its_phrase(status: int, phrase: str) -> None:
+def test_a_status_line_has_the_reason_phrase_of_its_status(status: int, phrase: str) -> None:
     faults = FaultPlan(FaultRule(route="list", status=status))
     with running_emulator(Emulator(faults=faults)) as base_url:
         assert ask(base_url, "/v1/messages/batches")[0] == f"{status} {phrase}"
 
 
-# --- the log -----------------------------------------------------------------------------
+# --- the log ---------------------------------------------------------------------------
 
 
 def logged(
@@ -314,7 +317,7 @@ def get(target: str, headers: str = "") -> bytes:
 BATCHES = "/v1/messages/batches"
 
 
-def test_a_line_is_logged_for_each_request_when_it_is_over() -> None:
+def test_one_line_is_logged_after_each_request() -> None:
     data = get(BATCHES, "anthropic-version: 2023-06-01\r\n") + get("/v1/x")
     found = logged(data)
     assert found[0] == "GET /v1/messages/batches 200, 59 bytes, T s"
@@ -336,17 +339,19 @@ def test_a_line_is_logged_for_each_request_when_it_is_over() -> None:
         ("/sk-a-secret?limit=sk-a-secret", "/[hidden]?limit=[hidden]"),
     ],
 )
-def test_a_log_holds_no_credential_and_no_secret_of_a_query(target: str, shown: str) -> None:
+def test_the_log_shows_no_credential_and_no_secret_in_a_query(target: str, shown: str) -> None:
     (line,) = logged(get(BATCHES + target))
     assert line.startswith(f"GET {BATCHES}{shown} 4")
     (line,) = logged(get("http://user:sk-x@host" + BATCHES + target))
     assert line.startswith(f"GET {BATCHES}{shown} 4")
 
 
-def test_a_log_says_how_an_answer_ended() -> None:
+def test_the_log_says_how_a_response_ended() -> None:
     ended = get(BATCHES, "anthropic-version: 2023-06-01\r\n")
-    assert logged(ended, "list:drop=before") == ["GET /v1/messages/batches no answer, T s"]
-    assert logged(ended, "list:drop=after,end=close") == ["GET /v1/messages/batches no answer, T s"]
+    assert logged(ended, "list:drop=before") == ["GET /v1/messages/batches no response, T s"]
+    assert logged(ended, "list:drop=after,end=close") == [
+        "GET /v1/messages/batches no response, T s"
+    ]
     assert logged(ended, "list:cut=5") == ["GET /v1/messages/batches 200, 5 bytes, T s, cut off"]
     assert logged(ended, "list:cut=5,end=reset") == [
         "GET /v1/messages/batches 200, 5 bytes, T s, cut off"
@@ -359,35 +364,35 @@ def test_a_log_says_how_an_answer_ended() -> None:
     assert logged(b"") == []
 
 
-def test_a_log_says_that_a_client_left() -> None:
+def test_the_log_has_a_line_for_a_client_that_left() -> None:
     (line,) = logged(get(BATCHES), "list:delay=60", read=False)
-    assert line == "GET /v1/messages/batches no answer, T s"
+    assert line == "GET /v1/messages/batches no response, T s"
 
 
 @pytest.mark.parametrize("arguments", [["--verbose"], []])
-def test_the_command_logs_to_stderr_if_it_is_told_to(arguments: list[str]) -> None:
+def test_the_command_logs_to_stderr_only_with_verbose(arguments: list[str]) -> None:
     with (
-        running_command(*arguments) as (base_url, told),
+        running_command(*arguments) as (base_url, output),
         BatchesClient(api_key="sk-of-a-test", base_url=base_url) as client,
     ):
         assert client.list(limit=3).data == []
-    out, err = told
+    out, err = output
     assert out == ""
     assert ("GET /v1/messages/batches?limit=3 200, 59 bytes" in err) == bool(arguments)
     assert "sk-of-a-test" not in err
     assert "Traceback" not in err
 
 
-# --- the rest ----------------------------------------------------------------------------
+# --- other behaviour of the server -----------------------------------------------------
 
 
-def test_pipelined_requests_are_answered_in_turn() -> None:
+def test_pipelined_requests_get_their_responses_in_order() -> None:
     one = b"GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\n"
     with running_emulator() as base_url:
         assert exchange(base_url, one * 3).count(b"HTTP/1.1 401") == 3
 
 
-def test_a_client_that_waits_for_a_100_gets_one() -> None:
+def test_a_client_that_expects_a_100_gets_one() -> None:
     with running_emulator() as base_url:
         parts = urlsplit(base_url)
         connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=5)
@@ -402,12 +407,12 @@ def test_a_client_that_waits_for_a_100_gets_one() -> None:
         connection.close()
 
 
-def test_a_responder_that_fails_is_a_500_and_the_server_goes_on(
+def test_a_responder_that_raises_makes_a_500_and_the_server_goes_on(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     def responder(custom_id: str, params: dict[str, Any]) -> dict[str, Any]:
         del params
-        raise RuntimeError("no answer for " + custom_id)
+        raise RuntimeError("no response for " + custom_id)
 
     with (
         running_emulator(Emulator(responder=responder, speed=1e6)) as base_url,
@@ -417,10 +422,14 @@ def test_a_responder_that_fails_is_a_500_and_the_server_goes_on(
         with pytest.raises(Exception, match="500 api_error"):
             client.wait_for(batch.id, max_outage=0, poll_interval=0.01)
         assert client.list(limit=1, after_id=batch.id).data == []
-    assert "no answer for a" in capfd.readouterr().err
+    assert "no response for a" in capfd.readouterr().err
 
 
-def test_ipv6() -> None:
+def test_transports_emulator_exports_the_server_its_context_manager_and_the_command() -> None:
+    assert door.__all__ == ["EmulatorServer", "main", "running_emulator"]
+
+
+def test_the_server_listens_on_ipv6() -> None:
     with (
         running_emulator(host="::1") as base_url,
         BatchesClient(api_key="k", base_url=base_url) as client,
@@ -431,20 +440,24 @@ def test_ipv6() -> None:
 
 @contextlib.contextmanager
 def running_command(*arguments: str) -> Iterator[tuple[str, list[str]]]:
-    """Run the command, give its base URL, interrupt it; what it wrote after is in the list then."""
+    """Run the command and interrupt it at the end.
+
+    The value is its base URL, and a list that receives the rest of its stdout and its stderr at
+    the end.
+    """
     command = [sys.executable, "-m", "transports.emulator", *arguments]
-    told: list[str] = []
+    output: list[str] = []
     with subprocess.Popen(  # noqa: S603 - this interpreter, our own words
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().strip(), told
+            yield process.stdout.readline().strip(), output
             process.send_signal(2)
-            told.extend(process.communicate(timeout=10))
+            output.extend(process.communicate(timeout=10))
             assert process.returncode == 0
         finally:
-            process.kill()  # else a test that failed would wait for it
+            process.kill()  # otherwise a failed test would wait for it
 
 
 def test_the_command_prints_its_base_url_first_and_ends_when_interrupted() -> None:
@@ -456,7 +469,7 @@ def test_the_command_prints_its_base_url_first_and_ends_when_interrupted() -> No
         assert client.wait_for(batch.id, poll_interval=0.02).ended
 
 
-def test_the_command_lets_a_share_fail_and_names_a_public_url() -> None:
+def test_the_command_has_options_for_errored_requests_and_a_public_url() -> None:
     arguments = ["--speed", "1e6", "--errored", "1", "--public-url", "https://p.test"]
     with (
         running_command(*arguments) as (base_url, _),
@@ -469,18 +482,20 @@ def test_the_command_lets_a_share_fail_and_names_a_public_url() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "message"),
     [
-        (["--speed", "0"], 2, "more than 0"),
-        (["--speed", "nan"], 2, "more than 0"),
+        (["--speed", "0"], 2, "--speed must be more than 0, not 0.0"),
+        (["--speed", "nan"], 2, "--speed must be more than 0, not nan"),
         (["--port", "many"], 2, "invalid int"),
         (["--port", "99999"], 1, "cannot listen on 127.0.0.1:99999"),
         (["--host", "203.0.113.1"], 1, "cannot listen on 203.0.113.1:0"),
-        (["--errored", "2"], 2, "--errored is a share from 0 to 1"),
-        (["--public-url", "p.test"], 2, "public_url is an origin, as in https://host:8443"),
+        (["--errored", "2"], 2, "--errored must be a share from 0 to 1, not 2.0"),
+        (["--public-url", "p.test"], 2, "public_url must be an origin such as https://host:8443"),
     ],
 )
-def test_mistakes_on_the_command_line(arguments: list[str], status: int, told: str) -> None:
+def test_an_invalid_option_or_address_ends_the_command_with_a_message(
+    arguments: list[str], status: int, message: str
+) -> None:
     done = subprocess.run(  # noqa: S603 - this interpreter, our own words
         [sys.executable, "-m", "transports.emulator", *arguments],
         capture_output=True,
@@ -489,5 +504,5 @@ def test_mistakes_on_the_command_line(arguments: list[str], status: int, told: s
         timeout=30,
     )
     assert done.returncode == status
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""The fixture `batches_emulator`: as it is used here, and in test suites run in a test."""
+"""The fixture `batches_emulator`, used directly and in test suites that a test runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def statuses(client: BatchesClient, count: int) -> list[int]:
     return found
 
 
-def test_a_batch_has_ended_when_it_is_first_asked_for(batches_emulator: BatchesEmulator) -> None:
+def test_a_batch_of_the_fixture_has_ended_when_it_is_first_polled(
+    batches_emulator: BatchesEmulator,
+) -> None:
     with BatchesClient(**batches_emulator.client_arguments) as client:
         batch = client.create([{**REQUEST, "custom_id": f"r{number}"} for number in range(200)])
         assert not batch.ended
@@ -48,7 +50,9 @@ def test_a_batch_has_ended_when_it_is_first_asked_for(batches_emulator: BatchesE
     assert batches_emulator.faults.applied == []
 
 
-def test_faults_are_added_while_it_serves(batches_emulator: BatchesEmulator) -> None:
+def test_add_faults_injects_faults_while_the_emulator_serves(
+    batches_emulator: BatchesEmulator,
+) -> None:
     once = RetryPolicy(attempts=1)
     with BatchesClient(**batches_emulator.client_arguments, retry=once) as client:
         assert statuses(client, 1) == [200]
@@ -58,7 +62,7 @@ def test_faults_are_added_while_it_serves(batches_emulator: BatchesEmulator) -> 
     assert batches_emulator.faults.unmet == []
 
 
-def test_a_lost_create_is_settled_in_the_short_times_of_a_test(
+def test_client_arguments_settle_a_lost_create_within_a_second(
     batches_emulator: BatchesEmulator,
 ) -> None:
     batches_emulator.add_faults("create:drop=after")
@@ -68,7 +72,7 @@ def test_a_lost_create_is_settled_in_the_short_times_of_a_test(
     assert batches_emulator.client_arguments["settling"].alone < 1
 
 
-def test_the_environment_is_that_of_from_env(
+def test_environment_configures_a_client_made_by_from_env(
     batches_emulator: BatchesEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in batches_emulator.environment.items():
@@ -78,7 +82,7 @@ def test_the_environment_is_that_of_from_env(
 
 
 @pytest.mark.batches_emulator(responder=refuse, api_keys=["one"], faults=["list:status=404"])
-def test_a_marker_tells_it_how_to_behave(batches_emulator: BatchesEmulator) -> None:
+def test_a_marker_sets_responder_api_keys_and_faults(batches_emulator: BatchesEmulator) -> None:
     with BatchesClient(api_key="other", base_url=batches_emulator.base_url) as client:
         assert statuses(client, 2) == [404, 401]
         with pytest.raises(AuthenticationError):
@@ -89,13 +93,13 @@ def test_a_marker_tells_it_how_to_behave(batches_emulator: BatchesEmulator) -> N
 
 
 @pytest.mark.batches_emulator(speed=1)
-def test_a_marker_slows_it_down(batches_emulator: BatchesEmulator) -> None:
+def test_a_marker_sets_the_speed(batches_emulator: BatchesEmulator) -> None:
     with BatchesClient(**batches_emulator.client_arguments) as client:
         assert not client.get(client.create([REQUEST]).id).ended
 
 
 @pytest.mark.batches_emulator(faults="list:status=529", fault_seed=1, fault_rate=1)
-def test_a_marker_sows_faults(batches_emulator: BatchesEmulator) -> None:
+def test_a_marker_sets_a_fault_seed_and_rate(batches_emulator: BatchesEmulator) -> None:
     policy = RetryPolicy(attempts=1)
     with BatchesClient(**batches_emulator.client_arguments, retry=policy) as client:
         assert statuses(client, 1) == [529]
@@ -104,10 +108,10 @@ def test_a_marker_sows_faults(batches_emulator: BatchesEmulator) -> None:
     assert all(faults.for_request("list") for _ in range(10))
 
 
-# --- in a suite of somebody else's -------------------------------------------------------
+# --- in the test suite of another project ----------------------------------------------
 
 
-def test_each_test_has_an_emulator_of_its_own(pytester: pytest.Pytester) -> None:
+def test_each_test_has_a_new_emulator(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -136,16 +140,18 @@ def test_each_test_has_an_emulator_of_its_own(pytester: pytest.Pytester) -> None
 
 
 @pytest.mark.parametrize(
-    ("marker", "told"),
+    ("marker", "message"),
     [
-        ("'create:status=529'", "the marker batches_emulator takes named parameters"),
-        ("faults=['create:statsu=529']", "no field is called 'statsu'"),
-        ("fault_rate=3", "rate is a share from 0 to 1"),
+        ("'create:status=529'", "the marker batches_emulator takes only keyword arguments"),
+        ("faults=['create:statsu=529']", "unknown field 'statsu'"),
+        ("fault_rate=3", "rate must be a share from 0 to 1, not 3"),
         ("spede=3", "unexpected keyword argument 'spede'"),
-        ("speed=0", "are more than 0"),
+        ("speed=0", "speed must be more than 0, not 0"),
     ],
 )
-def test_a_mistake_in_a_marker_is_told(pytester: pytest.Pytester, marker: str, told: str) -> None:
+def test_an_invalid_marker_fails_the_test_with_a_message(
+    pytester: pytest.Pytester, marker: str, message: str
+) -> None:
     pytester.makepyfile(
         f"""
         import pytest
@@ -157,10 +163,10 @@ def test_a_mistake_in_a_marker_is_told(pytester: pytest.Pytester, marker: str, t
     )
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"*{told}*"])
+    result.stdout.fnmatch_lines([f"*{message}*"])
 
 
-def test_the_plugin_costs_nothing_where_it_is_not_used(pytester: pytest.Pytester) -> None:
+def test_the_plugin_imports_nothing_if_no_test_uses_the_fixture(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import sys
@@ -186,7 +192,7 @@ def test_without_h11_the_fixture_says_what_to_install(pytester: pytest.Pytester)
     done.stdout.fnmatch_lines(["*batches_emulator needs h11: pip install 'batches-core?h11?'*"])
 
 
-def test_another_module_that_is_missing_is_not_blamed_on_h11(pytester: pytest.Pytester) -> None:
+def test_another_missing_module_is_not_reported_as_h11(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         h11="import something_that_is_missing",
         test_it="def test_it(batches_emulator):\n    pass",
@@ -197,7 +203,7 @@ def test_another_module_that_is_missing_is_not_blamed_on_h11(pytester: pytest.Py
     done.stdout.no_fnmatch_line("*needs h11*")
 
 
-def test_the_marker_is_documented() -> None:
+def test_the_markers_help_lists_every_parameter() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--markers"],
         capture_output=True,
@@ -205,12 +211,12 @@ def test_the_marker_is_documented() -> None:
         check=True,
         timeout=60,
     )
-    told = done.stdout.partition("@pytest.mark.batches_emulator(")[2].partition("):")[0]
+    listed = done.stdout.partition("@pytest.mark.batches_emulator(")[2].partition("):")[0]
     parameters = set(inspect.signature(Emulator).parameters)
-    assert set(told.split(", ")) == parameters | {"fault_seed", "fault_rate"}
+    assert set(listed.split(", ")) == parameters | {"fault_seed", "fault_rate"}
 
 
-# --- in a project whose own `transports` hides the package's -----------------------------
+# --- in a project whose own `transports` hides ours ------------------------------------
 
 USES_IT = "def test_it(batches_emulator):\n    assert batches_emulator.base_url\n"
 USES_IT_NOT = "import transports\n\ndef test_it():\n    assert transports.OWN\n"
@@ -224,7 +230,7 @@ def project(root: Path, files: dict[str, str]) -> Path:
 
 
 def run_in(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a suite as its user does: from its folder, with nothing but the installed package."""
+    """Run a test suite as its user does: in its folder, with the installed package only."""
     environment = {name: os.environ[name] for name in os.environ if not name.startswith("PYTEST")}
     environment.pop("PYTHONPATH", None)
     return subprocess.run(  # noqa: S603 - this interpreter, our own words
@@ -248,7 +254,7 @@ def run_in(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=["package", "module", "with an emulator", "with a plugin"],
 )
-def test_a_project_with_a_transports_of_its_own_can_run_its_tests(
+def test_a_project_with_its_own_transports_package_can_run_its_tests(
     tmp_path: Path, hiding: dict[str, str]
 ) -> None:
     root = project(tmp_path, {**hiding, "test_own.py": USES_IT_NOT})
@@ -264,9 +270,9 @@ def test_a_project_with_a_transports_of_its_own_can_run_its_tests(
         {"transports/__init__.py": "", "transports/emulator.py": ""},
         {"transports/__init__.py": "raise RuntimeError('not here')"},
     ],
-    ids=["package", "module", "with an emulator", "that fails"],
+    ids=["package", "module", "with an emulator", "that raises"],
 )
-def test_the_fixture_says_what_hides_its_package_and_what_to_do(
+def test_the_fixture_says_which_module_hides_its_package_and_what_to_do(
     tmp_path: Path, hiding: dict[str, str]
 ) -> None:
     other = "def test_other():\n    pass\n"
@@ -278,20 +284,20 @@ def test_the_fixture_says_what_hides_its_package_and_what_to_do(
     assert "hides the package transports of batches-core" in done.stdout
     assert "During handling" not in done.stdout
     assert done.stderr == ""
-    # What it advises helps.
+    # Following the advice helps.
     assert "pytest --import-mode=importlib" in done.stdout
     script = Path(sys.executable).with_name("pytest")
     done = run_in(root, str(script), "--import-mode=importlib")
     assert (done.returncode, "2 passed" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
-def test_a_folder_of_that_name_without_an_init_hides_nothing(tmp_path: Path) -> None:
+def test_a_transports_folder_without_an_init_hides_nothing(tmp_path: Path) -> None:
     root = project(tmp_path, {"transports/notes.txt": "", "test_own.py": USES_IT})
     done = run_in(root, "-m", "pytest")
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
-def test_the_plugin_imports_nothing_of_ours_and_nothing_hidden_at_the_start(
+def test_importing_the_plugin_imports_only_pytest_and_the_standard_library(
     tmp_path: Path,
 ) -> None:
     (plugin,) = entry_points(group="pytest11", name="batches_core")
@@ -307,7 +313,7 @@ assert new <= sys.stdlib_module_names | {{"{plugin.module}"}}, new
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_is_installed_holds_the_plugin_and_is_typed() -> None:
+def test_the_distribution_contains_the_plugin_and_is_typed() -> None:
     root = Path(__file__).parents[2]
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     module = settings["project"]["entry-points"]["pytest11"]["batches_core"]

@@ -331,7 +331,7 @@ def _is_undecidable(world: World, marker: CreateMarker | None) -> bool:
     """
     if marker is None:
         return False
-    jobs = world.service.emulator._jobs
+    jobs = world.service.emulator._endpoints.batches
     is_gone = bool(marker.listed_ids) and not any(id_ in jobs for id_ in marker.listed_ids)
     return is_gone or world.is_skewed
 
@@ -578,7 +578,7 @@ def _cancel(client: Client, label: str, id_: str) -> Task:
 def _delete(client: Client, label: str, id_: str) -> Task:
     call = yield from client.call("delete", label, client.api.delete(id_))
     call.check_retried(needed=1)
-    if call.error is None and id_ in client.world.service.emulator._jobs:
+    if call.error is None and id_ in client.world.service.emulator._endpoints.batches:
         call.violate("called deleted, and is there")
 
 

@@ -22,7 +22,7 @@ import msgspec
 from batches_core import Request
 from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
 from batches_core.emulator.batch import EmulatedBatch
-from batches_core.emulator.service import Ties
+from batches_core.emulator.pages import Ties
 from batches_core.http import BytesBody
 
 #: A task: it yields the moments at which it wants to go on.
@@ -122,10 +122,11 @@ class Service:
     def handle(self, request: Request, now: float) -> Response:
         if request.method == "GET" and (self.page_limit or self.circles):
             request = self._with_other_page(request)
-        jobs = len(self.emulator._jobs)
+        batches = self.emulator._endpoints.batches
+        before = len(batches)
         response = self.emulator.handle(request, EPOCH + now)
-        if len(self.emulator._jobs) > jobs:
-            job = next(reversed(self.emulator._jobs.values()))
+        if len(batches) > before:
+            job = next(reversed(batches.values()))
             ids = tuple(custom_id for custom_id, _ in job._requests)
             self.made.append(Made(job, ids[0].partition("-")[0], ids))
         return response
@@ -153,7 +154,7 @@ class Service:
     def lists(self, now: float) -> list[str]:
         """Give the ids that the list shows, newest first."""
         owner = self.made[0].job.owner if self.made else ("", "")
-        return [job.id for job in self.emulator._newest_first(owner, EPOCH + now)]
+        return [job.id for job in self.emulator._endpoints.newest_first(owner, EPOCH + now)]
 
     def make(self, label: str, count: int, secret: str, now: float) -> str:
         """Make a batch for somebody whose network does not matter here."""
