@@ -21,8 +21,8 @@ from batches_core import (
     Message,
     PreparedRequests,
     ResultItem,
+    request_checker,
 )
-from batches_core import requests as core
 from batches_core.lowlevel import (
     MAX_LINE,
     JSONLines,
@@ -76,7 +76,7 @@ class RequestsFile:
                     f"{self.path} is no regular file, and could not be read twice: pass the "
                     "open file itself, open(path, 'rb')"
                 )
-            for piece in envelope(checker.checked(_lines(file, checker))):
+            for piece in envelope(checker.check(_lines(file, checker))):
                 digest.update(piece)
         checker.finish()
         body = _FileBody(self.path, version, checker.content_length, digest.digest())
@@ -160,14 +160,14 @@ def _long_line(file: IO[bytes], begun: bytes, index: int, checker: RequestChecke
         length += len(piece)
         if piece.endswith(b"\n"):
             break
-    if length <= core.MAX_BYTES:
+    if length <= request_checker.MAX_BYTES:
         file.seek(start)
         return file.read(length)
     if checker is not None:
         checker.count += 1
         checker.add(
-            f"has {length:,} bytes, over the limit of {core.MAX_BYTES:,} for a whole batch: is "
-            "there one request on each line?",
+            f"has {length:,} bytes, over the limit of {request_checker.MAX_BYTES:,} for a whole "
+            "batch: is there one request on each line?",
             index,
         )
     return b""

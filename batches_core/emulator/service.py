@@ -19,7 +19,7 @@ import msgspec
 
 from batches_core.decoding import UNDECODABLE
 from batches_core.http import Request, fold_headers
-from batches_core.requests import MAX_BYTES, MAX_REQUESTS
+from batches_core.request_checker import MAX_BYTES, MAX_REQUESTS
 
 from .batch import EmulatedBatch, Owner, Pace
 from .corruption import cut_off, drip, spoil_lines, with_unknown_fields
