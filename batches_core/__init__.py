@@ -1,11 +1,14 @@
-"""The Message Batches API of Claude, without I/O.
+"""A client for Claude's Message Batches API, without I/O.
 
-`BatchesAPI` makes operations; an `Operation` is driven through its inputs and `next_event`.
-Nothing in this package opens a socket, reads a clock, a file or the environment, draws a random
-number or starts a thread.
+`BatchesAPI` creates operations. A driver calls `Operation.next_event`, carries out what it returns,
+and passes received bytes and the time back in. `transports` provides drivers.
+
+Nothing in this package opens a socket or a file, reads a clock or the environment, draws a random
+number, or starts a thread.
 """
 
 from .api import BASE_URL, VERSION, BatchesAPI
+from .batch_request import BatchRequest, RequestLike
 from .errors import (
     APIStatusError,
     AuthenticationError,
@@ -93,14 +96,8 @@ from .operation import Operation
 from .operations.create import CreateOperation
 from .operations.ledger import CreateLedger
 from .operations.settle import SettlingPolicy
-from .requests import (
-    MAX_BYTES,
-    MAX_REQUESTS,
-    BatchRequest,
-    PreparedRequests,
-    RequestLike,
-    RequestsSource,
-)
+from .request_checker import MAX_BYTES, MAX_REQUESTS
+from .requests import PreparedRequests, RequestsSource
 from .retry import Jitter, RetryPolicy
 
 __all__ = [

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
+from .batch_request import RequestLike
 from .context import Flow, OperationContext
 from .decoding import RawDecoder, ResultDecoder, message_decoder
 from .endpoint import Endpoint
@@ -26,7 +27,7 @@ from .operations.delivered import Line
 from .operations.ledger import CreateLedger
 from .operations.settle import Settling, SettlingPolicy
 from .redaction import hide
-from .requests import PreparedRequests, RequestLike, RequestsSource, prepare
+from .requests import PreparedRequests, RequestsSource, prepare
 from .retry import Jitter, RetryPolicy, no_jitter
 from .urls import path_segment
 from .validation import check_callback, check_seconds
@@ -159,7 +160,7 @@ class BatchesAPI:
         If you stop driving the operation early, call its `interrupt`.
 
         Raises:
-            InvalidInputError: at once, with every fault of the requests and its index.
+            InvalidInputError: at once, with every problem of the requests and its index.
         """
         if if_unknown not in {"raise", "settle"}:
             raise InvalidInputError(f"if_unknown is 'raise' or 'settle', not {if_unknown!r}")

@@ -89,7 +89,7 @@ def _status_error(context: OperationContext, request: Request, head: Head) -> Fl
         location = head.headers.get("location", "nowhere").partition("?")[0]
         message = f"a redirect to {location!r}, not followed"
     request_id = request_id or head.headers.get("request-id")
-    return APIStatusError.for_answer(
+    return APIStatusError.for_response(
         head.status,
         type_ and redact_text(request.headers, type_),
         # Once more, for what JSON had written with escapes.

@@ -1,9 +1,10 @@
-"""From bytes to the models, strictly where that is fast and openly where it has to be.
+"""Decode JSON to models: the bodies of responses, errors, and the lines of a results file.
 
-Knows the models and msgspec, not how the bytes came. The strict decoder reads everything that
-the models name in one pass. Lines that it refuses are decoded to plain objects and read field by
-field: an unknown variant is kept whole, a field of an unknown shape costs that field alone, and
-only a line that cannot be read as a result is an error.
+`jsonl` splits a results file into lines. `models` declares the shapes.
+
+A strict decoder reads everything that the models declare in one fast pass. A line that it refuses
+is decoded to plain objects and read field by field. Then an unknown variant is kept whole, a field
+of an unknown shape costs only that field, and a line is an error only if it is not a result at all.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from .errors import RemoteProtocolError, quote
-from .message_types import KNOWN_BLOCKS, custom_type, misspelt_field
+from .message_types import KNOWN_BLOCKS, describe_misspelt_field, find_undecodable_type
 from .models import (
     CanceledResult,
     ContentBlock,
@@ -39,32 +40,36 @@ from .models.base import Wire
 
 T = TypeVar("T")
 
-#: What any bytes can make a msgspec decoder raise: a value that is no JSON or has another shape
-#: (`MsgspecError`), a string that is no UTF-8, nesting deeper than the interpreter allows.
+#: Every exception that a msgspec decoder raises for some bytes: `MsgspecError` for invalid JSON or
+#: another shape, `UnicodeDecodeError` for a string that is not UTF-8, `RecursionError` for nesting
+#: deeper than the interpreter allows.
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def decode_body(body: bytes, type_: type[T], what: str, hide: Callable[[bytes], bytes]) -> T:
-    """Decode a whole JSON body; `hide` strikes out what an error must not show.
+def decode_body(body: bytes, type_: type[T], what: str, redact: Callable[[bytes], bytes]) -> T:
+    """Decode a whole JSON body.
+
+    `what` names the expected value in an error. `redact` removes credentials from bytes that an
+    error quotes.
 
     Raises:
-        RemoteProtocolError: it is no JSON of that shape.
+        RemoteProtocolError: The body is not JSON, or not of that type.
     """
     try:
         return msgspec.json.decode(body, type=type_)
     except UNDECODABLE as error:
-        why = hide(str(error).encode()).decode()
-        shown = quote(hide(body)[:200].decode(errors="replace"))
+        reason = redact(str(error).encode()).decode()
+        beginning = quote(redact(body)[:200].decode(errors="replace"))
         raise RemoteProtocolError(
-            f"the answer is not {what} ({why}): {shown!r}; "
-            "check that base_url is the API's and that no proxy answers in its place"
+            f"the response is not {what} ({reason}): {beginning!r}; "
+            "check that base_url is the API's and that no proxy responds in its place"
         ) from None
 
 
 def decode_error(body: bytes) -> tuple[str | None, str, str | None, str | None]:
-    """Read an error body of any kind: its type, message, error_code and request_id.
+    """Decode the body of an error response: return its type, message, error_code and request_id.
 
-    What is no API error has no type, and its text as the message.
+    What the body lacks is None. If it lacks a message, its text is the message.
     """
     try:
         decoded = msgspec.json.decode(body)
@@ -92,67 +97,69 @@ _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2
 _LONE_SURROGATE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, _HIGH, _LOW))
 
 
-def _spell_out(line: bytes) -> bytes:
-    r"""Turn each escape of half a surrogate pair into its six characters: `\ud83d` to `\\ud83d`.
+def _spell_out_lone_surrogates(line: bytes) -> bytes:
+    r"""Replace each escape of a lone surrogate by its six characters: `\ud83d` by `\\ud83d`.
 
-    Such an escape is grammatical JSON, but msgspec refuses it. Escapes are replaced by escapes, so
-    what was no JSON stays none.
+    Such an escape is valid JSON, but msgspec refuses it. One escape is replaced by another, so an
+    invalid line stays invalid.
     """
     if b"\0" in line:
-        return line  # the decoder then says why it is not JSON
-    # A backslash that is escaped itself begins no escape, and no half of a pair.
+        return line  # not JSON; the decoder reports why
+    # In `\\ud83d` the backslash is itself escaped, so this is not a surrogate: mask each `\\`.
     masked = line.replace(rb"\\", b"\0\0")
     return _LONE_SURROGATE.sub(rb"\\\g<0>", masked).replace(b"\0\0", rb"\\")
 
 
-def _decode_spelled(decode: Callable[[bytes], T], line: bytes) -> T:
-    """Decode a line; once more with its lone surrogates spelled out, if it has any."""
+def _decode_with_surrogates(decode: Callable[[bytes], T], line: bytes) -> T:
+    """Decode a line; if that fails, try again with its lone surrogates spelled out."""
     try:
         return decode(line)
     except msgspec.DecodeError:
-        spelled = _spell_out(line)
-        if spelled == line:
+        spelled_out = _spell_out_lone_surrogates(line)
+        if spelled_out == line:
             raise
-        return decode(spelled)
+        return decode(spelled_out)
 
 
-# --- results, openly ---------------------------------------------------------------------
+# --- results, field by field ---------------------------------------------------------------
 
 
-class _Named(Wire, frozen=True, kw_only=True):
+class _CustomId(Wire, frozen=True, kw_only=True):
     custom_id: str
 
 
 _EMPTY_RESULTS: dict[str, Any] = {each.type: each() for each in (CanceledResult, ExpiredResult)}
 _plain_decoder = msgspec.json.Decoder()
-_named_decoder = msgspec.json.Decoder(_Named)
+_custom_id_decoder = msgspec.json.Decoder(_CustomId)
 
 
-def _open_item(value: Any, *, opens_messages: bool = True) -> ResultItem[Any] | None:
-    """Read a decoded line field by field; None if it cannot be delivered as a result.
+def _read_item(value: Any, *, read_messages: bool = True) -> ResultItem[Any] | None:
+    """Read a decoded line field by field; return None if it is not a result.
 
-    A line that the strict decoder takes gives the same here, so that it does not matter beside
-    which other lines it is decoded.
+    If `read_messages` is False, return None for a success as well: its message has a caller's type.
+
+    A line that the strict decoder accepts results in an equal item here. The lines around it
+    therefore do not influence how a line is decoded.
     """
     custom_id = _get_str(value, "custom_id")
-    result = _get(value, "result")
-    type_ = _get_str(result, "type")
+    fields = _get(value, "result")
+    type_ = _get_str(fields, "type")
     if custom_id is None or type_ is None:
         return None
-    opened: Result[Any]
+    result: Result[Any]
     if type_ == SucceededResult.type:
-        message = _get(result, "message")
-        if not opens_messages or not isinstance(message, dict):
+        message = _get(fields, "message")
+        if not read_messages or not isinstance(message, dict):
             return None
-        opened = SucceededResult(message=_open_message(message))
+        result = SucceededResult(message=_read_message(message))
     elif type_ == ErroredResult.type:
-        opened = ErroredResult(error=_open_error(result.get("error")))
+        result = ErroredResult(error=_read_error(fields.get("error")))
     else:
-        opened = _EMPTY_RESULTS.get(type_) or UnknownResult(result)
-    return ResultItem(custom_id=custom_id, result=opened)
+        result = _EMPTY_RESULTS.get(type_) or UnknownResult(fields)
+    return ResultItem(custom_id=custom_id, result=result)
 
 
-def _open_message(fields: dict[str, Any]) -> Message:
+def _read_message(fields: dict[str, Any]) -> Message:
     content = fields.get("content")
     if isinstance(content, list) and {*map(type, content)} <= {dict}:
         try:
@@ -160,73 +167,75 @@ def _open_message(fields: dict[str, Any]) -> Message:
         except msgspec.ValidationError:
             pass
         else:
-            blocks = [_open_block(block) for block in content]
+            blocks = [_read_block(block) for block in content]
             msgspec.structs.force_setattr(message, "content", blocks)
             return message
-    return _irregular_message(fields)
+    return _read_irregular_message(fields)
 
 
-def _open_block(block: dict[str, Any]) -> ContentBlock:
+def _read_block(block: dict[str, Any]) -> ContentBlock:
     type_ = block.get("type")
     if isinstance(type_, str) and type_ in KNOWN_BLOCKS:
         try:
-            # By its class: for a union, msgspec would build the whole type anew at every call.
+            # The class, not the union: for a union msgspec builds its type info at every call.
             return msgspec.convert(block, KNOWN_BLOCKS[type_])
         except msgspec.ValidationError:
             pass
     return UnknownBlock(block)
 
 
-def _irregular_message(fields: dict[str, Any]) -> IrregularMessage:
+def _read_irregular_message(fields: dict[str, Any]) -> IrregularMessage:
     parts = fields.get("content")
     if not isinstance(parts, list):
         parts = [parts]
     content: list[ContentBlock] = [
-        _open_block(part) if isinstance(part, dict) else TextBlock(text=part)
+        _read_block(part) if isinstance(part, dict) else TextBlock(text=part)
         for part in parts
         if isinstance(part, (dict, str))
     ]
-    fitting = _fitting(fields, Message, {"id": "", "model": "", "content": []})
+    fitting = _fitting_fields(fields, Message, {"id": "", "model": "", "content": []})
     if isinstance(usage := fields.get("usage"), dict):
-        fitting["usage"] = _fitting(usage, Usage, {})
+        fitting["usage"] = _fitting_fields(usage, Usage, {})
     message = msgspec.convert({**fitting, "fields": fields}, IrregularMessage)
     msgspec.structs.force_setattr(message, "content", content)
     return message
 
 
-def _fitting(fields: dict[str, Any], type_: type[Any], least: dict[str, Any]) -> dict[str, Any]:
-    """Choose those of the fields that have the shape that the type names, beside the `least`."""
-    fitting = dict(least)
+def _fitting_fields(
+    fields: dict[str, Any], type_: type[Any], required: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the fields whose values fit their types in `type_`, and the `required` defaults."""
+    fitting = dict(required)
     for name in fields.keys() & set(type_.__struct_fields__) - {"content"}:
         try:
-            msgspec.convert({**least, name: fields[name]}, type_)
+            msgspec.convert({**required, name: fields[name]}, type_)
         except msgspec.ValidationError:
             continue
         fitting[name] = fields[name]
     return fitting
 
 
-def _open_error(error: Any) -> ResultError:
+def _read_error(error: Any) -> ResultError:
     try:
         return msgspec.convert(error, ResultError)
     except msgspec.ValidationError:
-        # Whatever else it is, it is told: a request that failed is no line that cannot be read.
+        # The request failed, whatever the shape of the error: keep what can be read of it.
         inner = _get(error, "error") or error
-        told = _get_str(inner, "message") or _get_str(error, "message")
+        message = _get_str(inner, "message") or _get_str(error, "message")
         return ResultError(
             type=_get_str(inner, "type") or "unknown",
-            message=told or ("" if inner is None else str(inner)),
+            message=message or ("" if inner is None else str(inner)),
             request_id=_get_str(error, "request_id"),
             details=error,
         )
 
 
 def _raw_custom_id(line: bytes) -> str:
-    return _decode_spelled(_named_decoder.decode, line).custom_id
+    return _decode_with_surrogates(_custom_id_decoder.decode, line).custom_id
 
 
 def custom_id_of(line: bytes) -> str | None:
-    """Find the custom_id of a line that is no result but at least a JSON object with one."""
+    """Return the custom_id of a line that is not a valid result; None if it has none to read."""
     try:
         return _raw_custom_id(line)
     except UNDECODABLE:
@@ -234,48 +243,52 @@ def custom_id_of(line: bytes) -> str | None:
 
 
 class ResultDecoder(Generic[M]):
-    """Decodes the lines of a results file; `message_type` is what a success's message becomes.
+    """Decode the lines of a results file to `ResultItem`s.
 
-    `decode_lines` decodes many lines in one call and raises one of `UNDECODABLE` if any of them
-    cannot be read so. `decode_line` decodes one, and reads a lone surrogate as well.
+    `message_type` is the type of a success's message: `Message`, or any type that msgspec decodes.
+    `decode_lines` decodes many lines in one call. `decode_line` decodes one line, and accepts a
+    lone surrogate as well.
 
     Raises:
         TypeError: msgspec cannot decode `message_type`, or it declares a misspelt field.
     """
 
     def __init__(self, message_type: type[M]) -> None:
-        self._opens_messages = message_type is Message
-        unknown: object = None
+        self._reads_messages = message_type is Message
+        undecodable: object = None
         misspelt: str | None = None
         try:
             strict = msgspec.json.Decoder(ResultItem[message_type])  # type: ignore[valid-type]  # a runtime type by design
-            if not self._opens_messages:  # to look through our own takes longer than all the rest
+            if not self._reads_messages:  # `Message` is correct, and slow to inspect
                 info = msgspec.inspect.type_info(message_type)
-                unknown = custom_type(info, set())
-                misspelt = misspelt_field(info)
+                undecodable = find_undecodable_type(info, set())
+                misspelt = describe_misspelt_field(info)
         except TypeError as error:
-            unknown = error
-        if unknown is not None:
+            undecodable = error
+        if undecodable is not None:
             raise TypeError(
-                f"message_type {message_type!r} is no type that msgspec can decode ({unknown}); "
-                "declare a msgspec.Struct or a dataclass, or use dict or msgspec.Raw"
+                f"message_type {message_type!r} is not a type that msgspec can decode "
+                f"({undecodable}); declare a msgspec.Struct or a dataclass, or use dict or "
+                "msgspec.Raw"
             )
         if misspelt is not None:
             raise TypeError(f"message_type {message_type!r} declares {misspelt}")
         self._strict = strict
 
     def decode_lines(self, block: bytes | memoryview) -> list[ResultItem[M]]:
-        """Decode many lines, each with its line end, in one call.
+        """Decode many lines in one call. Each ends with a line feed.
+
+        Values are decoded one after the other, whether or not each is on a line of its own.
 
         Raises:
-            UNDECODABLE: one of them is not JSON or cannot be delivered; `decode_line` finds it.
+            UNDECODABLE: A line is not JSON or not a result. `decode_line` finds out which.
         """
         try:
             return self._strict.decode_lines(block)
         except msgspec.ValidationError:
-            if not self._opens_messages:
+            if not self._reads_messages:
                 raise
-            items = [_open_item(value) for value in _plain_decoder.decode_lines(block)]
+            items = [_read_item(value) for value in _plain_decoder.decode_lines(block)]
             if not all(items):
                 raise
             return cast("list[ResultItem[M]]", items)
@@ -284,17 +297,18 @@ class ResultDecoder(Generic[M]):
         """Decode one line.
 
         Raises:
-            UNDECODABLE: it is not JSON, or not a result: without a custom_id or a type, a success
-                whose message is no object or, of a `message_type` of the user's, does not fit it.
+            UNDECODABLE: The line is not JSON, or not a result: it has no custom_id or no type, or
+                is a success whose message is not an object, or does not fit a caller's
+                `message_type`.
         """
-        return _decode_spelled(self._decode_line, line)
+        return _decode_with_surrogates(self._decode_line, line)
 
     def _decode_line(self, line: bytes) -> ResultItem[M]:
         try:
             return self._strict.decode(line)
         except msgspec.ValidationError:
             value = _plain_decoder.decode(line)
-            item = _open_item(value, opens_messages=self._opens_messages)
+            item = _read_item(value, read_messages=self._reads_messages)
             if item is None:
                 raise
             return item
@@ -302,32 +316,33 @@ class ResultDecoder(Generic[M]):
 
 @functools.cache
 def message_decoder() -> ResultDecoder[Message]:
-    """Give the decoder of whole messages, which takes milliseconds to build, once."""
+    """Return the decoder for `Message`. It is built once, which takes milliseconds."""
     return ResultDecoder(Message)
 
 
 class RawDecoder:
-    """Keeps the lines of a results file as they are, and reads nothing of them but the ids."""
+    """Decode the lines of a results file to `RawResult`s: keep the bytes, read only the ids."""
 
     def decode_lines(self, block: bytes | memoryview) -> list[RawResult]:
-        """Take many lines, each with its line end.
+        """Decode many lines in one call. Each ends with a line feed.
 
-        What it gives are as many as the lines only where there are as many objects as lines.
+        The result is valid only if it has one item per line: two objects on one line are paired
+        with the wrong lines.
 
         Raises:
-            UNDECODABLE: one of them is no JSON object with an id.
+            UNDECODABLE: A value is not a JSON object with a custom_id.
         """
-        named = _named_decoder.decode_lines(block)
+        ids = _custom_id_decoder.decode_lines(block)
         lines = bytes(block).split(b"\n")
         return [
             RawResult(custom_id=each.custom_id, raw=line.removesuffix(b"\r"))
-            for each, line in zip(named, lines, strict=False)
+            for each, line in zip(ids, lines, strict=False)
         ]
 
     def decode_line(self, line: bytes) -> RawResult:
-        """Take one line.
+        """Decode one line.
 
         Raises:
-            UNDECODABLE: it is no JSON object with an id.
+            UNDECODABLE: The line is not a JSON object with a custom_id.
         """
         return RawResult(custom_id=_raw_custom_id(line), raw=line)

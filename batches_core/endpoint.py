@@ -19,8 +19,8 @@ from .urls import (
     is_in_the_clear,
     origin,
     path_segment,
-    redirected,
     resolve,
+    resolve_redirect,
     shown_host,
     with_query,
 )
@@ -112,7 +112,7 @@ class Endpoint:
         if redirected_from is None:
             url = resolve(self.base_url, link)
         else:
-            url = redirected(redirected_from.url, link)
+            url = resolve_redirect(redirected_from.url, link)
         # Not dispatched on: the service was seen to send results without a content-type.
         accept = ("accept", "application/x-jsonl, application/json;q=0.9, */*;q=0.8")
         if origin(url) == origin(self.base_url):

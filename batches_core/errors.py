@@ -1,16 +1,16 @@
-"""Every error that the project raises on purpose, and nothing that decides when.
+"""Every error that this project raises on purpose.
 
-The tree::
+The modules that raise an error decide when. The tree::
 
     BatchesError
-    ├── LocalProtocolError        the driver broke the contract of an operation
-    ├── InvalidInputError            the user's input was refused before a byte was sent
-    ├── ResultsUnavailableError        the batch has no results to read: not ended yet, or archived
-    ├── UntrustedHostError             the results are at a host that the user did not say to trust
-    ├── RemoteProtocolError       the peer's bytes are not the protocol
-    │   ├── MalformedResultError       one line of a results file could not be read
-    │   └── IncompleteResultsError     a results file ended with fewer results than the batch counts
-    ├── APIStatusError            the peer answered with an error status
+    ├── LocalProtocolError          the driver of an operation broke its contract
+    ├── InvalidInputError           the caller's input is invalid
+    ├── ResultsUnavailableError     the batch has not ended, or its results were archived
+    ├── UntrustedHostError          the results are on a host that the caller has not allowed
+    ├── RemoteProtocolError         the received bytes do not follow the protocol
+    │   ├── MalformedResultError    a line of a results file could not be read
+    │   └── IncompleteResultsError  results are missing from a results file, or unexpected
+    ├── APIStatusError              a response had an error status
     │   ├── BadRequestError         invalid_request_error, 400
     │   ├── AuthenticationError     authentication_error,  401
     │   ├── BillingError            billing_error,         402
@@ -22,13 +22,13 @@ The tree::
     │   ├── InternalServerError     api_error,             500
     │   ├── ServerTimeoutError      timeout_error,         504
     │   └── OverloadedError         overloaded_error,      529
-    ├── TransportError            the network failed
-    │   └── OutcomeUnknownError          … so that nobody can say whether a batch was created
-    └── WaitTimeoutError               a wait reached its deadline (also a ``TimeoutError``)
+    ├── TransportError              the network failed
+    │   └── OutcomeUnknownError     a create may have succeeded: its response was lost
+    └── WaitTimeoutError            a wait reached its deadline (also a ``TimeoutError``)
 
-Each message ends with what a person can do next, and none ever holds a credential: the
-errors are built from what the peer said and from the user's own data, never from a request's
-headers. All of them can be pickled.
+Each message ends with what to do next. No error contains a credential: errors are built from
+responses and from the caller's data, never from the headers of a request. Every error can be
+pickled.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from .marker import CreateMarker
     from .models import MessageBatch
 
-#: How many faults, or ids, a message spells out; the error itself holds all that were kept.
-_SPELLED_OUT = 10
-#: How much of a peer's text a message quotes, in characters.
-_QUOTED = 300
+#: How many problems, or ids, a message lists. The attributes of the error hold all that were kept.
+_MAX_LISTED = 10
+#: How much text from a peer a message quotes, in characters.
+_MAX_QUOTED = 300
 
 
 def _rebuild(
@@ -60,22 +60,25 @@ def _rebuild(
 
 
 def quote(text: str) -> str:
-    """Shorten a peer's text, in which anything can stand, to one printable line."""
+    """Return text from a peer, which can contain anything, as one short, printable line.
+
+    A run of white space becomes one space. An unprintable character becomes
+    ``\N{REPLACEMENT CHARACTER}``. Text of more than 300 characters is cut.
+    """
     line = " ".join(text.split())
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-    return line if len(line) <= _QUOTED else line[:_QUOTED] + "…"
+    return line if len(line) <= _MAX_QUOTED else line[:_MAX_QUOTED] + "…"
 
 
-def _some(ids: tuple[str, ...]) -> str:
-    shown = ", ".join(map(quote, ids[:_SPELLED_OUT]))
-    return shown if len(ids) <= _SPELLED_OUT else f"{shown}, …"
+def _list_ids(ids: tuple[str, ...]) -> str:
+    listed = ", ".join(map(quote, ids[:_MAX_LISTED]))
+    return listed if len(ids) <= _MAX_LISTED else f"{listed}, …"
 
 
 class BatchesError(Exception):
-    """The base of every error of this project.
+    """The base class of all errors of this project.
 
-    `attempts` tells how often was tried what failed in the end; the message says so if it was more
-    than once.
+    `attempts` is the number of attempts that were made. The message includes it if it is above 1.
     """
 
     attempts: int = 1
@@ -90,16 +93,20 @@ class BatchesError(Exception):
 
 
 class LocalProtocolError(BatchesError):
-    """The code that drives an operation broke its contract: a bug there, not in the peer."""
+    """The driver of an operation broke the contract of `Operation`.
+
+    This is a bug in the code that drives the operation, not in the peer: correct that code.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestProblem:
-    """One thing that is wrong with the user's input.
+    """One problem of the caller's input.
 
-    `index` is the position of the request in what was passed, from 0, or None where the
-    fault is not one request's; `line` is its line, from 1, where it is a file's; `field` names the
-    field as the service does (``custom_id``, ``params.stream``); `message` says what is wrong.
+    `message` says what is wrong. `index` is the position of the request in the input, from 0. If
+    the input is a file, `line` is set instead: the line of the request, from 1. Both are None if
+    the problem does not belong to a single request. `field` names the field as the service does
+    (``custom_id``, ``params.stream``).
     """
 
     message: str
@@ -117,31 +124,37 @@ class RequestProblem:
 
 
 class InvalidInputError(BatchesError, ValueError):
-    """The user's input was refused before a byte was sent.
+    """The caller's input is invalid: correct it, then call again.
 
-    `faults` holds what is wrong, in the order of the input; `omitted` counts the faults beyond
-    those that were kept.
+    It is raised before a byte is sent, if the input alone shows the mistake.
+
+    `problems` are the problems of the input, in its order. `omitted` is the number of further
+    problems that were found but not kept: of the problems of requests, the first 100 are kept.
     """
 
-    faults: tuple[RequestProblem, ...]
+    problems: tuple[RequestProblem, ...]
     omitted: int
 
-    def __init__(self, *faults: RequestProblem | str, omitted: int = 0) -> None:
-        self.faults = tuple(
-            f if isinstance(f, RequestProblem) else RequestProblem(message=f) for f in faults
+    def __init__(self, *problems: RequestProblem | str, omitted: int = 0) -> None:
+        self.problems = tuple(
+            each if isinstance(each, RequestProblem) else RequestProblem(message=each)
+            for each in problems
         )
         self.omitted = omitted
-        spelled = [str(fault) for fault in self.faults[:_SPELLED_OUT]]
-        total = len(self.faults) + omitted
-        if total > len(spelled):
-            spelled.append(f"… and {total - len(spelled)} more")
+        listed = [str(problem) for problem in self.problems[:_MAX_LISTED]]
+        total = len(self.problems) + omitted
+        if total > len(listed):
+            listed.append(f"… and {total - len(listed)} more")
         if total > 1:
-            spelled.insert(0, f"{total} faults; nothing was sent")
-        super().__init__("\n  ".join(spelled))
+            listed.insert(0, f"{total} problems; nothing was sent")
+        super().__init__("\n  ".join(listed))
 
 
 class ResultsUnavailableError(BatchesError):
-    """The batch has no results to read, now (`batch` has not ended) or any more (archived)."""
+    """A batch has no results to read: it has not ended yet, or its results were archived.
+
+    `batch` is the batch. If it has not ended, wait for it. Archived results cannot be read.
+    """
 
     batch: MessageBatch
 
@@ -150,52 +163,63 @@ class ResultsUnavailableError(BatchesError):
         if batch.archived_at is not None:
             text = (
                 f"the results of batch {quote(batch.id)} were archived at "
-                f"{batch.archived_at.isoformat()} and cannot be read any more; they are kept for "
-                "29 days after a batch is created"
+                f"{batch.archived_at.isoformat()}: the service keeps results for 29 days after a "
+                "batch is created; if you still need them, create the batch again"
             )
         elif batch.ended:
             text = (
-                f"batch {quote(batch.id)} has ended, but the service names no place for its "
-                "results: read the batch again a little later"
+                f"batch {quote(batch.id)} has ended, but has no results_url: read the batch again "
+                "a little later"
             )
         else:
             text = (
                 f"batch {quote(batch.id)} has no results yet (processing_status "
-                f"{batch.processing_status!r}); use wait_for() first"
+                f"{batch.processing_status!r}); call wait_for() first"
             )
         super().__init__(text)
 
 
 class UntrustedHostError(BatchesError):
-    """The service pointed to another host for the results, which the user did not say to trust.
+    """The service refers to a host for the results that the caller has not allowed.
 
-    `host` is that host, with its port where that is an odd one. Nothing was sent to it.
+    The reference is a ``results_url`` or a redirect. Nothing was sent to that host. If it is the
+    right one, allow it with ``trusted_hosts``, or plain http with ``allow_http``.
+
+    `host` is the host, with its port if that is not the default of its scheme.
     """
 
     host: str
 
     def __init__(self, host: str, *, plain: bool) -> None:
         self.host = host
-        where = f"the service pointed to {quote(host)} for the results"
+        shown = quote(host)
         super().__init__(
-            f"{where}, over plain http, which anybody in between can read; nothing was fetched: "
-            "pass allow_http=True if that is right"
+            f"the results are at {shown} over plain http, which others on the network can read; "
+            "nothing was sent there: if that is right, pass allow_http=True"
             if plain
-            else f"{where}, which is not where the API is; nothing was fetched: if that is right, "
-            f"pass trusted_hosts=[{quote(host)!r}], and it is asked without credentials"
+            else f"the results are at {shown}, which is not the host of the API; nothing was sent "
+            f"there: if that is right, pass trusted_hosts=[{shown!r}], which sends no credentials "
+            "to it"
         )
 
 
 class RemoteProtocolError(BatchesError):
-    """The peer's bytes are not the protocol: no JSON where JSON was due, or of another shape."""
+    """The received bytes do not follow the protocol, such as JSON that is invalid or incomplete.
+
+    Check that ``base_url`` is the API's and that no proxy responds in its place.
+    """
 
 
 class MalformedResultError(RemoteProtocolError):
-    """One line of a results file could not be read; the lines around it are not affected.
+    """A line of a results file could not be read. The other lines are not affected.
 
-    `line_number` counts from 1 and includes blank lines; `raw` holds the line's bytes without
-    its line end (of a line over the limit its beginning, and then `is_cut` is True); `reason`
-    says what is wrong; `custom_id` is the request's where the line still told it, else None.
+    Operations do not raise it: they deliver it in the place of the result. Keep `raw`, which may be
+    a result that was paid for.
+
+    `line_number` counts from 1 and includes blank lines. `raw` holds the bytes of the line without
+    its line end. If the line exceeds the limit, `raw` holds its first 1,024 bytes and `is_cut` is
+    True. `reason` says what is wrong. `custom_id` is the id of the request, or None if it could not
+    be read either.
     """
 
     line_number: int
@@ -218,21 +242,25 @@ class MalformedResultError(RemoteProtocolError):
         self.reason = reason
         self.custom_id = custom_id
         self.is_cut = is_cut
-        whose = "" if custom_id is None else f" (custom_id {custom_id!r})"
+        of_request = "" if custom_id is None else f" (custom_id {custom_id!r})"
         super().__init__(
-            f"line {line_number} of the results{whose} could not be read: {quote(reason)}; the "
-            "other lines are not affected, and `raw` holds this one's bytes"
+            f"line {line_number} of the results{of_request} could not be read: {quote(reason)}; "
+            "the other lines are not affected, and `raw` holds the bytes of this one"
         )
 
 
 class IncompleteResultsError(RemoteProtocolError):
-    """A results file ended with fewer results than its batch counts.
+    """A results file has fewer results than its batch has requests, or results of other requests.
 
-    `received` counts the lines that came (each custom_id once, unreadable lines included),
-    `expected` is the total of the batch's `request_counts`. Where the requested ids were handed
-    in, `missing` holds those of which no line came, not even an unreadable one that names it, in
-    the order in which they were passed, and `unexpected` those that came and were not among
-    them; otherwise both are empty.
+    It is raised after the results that were received have been delivered. They are valid: keep
+    them. If some are missing, read the results again later. If others are unexpected, check that
+    this is the right batch.
+
+    `received` is the number of received lines: each custom_id once, unreadable lines included.
+    `expected` is the total of the batch's `request_counts`. If the caller passed the ids of the
+    requests, `missing` holds those without a line, in the order in which they were passed; an
+    unreadable line counts if its custom_id could be read. `unexpected` holds received ids that were
+    not passed. Without these ids both are empty.
     """
 
     received: int
@@ -256,24 +284,29 @@ class IncompleteResultsError(RemoteProtocolError):
         short = received < expected
         parts = [f"the results of batch {quote(batch_id)} ended after {received} of {expected}"]
         if missing:
-            parts.append(f"{len(missing)} of the expected ids are missing: {_some(missing)}")
+            parts.append(f"{len(missing)} of the expected ids are missing: {_list_ids(missing)}")
         if unexpected:
-            parts.append(f"{len(unexpected)} were not expected: {_some(unexpected)}")
+            parts.append(f"{len(unexpected)} were not expected: {_list_ids(unexpected)}")
         parts.append(
-            "what came is good: keep it, and read the results again later for the rest"
+            "the received results are valid: keep them, and read the results again later for the "
+            "rest"
             if short or not unexpected
-            else "what came is good, but check that this batch is the one that was meant"
+            else "the received results are valid, but check that this is the right batch"
         )
         super().__init__("; ".join(parts))
 
 
 class APIStatusError(BatchesError):
-    """The peer answered with an error status.
+    """A response had an error status.
 
-    `type` and `message` are the API's own where the body was an API error, else `type` is None
-    and `message` quotes what came. `body` holds the first 64 KiB of the answer.
-    `retry_after` is the wait that the peer asked for in seconds; `should_retry` is its word on
-    trying again (``x-should-retry``); both are None where it said nothing.
+    The subclasses are for the documented types and say what to do. This class is for all others.
+
+    `status` is the HTTP status. `type`, `message` and `error_code` come from the body, if it is an
+    error of the API. If not, `type` is None and `message` quotes the body; a proxy or gateway has
+    probably responded then. `request_id` comes from the body or the ``request-id`` header. `body`
+    holds the first 64 KiB of the body. `retry_after` is the delay in seconds that the response asks
+    for. `should_retry` is the value of its ``x-should-retry`` header. What the response does not
+    say is None.
     """
 
     hint = "see the message for what the service refused"
@@ -291,7 +324,7 @@ class APIStatusError(BatchesError):
         self,
         *,
         status: int,
-        type: str | None = None,  # noqa: A002 - the wire's name
+        type: str | None = None,  # noqa: A002 - the name in the JSON
         message: str,
         error_code: str | None = None,
         request_id: str | None = None,
@@ -308,73 +341,80 @@ class APIStatusError(BatchesError):
         self.retry_after = retry_after
         self.should_retry = should_retry
         kind = f" {quote(type)}" if type else ""
-        where = f" (request_id {quote(request_id)})" if request_id else ""
-        super().__init__(f"{status}{kind}: {quote(message)}{where}; {self._advice()}")
+        trace = f" (request_id {quote(request_id)})" if request_id else ""
+        super().__init__(f"{status}{kind}: {quote(message)}{trace}; {self._advice()}")
 
     def _advice(self) -> str:
         if self.type is None:
             return (
-                "this answer is not the API's: check base_url and any proxy in between"
-                if self.status < 500  # noqa: PLR2004 - where HTTP's server errors begin
-                else "a proxy or gateway answered in the API's place: try again later"
+                "this response is not from the API: check base_url and any proxy in between"
+                if self.status < 500  # noqa: PLR2004 - HTTP's server errors begin here
+                else "a proxy or gateway responded in place of the API: try again later"
             )
         return self.hint
 
     @staticmethod
-    def for_answer(status: int, type_: str | None, **fields: Any) -> APIStatusError:
-        """Build the subclass that belongs to the error's type, or else to its status."""
+    def for_response(status: int, type_: str | None, **fields: Any) -> APIStatusError:
+        """Build the error of the subclass for `type_`, or for `status` if the type is unknown.
+
+        `fields` are the other arguments of the class.
+        """
         chosen = _BY_TYPE.get(type_ or "") or _BY_STATUS.get(status, APIStatusError)
         return chosen(status=status, type=type_, **fields)
 
 
 class BadRequestError(APIStatusError):
-    """400 ``invalid_request_error``: the request has a fault that the message names."""
+    """400 ``invalid_request_error``: the request is invalid; correct what the message names."""
 
-    hint = "mend what the message names; sending it again unchanged will not help"
+    hint = "correct what the message names; the same request would fail again"
 
 
 class AuthenticationError(APIStatusError):
-    """401 ``authentication_error``: the credential is missing, wrong or revoked."""
+    """401 ``authentication_error``: the credential is missing, wrong or revoked; check it."""
 
     hint = "check the API key, that it belongs to this base_url, and that it was not revoked"
 
 
 class BillingError(APIStatusError):
-    """402 ``billing_error``: the account's payment needs attention."""
+    """402 ``billing_error``: there is a problem with payment; check the billing settings."""
 
     hint = "check the account's billing settings"
 
 
 class PermissionDeniedError(APIStatusError):
-    """403 ``permission_error``: the credential may not do this."""
+    """403 ``permission_error``: the credential lacks a permission; use one that has it."""
 
-    hint = "use a credential whose workspace may do this"
+    hint = "use a credential of a workspace that has this permission"
 
 
 class NotFoundError(APIStatusError):
-    """404 ``not_found_error``: there is no such batch in the credential's workspace."""
+    """404 ``not_found_error``: the credential's workspace has no such batch; check both."""
 
     hint = "check the batch id and that the credential belongs to the batch's workspace"
 
 
 class ConflictError(APIStatusError):
-    """409 ``conflict_error``: the resource is being changed by somebody else."""
+    """409 ``conflict_error``: another caller is changing the resource; read it again."""
 
     hint = "read the batch again, then decide"
 
 
 class RequestTooLargeError(APIStatusError):
-    """413 ``request_too_large``: the batch's body is over the service's limit."""
+    """413 ``request_too_large``: the body exceeds the service's limit; split the batch."""
 
     hint = "split the requests over several batches"
 
     def _advice(self) -> str:
-        # What stands in front of the service says it without an error type.
+        # A proxy in front of the service sends a 413 without a type; the same advice is right.
         return self.hint
 
 
 class RateLimitError(APIStatusError):
-    """429 ``rate_limit_error``: too many HTTP requests, waiting requests, or too much spent."""
+    """429 ``rate_limit_error``: a limit is reached; wait, or ask for a higher limit.
+
+    The limits are those of HTTP requests, of batch requests that wait to be processed, and of
+    spending. A spend limit lasts until the next month.
+    """
 
     hint = "wait before the next call, or ask for a higher limit"
 
@@ -385,24 +425,24 @@ class RateLimitError(APIStatusError):
 
 
 class InternalServerError(APIStatusError):
-    """500 ``api_error``: the service failed."""
+    """500 ``api_error``: the service failed; try again later."""
 
     hint = "try again later; quote the request_id if it persists"
 
 
 class ServerTimeoutError(APIStatusError):
-    """504 ``timeout_error``: the service did not answer in its own time."""
+    """504 ``timeout_error``: the service exceeded its own time limit; try again later."""
 
     hint = "try again later"
 
 
 class OverloadedError(APIStatusError):
-    """529 ``overloaded_error``: the service is overloaded."""
+    """529 ``overloaded_error``: the service is overloaded; try again later."""
 
     hint = "try again later"
 
 
-#: `error.details.error_code` of a 429 that does not pass until the next month.
+#: The `error.details.error_code` of a 429 that lasts until the next month.
 SPEND_LIMIT_REACHED = "enforced_spend_limit_reached"
 
 _BY_TYPE: dict[str, type[APIStatusError]] = {
@@ -434,11 +474,12 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 
 
 class TransportError(BatchesError):
-    """The network failed.
+    """The network failed: check it, ``base_url`` and any proxy, then try again.
 
-    `reason` is the transport's account of it. `sent` tells whether the last byte of the request may
-    have left this machine. If it is False, that byte was certainly never given to the network:
-    framing and JSON lacked their end, and no peer can have acted on them. In any doubt it is True.
+    `reason` is the transport's description of the failure. `sent` is True if the last byte of the
+    request may have left this machine. It is False only if that byte was certainly never passed to
+    the network. Then the HTTP framing and the JSON were incomplete, so no peer can have acted on
+    the request.
     """
 
     reason: str
@@ -453,18 +494,23 @@ class TransportError(BatchesError):
         return (
             f"{self.reason}; check the network and try again"
             if self.sent
-            else f"{self.reason}; the request did not go out whole and had no effect: check "
+            else f"{self.reason}; the request was not sent completely and had no effect: check "
             "base_url, the network and any proxy"
         )
 
 
 class OutcomeUnknownError(TransportError):
-    """A create was sent and its answer was lost: the batch may exist, or may not.
+    """A create may have succeeded, but its response was lost: the batch may or may not exist.
 
-    `requests` is the number of requests in it. `marker` is what ``settle()`` needs, now or in
-    another process (both this error and the marker can be pickled); None where the list could
-    not be read before the create. `candidates` are the batches that may be it, where there are
-    several. The cause (``__cause__``) is what went wrong.
+    Call ``settle()`` with this error before you create the batch again, or you may pay twice. If
+    there are `candidates`, wait until they have ended, and compare the custom_ids of their results
+    with yours.
+
+    `requests` is the number of requests in the batch. `marker` is what ``settle()`` needs, now or
+    in another process: the error and its marker can both be pickled. It is None if the list could
+    not be read before the create; then look for the batch with ``list()``. `candidates` are the
+    batches that may be the created one, if ``settle()`` could not decide. ``__cause__`` is the
+    failure.
     """
 
     requests: int
@@ -486,29 +532,29 @@ class OutcomeUnknownError(TransportError):
 
     def _text(self) -> str:
         if self.candidates:
-            ids = _some(tuple(batch.id for batch in self.candidates))
+            ids = _list_ids(tuple(batch.id for batch in self.candidates))
             which = (
                 f"which of {len(self.candidates)} batches of {self.requests} requests is"
                 if len(self.candidates) > 1
                 else f"whether this batch of {self.requests} requests is"
             )
             return (
-                f"it is not known {which} the one that was sent ({self.reason}): {ids}; wait until "
-                "it has ended, and compare the custom_ids of its results with yours before you "
-                "create it again"
+                f"it is not known {which} the one that was sent ({self.reason}): {ids}; once "
+                "processing has ended, compare the custom_ids of the results with yours before you "
+                "create the batch again"
             )
         how = "look for it with list()" if self.marker is None else "call settle() with this error"
         return (
             f"it is not known whether the batch of {self.requests} requests was created "
-            f"({self.reason}); {how} before you create it again, or it may be paid for twice"
+            f"({self.reason}); {how} before you create it again, or you may pay for it twice"
         )
 
 
 class WaitTimeoutError(BatchesError, TimeoutError):
-    """A wait reached its deadline.
+    """A wait reached its deadline before the batch ended: call ``wait_for()`` again.
 
-    `batch` is the batch as last seen, or None if no answer came. The cause (``__cause__``) is
-    the failure of the last poll, if it failed.
+    The service continues to process the batch. `batch` is the batch at the last successful poll, or
+    None if no poll succeeded. ``__cause__`` is the failure of the last poll, if it failed.
     """
 
     batch: MessageBatch | None
@@ -522,12 +568,12 @@ class WaitTimeoutError(BatchesError, TimeoutError):
         failure: BatchesError | None = None,
     ) -> None:
         self.batch = batch
-        why = "" if failure is None else f"; the last poll failed: {failure}"
+        last = "" if failure is None else f"; the last poll failed: {failure}"
         if batch is None:
-            state = f"was not seen within {timeout:g} s{why}"
+            state = f"could not be read within {timeout:g} s{last}"
             advice = "check the id and the network, then call wait_for() again"
         else:
             status = quote(batch.processing_status)
-            state = f"was still {status!r} when it was last seen within {timeout:g} s{why}"
-            advice = "it goes on at the service: call wait_for() again with the same id"
+            state = f"was still {status!r} at the last successful poll within {timeout:g} s{last}"
+            advice = "the service continues with it: call wait_for() again with the same id"
         super().__init__(f"batch {batch_id} {state}; {advice}")

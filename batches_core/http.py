@@ -1,7 +1,6 @@
-"""HTTP as values: a request and its body, and the header fields of a response.
+"""Represent HTTP requests, their bodies, and header fields as plain values.
 
-Knows neither the API's paths nor any socket. A transport reads a `Request`'s fields; what it
-receives (status, header pairs, decoded body bytes) is read in `exchange`.
+`endpoint` builds requests, and transports send them. `exchange` holds the received response.
 """
 
 from __future__ import annotations
@@ -12,18 +11,17 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from .errors import LocalProtocolError
-from .redaction import shown_headers
+from .redaction import redact_headers
 from .urls import authority, origin
 
-#: Header pairs as transports have them: str or bytes, in any case of letters.
+#: Header fields as transports receive them: pairs of str or of bytes, in upper or lower case.
 RawHeaders = Iterable[tuple[str, str] | tuple[bytes, bytes]] | Mapping[str, str]
 
 
 class Body(Protocol):
     """A request body that can be sent more than once.
 
-    `content_length` is its size in bytes; each iteration yields its bytes from the start, in
-    pieces of the body's own choosing.
+    Each iteration yields all of its bytes from the start, in pieces of any size.
     """
 
     @property
@@ -36,7 +34,7 @@ class Body(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BytesBody:
-    """A body held in memory, as the pieces it was made of."""
+    """A body in memory, as a sequence of pieces."""
 
     pieces: tuple[bytes, ...]
 
@@ -54,12 +52,13 @@ class BytesBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One HTTP request, ready to be sent: an absolute URL, header pairs, and a body or None.
+    """One HTTP request, ready to be sent.
 
-    `headers` holds lower-case names and everything but what belongs to the transport (host,
-    connection, accept-encoding); content-length is there whenever there is a body. Where it is
-    `cross_origin` it leaves the API's own origin: it holds no credential, and a transport is to add
-    none of its own, nor anything else that is meant for the API.
+    `url` is absolute. `headers` are pairs with lower-case names, including content-length if there
+    is a body. The transport adds only host, connection and accept-encoding.
+
+    A `cross_origin` request leaves the origin of the API. It contains no credential. A transport
+    must not add one, nor any other header that is meant for the API.
     """
 
     method: str
@@ -70,26 +69,26 @@ class Request:
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """Scheme, host and port that the request goes to."""
+        """The scheme, host and port to connect to."""
         return origin(self.url)
 
     @property
     def authority(self) -> str:
-        """The value of the host header, which is the transport's to send: host, and port if odd."""
+        """The value of the host header: the host, and the port if it is not the default one."""
         return authority(self.url)
 
     @property
     def target(self) -> str:
-        """Path and query: the request target of an HTTP/1.1 request line."""
+        """The request target of an HTTP/1.1 request line: the path and the query."""
         parts = urlsplit(self.url)
         path = parts.path or "/"
         return f"{path}?{parts.query}" if parts.query else path
 
     def __repr__(self) -> str:
-        # A query can be a credential too: a signed link to a file is.
+        # The query of a signed link is a credential.
         path, query, _ = self.url.partition("?")
         url = f"{path}{query and '?…'}"
-        headers = shown_headers(self.headers)
+        headers = redact_headers(self.headers)
         return f"Request({self.method} {url}, headers={headers}, body={self.body!r})"
 
 
@@ -100,10 +99,12 @@ class Headers(dict[str, str]):
 
 
 def fold_headers(headers: RawHeaders) -> Headers:
-    """Fold header pairs, or any mapping; return `Headers` as they are.
+    """Fold header fields: lower-case the names, and join the values of a repeated one by commas.
+
+    `Headers` are returned as they are.
 
     Raises:
-        LocalProtocolError: they are no pairs of str or of bytes.
+        LocalProtocolError: They are not pairs of str or of bytes, nor a mapping of str to str.
     """
     if isinstance(headers, Headers):
         return headers
@@ -118,6 +119,7 @@ def fold_headers(headers: RawHeaders) -> Headers:
             folded[name] = f"{folded[name]}, {value}" if name in folded else value
     except (TypeError, ValueError, AttributeError):
         raise LocalProtocolError(
-            "headers are pairs of a name and a value, both str or both bytes, or a mapping of them"
+            "headers must be pairs of a name and a value, both str or both bytes, or a mapping of "
+            "names to values"
         ) from None
     return folded

@@ -1,15 +1,15 @@
-"""From bytes to complete lines to decoded items, however the bytes are cut.
+"""Split received bytes into lines and decode them, independent of how the bytes are chunked.
 
-Knows lines and a decoder's two calls; not what the lines mean. The work is linear in the bytes:
-each chunk is searched once, from its end, for the last line feed; what follows it is kept until
-its line is complete. The line that was begun by the chunks before is put together and decoded
-alone; all other complete lines go to the decoder in one call, where they are, uncopied.
-Only where that one call fails is the block gone through line by line, so that one bad line costs
-one `MalformedResultError` and nothing else.
+`decoding` decodes the lines. `operations.results` decides what a malformed or missing line means.
 
-A line ends with LF; a CR before it belongs to the line end. Blank and whitespace-only lines are
-skipped but counted. One byte order mark at the very start is skipped. A lone CR is white space,
-as it is in JSON.
+The work is linear in the number of bytes. Each chunk is searched backwards for its last line feed,
+and the bytes after it are kept until their line is complete. A line that an earlier chunk began is
+joined and decoded alone. All other complete lines are decoded in one call, without being copied.
+Only if that call fails are they decoded one by one, so a bad line costs one `MalformedResultError`
+and no other line.
+
+A line ends with LF or CRLF. Blank lines, of white space only, are skipped but counted. One byte
+order mark at the very start is skipped. A lone CR is white space, as in JSON.
 """
 
 from __future__ import annotations
@@ -22,49 +22,48 @@ from .errors import MalformedResultError
 
 T = TypeVar("T")
 
-#: The default limit of one line, in bytes. One answer can be 300,000 output tokens, a few MB as
-#: JSON; 64 MiB leaves an order of magnitude, and still bounds what a broken peer can make us hold.
+#: The default limit of one line, in bytes. One answer can have 300,000 output tokens, a few MB as
+#: JSON. 64 MiB is about ten times as much, and still bounds the memory that a broken peer can use.
 MAX_LINE = 64 * 1024 * 1024
-#: How much of a line over the limit is kept to be shown.
-_KEPT_OF_A_LONG_LINE = 1024
+#: How many bytes of a line over the limit are kept, for its `MalformedResultError`.
+_KEPT_OF_LONG_LINE = 1024
 
-#: More than any body has.
-_UNBOUNDED = 1 << 62
+#: A limit that no body reaches.
+_UNLIMITED = 1 << 62
 
 _BOM = b"\xef\xbb\xbf"
 _LF, _OPEN, _CLOSE = b"\n{}"
 
 
 class LineDecoder(Protocol[T]):
-    """Decodes lines that are complete: many in one call, or one. Both raise `UNDECODABLE`."""
+    """Decode complete lines: many in one call, or a single one. Both raise `UNDECODABLE`."""
 
     @property
     def decode_lines(self) -> Callable[[memoryview], list[T]]:
-        """Decode one value after the other until the end."""
+        """Decode all values of a block. It need not check that each is on a line of its own."""
         ...
 
     def decode_line(self, line: bytes, /) -> T:
-        """Decode one line, more patiently."""
+        """Decode one line, including lines that `decode_lines` refuses although they are valid."""
         ...
 
 
-def _lines_of_objects(data: bytes, start: int, end: int) -> int:
-    """Count the lines between two places of the data; 0 where one may end inside of a value.
+def _count_object_lines(data: bytes, start: int, end: int) -> int:
+    """Count the lines in ``data[start:end]``; return 0 if one may not hold exactly one object.
 
-    The decoder's call for many lines reads one value after the other and does not mind where the
-    lines end: two values on a line, or one value over two lines, pass it. So that the verdict
-    never depends on how the bytes were cut, it is believed only where each line feed but the last
-    stands between a closing and an opening brace, which is nowhere possible inside of a value, and
-    where it found as many values as there are lines.
+    `decode_lines` ignores line breaks, so it would accept two values on one line, or one value over
+    two lines. Trust it only if every inner line break stands between ``}`` and ``{``, which never
+    happens inside a value, and if it returns one value per line. Otherwise the result would depend
+    on how the bytes are chunked.
     """
     if data[start] == _LF:
-        return 0  # else what is looked at before it would be the last byte of the data
+        return 0  # a blank first line: there is no byte before it to compare
     lines = 1
     last = end - 1
     find = data.find
     at = start
     while (at := find(_LF, at)) != last:
-        # A CR is looked for only where there is no brace, which keeps this loop cheap.
+        # The check for a CR comes second: most lines end with a brace and LF.
         if data[at - 1] != _CLOSE and data[at - 2 : at] != b"}\r":
             return 0
         at += 1
@@ -75,11 +74,14 @@ def _lines_of_objects(data: bytes, start: int, end: int) -> int:
 
 
 class JSONLines(Generic[T]):
-    """A results body as it comes: chunks in, items and malformed lines out, in order.
+    """Decode the body of a results file, chunk by chunk, to items and malformed lines in order.
 
-    A body of more than `max_lines` lines, blank ones included, or with a line of more than
-    `longest` bytes (no fewer than `max_line`) is not read on from there: `fault` tells why. What
-    comes before that place is delivered, and nothing behind it, however the bytes are cut.
+    A line of more than `max_line` bytes is malformed: 64 MiB by default.
+
+    Reading stops at a line of more than `longest` bytes, and after `max_lines` lines, blank ones
+    included. By default neither is limited. `longest` must not be less than `max_line`. When
+    reading has stopped, `exceeded_limit` says which limit was exceeded. The lines before that place
+    are returned, and none after it.
     """
 
     def __init__(
@@ -87,29 +89,29 @@ class JSONLines(Generic[T]):
         decoder: LineDecoder[T],
         max_line: int = MAX_LINE,
         *,
-        max_lines: int = _UNBOUNDED,
-        longest: int = _UNBOUNDED,
+        max_lines: int = _UNLIMITED,
+        longest: int = _UNLIMITED,
     ) -> None:
         self._decoder = decoder
         self._max_line = max_line
         self._max_lines = max_lines
         self._longest = longest
-        #: Why the body is not read on.
-        self.fault: str | None = None
+        #: The limit at which reading stopped, as text; None while reading.
+        self.exceeded_limit: str | None = None
         self._line_number = 0
         self._at_start = True
-        #: The line that is not complete yet, and its length. Of a line over the limit only the
-        #: beginning is kept while the length counts on. One buffer that grows, for pieces kept
-        #: one by one can take many times their bytes.
+        #: The incomplete line and its length. Of a line over the limit only the beginning is kept,
+        #: but the length continues to count. It is one growing buffer: a list of small pieces can
+        #: occupy many times their bytes.
         self._tail = bytearray()
         self._tail_length = 0
 
     def feed(self, data: bytes) -> list[T | MalformedResultError]:
-        """Take the next bytes; give the lines that they completed.
+        """Add the next bytes, and return the decoded lines that they complete.
 
-        A chunk that completes no line costs a search of that chunk alone.
+        A chunk that completes no line costs no more than a search of that chunk.
         """
-        if self.fault is not None:
+        if self.exceeded_limit is not None:
             return []
         if self._at_start:
             if (started := self._skip_bom(data)) is None:
@@ -126,21 +128,22 @@ class JSONLines(Generic[T]):
             start = data.find(_LF) + 1
             self._keep(data[: start - 1])
             self._add_line(found, bytes(self._tail), self._tail_length)
-            self._forget_tail()
+            self._clear_tail()
         self._keep(data[end:])
-        if start < end and self.fault is None:
+        if start < end and self.exceeded_limit is None:
             found += self._decode(data, start, end)
         self._check_tail()
         return found
 
     def finish(self) -> tuple[list[T | MalformedResultError], bool]:
-        """End the body; give what its last line, if it has no line end, turned out to be.
+        """End the body. Return its last line, decoded, and whether the end of that line is missing.
 
-        The bool tells whether the body stops in the middle of a line: something was cut off.
+        The list is empty if every line was returned by `feed`, or if the bool is True: the body
+        then ends in the middle of a line.
         """
         tail = bytes(self._tail)
         length = self._tail_length
-        self._forget_tail()
+        self._clear_tail()
         if not tail or tail.isspace():
             return [], False
         self._line_number += 1
@@ -152,13 +155,13 @@ class JSONLines(Generic[T]):
             custom_id = custom_id_of(tail)
             if custom_id is None:
                 return [], True
-            # A whole object with an id: nothing is missing at its end, it is just no result.
+            # A complete object with a custom_id, so nothing is cut off: it is not a result.
             return [self._malformed(tail, str(error), custom_id)], False
 
     def _skip_bom(self, data: bytes) -> bytes | None:
-        """Give the first bytes without a byte order mark; None while there may be half of one."""
+        """Return the first bytes without a byte order mark; None while it may be incomplete."""
         data = bytes(self._tail) + data
-        self._forget_tail()
+        self._clear_tail()
         if len(data) < len(_BOM) and _BOM.startswith(data):
             self._tail += data
             self._tail_length = len(data)
@@ -170,34 +173,35 @@ class JSONLines(Generic[T]):
         self._tail_length += len(piece)
         if self._tail_length <= self._max_line:
             self._tail += piece
-        elif len(self._tail) < _KEPT_OF_A_LONG_LINE or (
+        elif len(self._tail) < _KEPT_OF_LONG_LINE or (
             self._tail_length - len(piece) <= self._max_line
         ):
-            self._tail = (self._tail + piece)[:_KEPT_OF_A_LONG_LINE]
+            self._tail = (self._tail + piece)[:_KEPT_OF_LONG_LINE]
 
     def _check_tail(self) -> None:
-        """Leave a line that has no end in sight, and all that is behind a fault."""
-        if self._tail_length > self._longest and self.fault is None:
-            self._is_within_bounds(self._line_number + 1, self._tail_length)
-        if self.fault is not None:
-            self._forget_tail()
+        """Stop at an incomplete line that exceeds a limit, and drop all bytes after a limit."""
+        if self._tail_length > self._longest and self.exceeded_limit is None:
+            self._check_limits(self._line_number + 1, self._tail_length)
+        if self.exceeded_limit is not None:
+            self._clear_tail()
 
-    def _is_within_bounds(self, line_number: int, length: int) -> bool:
+    def _check_limits(self, line_number: int, length: int) -> bool:
+        """Check a line against the limits of the body; record the one that it exceeds."""
         if line_number > self._max_lines:
-            self.fault = f"it has more than {self._max_lines:,} lines"
+            self.exceeded_limit = f"it has more than {self._max_lines:,} lines"
         elif length > self._longest:
-            self.fault = f"its line {line_number:,} has more than {self._longest:,} bytes"
-        return self.fault is None
+            self.exceeded_limit = f"its line {line_number:,} has more than {self._longest:,} bytes"
+        return self.exceeded_limit is None
 
-    def _forget_tail(self) -> None:
+    def _clear_tail(self) -> None:
         self._tail = bytearray()
         self._tail_length = 0
 
     def _decode(self, data: bytes, start: int, end: int) -> Sequence[T | MalformedResultError]:
-        """Decode the whole lines that stand between two places of the data."""
+        """Decode the complete lines in ``data[start:end]``."""
         fits = end - start <= self._max_line
-        # A block within the limit has no line over it, whatever its lines are.
-        lines = _lines_of_objects(data, start, end) if fits else 0
+        # No line of a block within the limit can exceed it.
+        lines = _count_object_lines(data, start, end) if fits else 0
         if lines and self._line_number + lines <= self._max_lines:
             try:
                 items = self._decoder.decode_lines(memoryview(data)[start:end])
@@ -210,19 +214,19 @@ class JSONLines(Generic[T]):
         found: list[T | MalformedResultError] = []
         block = data[start:end]
         if fits and block.isspace():
-            # However long a run of blank lines is, it costs next to nothing.
+            # Count blank lines without splitting the block, so that a long run of them is cheap.
             self._line_number += block.count(b"\n")
-            self._is_within_bounds(self._line_number, 0)
+            self._check_limits(self._line_number, 0)
         else:
             for line in block.split(b"\n")[:-1]:
-                if self.fault is None:
+                if self.exceeded_limit is None:
                     self._add_line(found, line, len(line))
         return found
 
     def _add_line(self, found: list[T | MalformedResultError], line: bytes, length: int) -> None:
-        """Decode one line, of which only the beginning is there if it is over the limit."""
+        """Decode one line of `length` bytes; if that exceeds the limit, `line` is its beginning."""
         self._line_number += 1
-        if not self._is_within_bounds(self._line_number, length):
+        if not self._check_limits(self._line_number, length):
             return
         if length > self._max_line:
             found.append(self._too_long(line, length))
@@ -241,7 +245,7 @@ class JSONLines(Generic[T]):
 
     def _too_long(self, kept: bytes, length: int) -> MalformedResultError:
         reason = f"it has {length:,} bytes, over the limit max_line={self._max_line:,}"
-        raw = kept[:_KEPT_OF_A_LONG_LINE]
+        raw = kept[:_KEPT_OF_LONG_LINE]
         return MalformedResultError(
             line_number=self._line_number, raw=raw, reason=reason, is_cut=True
         )

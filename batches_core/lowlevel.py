@@ -1,15 +1,17 @@
-"""The names for authors of transports and of request sources, promised like the package's own.
+"""Export the names for authors of transports and request sources.
 
-A user of a client needs none of them. `batches_core` has the names for everybody.
+They are as stable as the names of `batches_core`, which has everything that users of a client need.
 """
 
+from .batch_request import as_sent
 from .decoding import RawDecoder, ResultDecoder, message_decoder
 from .errors import quote
 from .http import BytesBody, Headers, fold_headers
 from .jsonl import MAX_LINE, JSONLines
 from .operations.create import IfUnknown, IfUnmarked
 from .redaction import Secret, redact_text
-from .requests import RequestChecker, as_sent, envelope, prepare
+from .request_checker import RequestChecker
+from .requests import envelope, prepare
 from .urls import check_base_url, origin, path_segment, shown_host
 from .validation import check_callback, check_header_value, check_seconds
 

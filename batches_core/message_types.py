@@ -1,6 +1,6 @@
-"""Checks of a caller's `message_type`: what msgspec cannot decode, and misspelt fields.
+"""Check a caller's `message_type` for types that msgspec cannot decode and for misspelt fields.
 
-Knows the fields of a message. How one is decoded is `decoding`'s.
+`decoding` decodes messages to that type. The known fields are those of `models`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import msgspec
 
 from .models import KnownBlock, Message, Usage
 
-#: The content blocks that are decoded as their own class, by type.
+#: The classes of content blocks, by type. Every other block becomes an `UnknownBlock`.
 KNOWN_BLOCKS: dict[str, type[KnownBlock]] = {block.type: block for block in get_args(KnownBlock)}
 
 
-def custom_type(info: Any, seen: set[int]) -> object:
-    """Find a class that msgspec would leave to a hook, in a type as `msgspec.inspect` tells it.
+def find_undecodable_type(info: Any, seen: set[int]) -> object:
+    """Find a class that msgspec decodes only with a hook; return None if there is none.
 
-    A decoder for one is built without complaint and then refuses every message.
+    msgspec builds a decoder for such a class without an error, but the decoder refuses every
+    message. `info` describes the type, from `msgspec.inspect`. `seen` holds the ids of the
+    descriptions that were searched already, since a type can refer to itself.
     """
     if isinstance(info, msgspec.inspect.CustomType):
         return info.cls
@@ -28,7 +30,7 @@ def custom_type(info: Any, seen: set[int]) -> object:
         return None
     seen.add(id(info))
     parts = info if isinstance(info, tuple) else msgspec.structs.astuple(info)
-    found = (custom_type(part, seen) for part in parts)
+    found = (find_undecodable_type(part, seen) for part in parts)
     return next((each for each in found if each is not None), None)
 
 
@@ -36,14 +38,16 @@ _USAGE = frozenset(Usage.__struct_encode_fields__)
 _BLOCK = frozenset(
     {"type"}.union(*(each.__struct_encode_fields__ for each in KNOWN_BLOCKS.values()))
 )
-_WITHIN = _USAGE | _BLOCK
+#: Fields that a message has in its usage or in its blocks.
+_NESTED = _USAGE | _BLOCK
 _MESSAGE = frozenset(Message.__struct_encode_fields__)
-#: How alike a name is to another one that was meant; "modle" and "model" are by 0.8.
-_ALIKE = 0.8
+#: The least similarity of a misspelt name to the right one, for `difflib`, from 0 to 1. That of
+#: "modle" and "model" is 0.8.
+_LEAST_SIMILARITY = 0.8
 
 
 def _objects(info: Any) -> Iterator[Any]:
-    """Find the types with named fields of which a value, or each of a list's, is one."""
+    """Yield the types with named fields that a value, or an item of a list, can have."""
     inspect = msgspec.inspect
     if isinstance(info, inspect.UnionType):
         for member in info.types:
@@ -51,53 +55,58 @@ def _objects(info: Any) -> Iterator[Any]:
     elif isinstance(info, (inspect.ListType, inspect.VarTupleType)):
         yield from _objects(info.item_type)
     elif isinstance(info, inspect.StructType):
-        # The fields of an array have no names, and a block of a new type has fields of its own.
+        # The fields of an array have no names. A block of a new type has fields of its own.
         if not info.array_like and (info.tag_field != "type" or info.tag in KNOWN_BLOCKS):
             yield info
     elif isinstance(info, (inspect.DataclassType, inspect.TypedDictType)):
         yield info
 
 
-def _meant(name: str, known: Iterable[str]) -> str | None:
-    """Find the known name that a name is a misspelling of."""
+def _intended_name(name: str, known: Iterable[str]) -> str | None:
+    """Find the known name that a name probably misspells."""
     near = [each for each in sorted(known) if abs(len(each) - len(name)) <= 2]  # noqa: PLR2004 - two typos
     swapped = [each for each in near if sorted(each) == sorted(name)]
-    return next(iter(swapped or difflib.get_close_matches(name, near, 1, _ALIKE)), None)
+    return next(iter(swapped or difflib.get_close_matches(name, near, 1, _LEAST_SIMILARITY)), None)
 
 
-def misspelt_field(info: Any) -> str | None:
-    """Find a field in a message_type that is certainly a mistake, and say what was meant.
+def describe_misspelt_field(info: Any) -> str | None:
+    """Describe a field of a message_type that is certainly a mistake, with the probable right one.
 
-    A name that is like no known one is that of a field newer than this version.
+    Return None if there is no such field, else the rest of the sentence "message_type … declares".
+    A name that resembles no known field is accepted: the field may be newer than this version.
+    `info` describes the type, from `msgspec.inspect`.
     """
     for whole in _objects(info):
         types = {field.encode_name: field.type for field in whole.fields}
         if types and _MESSAGE.isdisjoint(types):
             name = next(iter(types))
-            return _advice(name, _meant(name, _MESSAGE | _WITHIN)) or (
-                f"{name!r} and no field that a message is known to have; declare one of those too, "
-                "such as `id`, if that one is newer than this version"
+            return _advice(name, _intended_name(name, _MESSAGE | _NESTED)) or (
+                f"{name!r}, but no known field of a message; if {name!r} is newer than this "
+                "version, declare a known one too, such as `id`"
             )
         for name in types.keys() - _MESSAGE:
-            # Who declares where it stands may fill a field of that name from there.
-            is_within = ("usage" not in types and name in _USAGE) or (
+            # A type that declares `usage` or `content` may fill a field of this name from there.
+            is_nested = ("usage" not in types and name in _USAGE) or (
                 "content" not in types and name in _BLOCK
             )
-            meant = _meant(name, _MESSAGE) or (name if is_within else None)
-            if (advice := _advice(name, meant)) is not None:
+            intended = _intended_name(name, _MESSAGE) or (name if is_nested else None)
+            if (advice := _advice(name, intended)) is not None:
                 return advice
-        for within, known in (("usage", _USAGE), ("content", _BLOCK)):
-            for part in _objects(types.get(within)):
+        for parent, known in (("usage", _USAGE), ("content", _BLOCK)):
+            for part in _objects(types.get(parent)):
                 for name in {field.encode_name for field in part.fields} - known:
-                    if (meant := _meant(name, known)) is not None:
-                        return f"{name!r} in `{within}`, which has none; did you mean {meant!r}?"
+                    if (intended := _intended_name(name, known)) is not None:
+                        return (
+                            f"{name!r} in `{parent}`, which has no such field; did you mean "
+                            f"{intended!r}?"
+                        )
     return None
 
 
-def _advice(name: str, meant: str | None) -> str | None:
-    if meant is None:
+def _advice(name: str, intended: str | None) -> str | None:
+    if intended is None:
         return None
-    if meant in _MESSAGE:
-        return f"{name!r}, which no message has; did you mean {meant!r}?"
-    within = "usage" if meant in _USAGE else "content"
-    return f"{name!r}, which no message has; declare `{within}`, with a type that has {meant!r}"
+    if intended in _MESSAGE:
+        return f"{name!r}, which no message has; did you mean {intended!r}?"
+    parent = "usage" if intended in _USAGE else "content"
+    return f"{name!r}, which no message has; declare `{parent}`, with a type that has {intended!r}"

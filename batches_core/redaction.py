@@ -1,21 +1,22 @@
-"""Keeping credentials out of texts: reprs, errors, and what a peer repeats.
+"""Remove credentials from reprs, errors, and responses that repeat them.
 
-Knows which headers hold a credential. Where they are sent is `endpoint`'s.
+`endpoint` decides to which hosts credentials are sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-#: Shorter values are placeholders, not secrets, and occur in ordinary words.
-_LEAST_SECRET = 8
+#: Credentials of fewer characters are not redacted: they are placeholders, not secrets, and occur
+#: inside ordinary words.
+_LEAST_SECRET_LENGTH = 8
 _SECRET_HEADERS = frozenset({"x-api-key", "authorization"})
-#: What stands in the place of a credential.
+#: The text that replaces a credential.
 HIDDEN = "[hidden]"
 
 
 class Secret(str):
-    """A credential that no repr shows, so neither does a report that lists local variables."""
+    """A credential whose repr hides it, also in tracebacks that list local variables."""
 
     __slots__ = ()
 
@@ -28,20 +29,20 @@ def hide(credential: str | None) -> str | None:
     return Secret(credential) if isinstance(credential, str) else credential
 
 
-def shown_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def redact_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return header pairs for a repr, with the credentials hidden."""
     return [(name, HIDDEN if name in _SECRET_HEADERS else value) for name, value in headers]
 
 
 def redact(headers: Iterable[tuple[str, str]], data: bytes) -> bytes:
-    """Replace the credentials of a request's headers in bytes that came back for it."""
+    """Return `data`, received for a request, with the credentials in its `headers` hidden."""
     for name, value in headers:
         secret = value.removeprefix("Bearer ").encode("latin-1")
-        if name in _SECRET_HEADERS and len(secret) >= _LEAST_SECRET:
+        if name in _SECRET_HEADERS and len(secret) >= _LEAST_SECRET_LENGTH:
             data = data.replace(secret, HIDDEN.encode())
     return data
 
 
 def redact_text(headers: Iterable[tuple[str, str]], text: str) -> str:
-    """Replace the credentials of a request's headers in a text of the peer's."""
+    """Return `text`, received for a request, with the credentials in its `headers` hidden."""
     return redact(headers, text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")

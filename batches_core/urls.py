@@ -1,6 +1,6 @@
-"""URLs: which can be fetched, what they name, and how a link becomes absolute.
+"""Check, split, resolve and build URLs.
 
-Knows the syntax. Which hosts are trusted is `endpoint`'s.
+`endpoint` decides which hosts are trusted.
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from .errors import InvalidInputError, RemoteProtocolError
 
-#: The longest id that is sent; the service's have about 33 characters.
+#: The longest id that is sent, in characters. The service's ids have about 33.
 _MAX_ID = 256
-#: The longest URL that is fetched. Signed links have one or two thousand characters.
+#: The longest URL that is fetched, in characters. Signed links have one or two thousand.
 _MAX_URL = 16 * 1024
-#: The longest part of a host name between two dots, by the domain name system.
+#: The longest part of a host name between two dots, in characters (RFC 1035, section 2.3.4).
 _MAX_LABEL = 63
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _AUTHORITY_END = re.compile(r"[/?#]")
-#: A host name or IPv4 address, or an IPv6 address in brackets, and a port.
+#: A host name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 _AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an absolute URL that was checked before."""
+    """Return the scheme, host and port of an absolute URL that was checked before."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
 
 
 def shown_host(url: str) -> str:
-    """Give the host of a URL that was checked before, as it stands in one."""
+    """Return the host of a URL that was checked before, an IPv6 address in brackets."""
     _, host, _ = origin(url)
     return f"[{host}]" if ":" in host else host
 
 
 def authority(url: str) -> str:
-    """Host, and port where it is not the scheme's usual one, of a URL that was checked before."""
+    """Return the host of a URL that was checked before, and its port if that is not the default."""
     scheme, _, port = origin(url)
     return shown_host(url) if port == _DEFAULT_PORTS[scheme] else f"{shown_host(url)}:{port}"
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Whether what goes to a URL can be read on the way: plain http, and to another machine."""
+    """Check whether requests to a URL are unencrypted: it is plain http to another machine."""
     scheme, host, _ = origin(url)
     if scheme == "https" or host == "localhost":
         return False
@@ -56,36 +56,36 @@ def is_in_the_clear(url: str) -> bool:
 
 
 def is_host(text: object) -> bool:
-    """Whether this is a host name or address, and a port or none: what `authority` gives."""
-    return isinstance(text, str) and _fault_of_authority("https://" + text, text) is None
+    """Check for a host name or address, with or without a port, as `authority` returns it."""
+    return isinstance(text, str) and _find_authority_problem("https://" + text, text) is None
 
 
-def _fault_of_url(url: str) -> str | None:
+def _find_url_problem(url: str) -> str | None:
     if len(url) > _MAX_URL:
         return f"it has more than {_MAX_URL:,} characters"
     if not url.isascii() or not url.isprintable() or " " in url:
-        return "it holds characters that a URL must have percent-encoded"
+        return "it contains characters that must be percent-encoded"
     if not _SCHEME.match(url):
         return "it does not begin with https:// or http://"
-    return _fault_of_authority(url, _AUTHORITY_END.split(url, maxsplit=3)[2])
+    return _find_authority_problem(url, _AUTHORITY_END.split(url, maxsplit=3)[2])
 
 
-def _fault_of_authority(url: str, authority: str) -> str | None:
-    # What is wrong is not shown: it may be a password.
+def _find_authority_problem(url: str, authority: str) -> str | None:
+    # The problem does not quote the authority, which may contain a password.
     if not authority or authority.startswith(":"):
-        return "it names no host"
+        return "it has no host"
     if "@" in authority:
-        return "it holds a user name or password"
-    if not _AUTHORITY.fullmatch(authority) or not _names_a_host(url):
+        return "it contains a user name or password"
+    if not _AUTHORITY.fullmatch(authority) or not _has_valid_host(url):
         return "its host or port is malformed"
     return None
 
 
-def _names_a_host(url: str) -> bool:
+def _has_valid_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").removesuffix(".")
-        # Looked up as an IPv4 address where its last label is a number, as the URL standard has it.
+        # By the URL standard, a host whose last label is a number must be an IPv4 address.
         if host.rpartition(".")[2].isdecimal():
             IPv4Address(host)
         labels = [host] if ":" in host else host.split(".")
@@ -95,75 +95,80 @@ def _names_a_host(url: str) -> bool:
 
 
 def check_base_url(url: object, what: str = "base_url") -> str:
-    """Return a base URL without a slash at its end; `what` is what to call it.
+    """Return a base URL without a slash at its end.
+
+    `what` names the URL in an error.
 
     Raises:
-        InvalidInputError: it is no absolute http or https URL, has a query or a fragment, or ends
-            with the ``/v1`` that belongs to the paths.
+        InvalidInputError: It is not an absolute http or https URL, has a query or a fragment, or
+            ends with ``/v1``, which is part of each path.
     """
     if not isinstance(url, str):
         raise InvalidInputError(f"{what} must be a str such as 'https://api.anthropic.com'")
-    fault = _fault_of_url(url)
-    if fault is None and ("?" in url or "#" in url):
-        fault = "it has a query or a fragment"
+    problem = _find_url_problem(url)
+    if problem is None and ("?" in url or "#" in url):
+        problem = "it has a query or a fragment"
     base = url.rstrip("/")
-    if fault is None and base.endswith("/v1"):
-        fault = "it ends with /v1, which is added to it: leave that off"
-    if fault is not None:
-        raise InvalidInputError(f"{what} cannot be used: {fault}")
+    if problem is None and base.endswith("/v1"):
+        problem = "it ends with /v1, which is added automatically: leave it out"
+    if problem is not None:
+        raise InvalidInputError(f"{what} cannot be used: {problem}")
     return base
 
 
 def resolve(base_url: str, link: str) -> str:
-    """Make a URL that the service sent absolute.
+    """Return the absolute URL of a link that the service sent.
 
-    A relative one is taken below `base_url`, path included, as the service's own paths are.
+    A link that is a path is appended to `base_url`, whose own path is kept, as for all requests.
 
     Raises:
-        RemoteProtocolError: it is no URL that could be fetched.
+        RemoteProtocolError: The result is not a URL that can be fetched.
     """
     is_path = link.startswith("/") and not link.startswith("//")
     return _checked_link(base_url + link if is_path else link)
 
 
-def redirected(url: str, location: str) -> str:
-    """Make the target of a redirect absolute, which may be relative to where it came from.
+def resolve_redirect(url: str, location: str) -> str:
+    """Return the absolute URL of a redirect's `location`, which may be relative to `url`.
 
     Raises:
-        RemoteProtocolError: it is no URL that could be fetched.
+        RemoteProtocolError: The result is not a URL that can be fetched.
     """
     try:
         return _checked_link(urljoin(url, location))
     except ValueError:
-        raise RemoteProtocolError("the service redirects to what is no URL") from None
+        raise RemoteProtocolError(
+            "the service sent a redirect that is not a URL; try again later"
+        ) from None
 
 
 def _checked_link(url: str) -> str:
-    fault = _fault_of_url(url)
-    if fault is not None:
-        raise RemoteProtocolError(f"the service sent a URL that cannot be fetched: {fault}")
+    problem = _find_url_problem(url)
+    if problem is not None:
+        raise RemoteProtocolError(f"the service sent a URL that cannot be fetched: {problem}")
     return url.partition("#")[0]
 
 
 def with_query(url: str, query: Mapping[str, str]) -> str:
-    """Append an encoded query string, or nothing where there is none."""
+    """Append an encoded query string, if `query` is not empty."""
     return f"{url}?{urlencode(query)}" if query else url
 
 
 def path_segment(what: str, value: object) -> str:
-    """Percent-encode one segment of a path.
+    """Percent-encode an id as one segment of a path.
+
+    `what` names the id in an error.
 
     Raises:
-        InvalidInputError: it is no str, is empty, or is a dot segment, which would lead elsewhere.
+        InvalidInputError: The id is not a str, is empty, has more than 256 characters, or is a dot
+            segment, which would change the path.
     """
     if not isinstance(value, str):
         hint = "; pass its .id" if isinstance(getattr(value, "id", None), str) else ""
         raise InvalidInputError(f"{what} must be a str, not {type(value).__name__}{hint}")
     if not value or value in {".", ".."} or len(value) > _MAX_ID:
-        raise InvalidInputError(
-            f"{what} must be an id as the service gave it, not {value[:_MAX_ID]!r}"
-        )
+        raise InvalidInputError(f"{what} must be an id from the service, not {value[:_MAX_ID]!r}")
     try:
         return quote(value, safe="")
     except UnicodeEncodeError:
-        raise InvalidInputError(f"{what} holds characters that no URL can carry") from None
+        raise InvalidInputError(f"{what} contains characters that a URL cannot contain") from None

@@ -186,10 +186,10 @@ def errors_in_a_line(job: Job) -> Iterator[None]:
     try:
         yield
     except InvalidInputError as error:
-        for fault in error.faults:
+        for problem in error.problems:
             # The position of a request is the number of its line, for every line is counted.
-            place = "error" if fault.index is None else f"{job.source}:{fault.index + 1}"
-            what = f"{fault.field} {fault.message}" if fault.field else fault.message
+            place = "error" if problem.index is None else f"{job.source}:{problem.index + 1}"
+            what = f"{problem.field} {problem.message}" if problem.field else problem.message
             print(f"{place}: {what}", file=sys.stderr)
         if error.omitted:
             print(f"… and {error.omitted} more", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Draws the imports of each package, and checks that they run downwards: ``python -m tools.imports``.
+"""Draws the imports of each package, and checks that they run down: ``python -m tools.imports``.
 
 `LAYERS` is the plan of the house: a module imports only modules of lower rows. Modules are named by
 their path in the package; ``name/`` is the package's own ``__init__``.
@@ -18,6 +18,10 @@ LAYERS: dict[str, list[list[str]]] = {
     "batches_core_pytest": [["/"]],
     "transports": [
         ["httpx", "h11", "trio", "asyncio", "emulator"],
+        ["_emulator/command"],
+        ["_emulator/server"],
+        ["_emulator/connection"],
+        ["_emulator/settings", "_emulator/targets", "_emulator/"],
         ["_http11/_async/client", "_http11/_sync/client", "_httpx/_async/client"],
         ["_httpx/_sync/client"],
         ["_http11/_async/transport", "_http11/_sync/transport"],
@@ -43,22 +47,24 @@ LAYERS: dict[str, list[list[str]]] = {
     "batches_core": [
         ["emulator/"],
         ["emulator/service"],
-        ["emulator/batch", "emulator/corruption"],
-        ["emulator/faults"],
-        ["emulator/replies"],
+        ["emulator/endpoints"],
+        ["emulator/access", "emulator/pages"],
+        ["emulator/batch", "emulator/corruption", "emulator/fault_plan", "emulator/responses"],
+        ["emulator/answers", "emulator/create_body", "emulator/fault_rules", "emulator/routes"],
+        ["emulator/digest", "emulator/fault_text", "emulator/params", "emulator/refusals"],
         ["/"],
         ["api", "lowlevel"],
         ["operations/create"],
         ["operations/results", "operations/settle"],
-        ["operations/batch", "operations/listing", "operations/wait"],
-        ["call", "operation", "operations/delivered"],
-        ["context", "jsonl", "operations/ledger", "requests"],
+        ["operations/batch", "operations/listing", "operations/wait", "requests"],
+        ["call", "operation", "operations/delivered", "request_checker"],
+        ["context", "jsonl", "operations/ledger", "wrong_inputs"],
         ["decoding", "endpoint", "events", "exchange", "operations/"],
         ["marker", "message_types", "retry"],
         ["models/"],
         ["models/message"],
         ["http", "models/batch", "models/content", "models/result"],
-        ["redaction", "urls", "validation", "models/base"],
+        ["redaction", "urls", "validation", "models/base", "batch_request"],
         ["errors"],
     ],
 }
@@ -104,8 +110,8 @@ def imported_modules(path: Path, package: str) -> set[str]:
             continue
         inner = "/".join(parts[1:])
         # The name of a module, of a package, or of something in one of them.
-        candidates = (inner, f"{inner}/", inner.rpartition("/")[0])
-        candidates = (*candidates, f"{candidates[2]}/")
+        outer = inner.rpartition("/")[0]
+        candidates = (inner, f"{inner}/", outer, f"{outer}/")
         found.add(next(each for each in candidates if each in known))
     return found
 
@@ -144,7 +150,7 @@ def drawing() -> Iterator[str]:
                     if other != package
                     for door in sorted(imported_modules(files[name], other))
                 ]
-                yield f"  {len(rows) - at:2}  {name:24} → {', '.join([*own, *others]) or '–'}"
+                yield f"  {len(rows) - at:2}  {name:24} → {', '.join([*own, *others]) or 'nothing'}"
         yield ""
 
 

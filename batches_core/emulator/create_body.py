@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from batches_core.decoding import UNDECODABLE
-from batches_core.requests import MAX_REQUESTS
+from batches_core.request_checker import MAX_REQUESTS
 
 from .refusals import bad_request
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from batches_core.http import Request, fold_headers
-from batches_core.requests import MAX_BYTES
+from batches_core.request_checker import MAX_BYTES
 
 from .access import Access
 from .answers import Responder, answer

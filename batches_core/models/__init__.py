@@ -1,11 +1,16 @@
-"""The wire's objects, typed.
+"""Declare the objects of the API as immutable msgspec structs.
 
-Knows the shapes and nothing of how bytes become them (that is `decoding`). All are immutable
-msgspec structs. Fields that are not declared here are left out; a string that is an enumeration
-today stays a string; a variant of an unknown type becomes an `UnknownResult` or `UnknownBlock`,
-which hold the whole object. A message with a field of an unknown shape becomes an
-`IrregularMessage`. Timestamps are aware datetimes. `msgspec.json.encode` writes any of them back as
-JSON.
+`decoding` decodes JSON to them. `msgspec.json.encode` encodes them as JSON.
+
+The models accept what the API may add later:
+
+- Fields that are not declared here are dropped.
+- A string that is an enumeration today stays a plain `str`.
+- A variant of an unknown type becomes an `UnknownResult` or `UnknownBlock`, a dict of all its
+  fields.
+- A message with a field of an unknown shape becomes an `IrregularMessage`.
+
+Timestamps are datetimes with a time zone.
 """
 
 from .base import M

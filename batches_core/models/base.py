@@ -1,4 +1,7 @@
-"""What all models share: immutable structs, variants with a tag, and variants of unknown types."""
+"""Provide the base classes of all models: structs, tagged variants, and unknown variants.
+
+The other modules of `models` declare the objects of the API.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,30 @@ from typing import Any, TypeVar
 
 import msgspec
 
-# A type variable cannot have a default in Python 3.11, or it would be `Message`.
+# The default would be `Message`, but Python 3.11 has no defaults of type variables.
 M = TypeVar("M")
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The base of all: immutable, so never part of a cycle, so nothing to collect."""
+    """The base class of all models: immutable structs.
+
+    An immutable object cannot become part of a reference cycle, so none of them is tracked by the
+    garbage collector.
+    """
 
 
 class Tagged(Wire, tag_field="type", frozen=True, kw_only=True):
-    """The base of the variants that the wire tells apart by their `type`."""
+    """The base class of variants, which the JSON distinguishes by their `type`."""
 
 
 class Unknown(dict[str, Any]):
-    """A variant that this version does not know: the whole object, and its `type`.
+    """The base class of variants that this version does not know.
 
-    A dict, so that it is written back just as it came.
+    It is a dict of all fields of the object, so it is encoded as it was received.
     """
 
     @property
     def type(self) -> str:
-        """The wire's own word for what this is; empty if it has none."""
+        """The `type` of the JSON object; empty if it has none."""
         type_ = self.get("type")
         return type_ if isinstance(type_, str) else ""

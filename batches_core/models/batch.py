@@ -1,4 +1,4 @@
-"""Batches, pages of batches, and deletions."""
+"""Declare batches, pages of a list of batches, and deletion records."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .base import Wire
 
 
 class RequestCounts(Wire, frozen=True, kw_only=True):
-    """How many requests of a batch are in which state; the sum is always the batch's size.
+    """The number of requests of a batch in each state. The sum is always the size of the batch.
 
-    All but `processing` stay 0 until the whole batch has ended.
+    All counts except `processing` stay 0 until the whole batch has ended.
     """
 
     processing: int = 0
@@ -33,8 +33,8 @@ _TIMESTAMPS = ("created_at", "expires_at", "ended_at", "archived_at", "cancel_in
 class MessageBatch(Wire, frozen=True, kw_only=True):
     """A batch as the service describes it.
 
-    `processing_status` is ``in_progress``, ``canceling`` or ``ended`` today. `results_url` is
-    there once the batch has ended and until it is archived.
+    `processing_status` is ``in_progress``, ``canceling`` or ``ended`` today. `results_url` is None
+    until the batch has ended, and again after it was archived.
     """
 
     id: str
@@ -51,7 +51,7 @@ class MessageBatch(Wire, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in _TIMESTAMPS:
             moment = getattr(self, name)
-            # One without an offset was not seen yet; the service's times are UTC.
+            # The service's times are UTC. All of them had an offset so far.
             if moment is not None and moment.tzinfo is None:
                 msgspec.structs.force_setattr(self, name, moment.replace(tzinfo=UTC))
 
@@ -62,17 +62,18 @@ class MessageBatch(Wire, frozen=True, kw_only=True):
 
 
 class DeletedMessageBatch(Wire, frozen=True, kw_only=True):
-    """The service's word that a batch is gone."""
+    """The deletion record of a batch: the service no longer has the batch."""
 
     id: str
     type: str = "message_batch_deleted"
 
 
 class Page(Wire, frozen=True, kw_only=True):
-    """One page of a list, newest first.
+    """One page of the list of batches, newest first.
 
-    `last_id` is the cursor to the page after it (``after_id``), `first_id` to the one before it
-    (``before_id``); both are None on an empty page.
+    Pass `last_id` as ``after_id`` to list the next page, and `first_id` as ``before_id`` to list
+    the previous page. Both are None if the page is empty. `has_more` is True if the list continues
+    on another page.
     """
 
     data: list[MessageBatch]

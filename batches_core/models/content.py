@@ -1,4 +1,4 @@
-"""Content blocks: the parts of a message, told apart by their `type`."""
+"""Declare content blocks, the parts of a message. The JSON distinguishes them by their `type`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import Tagged, Unknown
 
 
 class TextBlock(Tagged, tag="text", frozen=True, kw_only=True):
-    """What the model wrote."""
+    """Text that the model wrote."""
 
     type: ClassVar[Literal["text"]] = "text"
     text: str
@@ -18,7 +18,7 @@ class TextBlock(Tagged, tag="text", frozen=True, kw_only=True):
 
 
 class ThinkingBlock(Tagged, tag="thinking", frozen=True, kw_only=True):
-    """What the model thought; `signature` has to be sent back as it is."""
+    """The model's thinking. Send `signature` back unchanged."""
 
     type: ClassVar[Literal["thinking"]] = "thinking"
     thinking: str
@@ -26,7 +26,7 @@ class ThinkingBlock(Tagged, tag="thinking", frozen=True, kw_only=True):
 
 
 class RedactedThinkingBlock(Tagged, tag="redacted_thinking", frozen=True, kw_only=True):
-    """Thinking that is encrypted; `data` has to be sent back as it is."""
+    """The model's thinking, encrypted. Send `data` back unchanged."""
 
     type: ClassVar[Literal["redacted_thinking"]] = "redacted_thinking"
     data: str
@@ -44,7 +44,7 @@ class ToolUseBlock(Tagged, tag="tool_use", frozen=True, kw_only=True):
 
 
 class ServerToolUseBlock(Tagged, tag="server_tool_use", frozen=True, kw_only=True):
-    """A call of a tool that the service runs itself."""
+    """A call of a tool that the service runs."""
 
     type: ClassVar[Literal["server_tool_use"]] = "server_tool_use"
     id: str
@@ -54,7 +54,7 @@ class ServerToolUseBlock(Tagged, tag="server_tool_use", frozen=True, kw_only=Tru
 
 
 class _ServerToolResultBlock(Tagged, frozen=True, kw_only=True):
-    """What a service's tool gave back: `content` is its list of results, or its error."""
+    """The result of a tool that the service runs: `content` is a list of results, or an error."""
 
     tool_use_id: str
     content: Any
@@ -147,7 +147,7 @@ class MCPToolListingBlock(Tagged, tag="mcp_tool_listing", frozen=True, kw_only=T
 
 
 class CompactionBlock(Tagged, tag="compaction", frozen=True, kw_only=True):
-    """A summary that replaces the conversation before it; it has to be sent back as it is."""
+    """A summary that replaces the conversation before it. Send it back unchanged."""
 
     type: ClassVar[Literal["compaction"]] = "compaction"
     content: str | None = None
@@ -157,7 +157,7 @@ class CompactionBlock(Tagged, tag="compaction", frozen=True, kw_only=True):
 
 
 class FallbackBlock(Tagged, tag="fallback", frozen=True, kw_only=True):
-    """A change of the model within the message: `from_` and `to` name the models."""
+    """A change to another model within the message: `from_` and `to` name the models."""
 
     type: ClassVar[Literal["fallback"]] = "fallback"
     from_: Any = msgspec.field(name="from")
@@ -166,7 +166,7 @@ class FallbackBlock(Tagged, tag="fallback", frozen=True, kw_only=True):
 
 
 class ContainerUploadBlock(Tagged, tag="container_upload", frozen=True, kw_only=True):
-    """A file that was put into the container."""
+    """A file that was uploaded to the container."""
 
     type: ClassVar[Literal["container_upload"]] = "container_upload"
     file_id: str
@@ -175,11 +175,11 @@ class ContainerUploadBlock(Tagged, tag="container_upload", frozen=True, kw_only=
 class UnknownBlock(Unknown):
     """A content block of a type or a shape that this version does not know, as a dict.
 
-    It has a `type`, which can be that of a known block: one of whose fields is null or retyped.
+    Its `type` can be that of a known block, if a field of the block is null or of another type.
     """
 
 
-#: The blocks that are decoded as what they are.
+#: The blocks that are decoded to a class of their own.
 KnownBlock: TypeAlias = (
     TextBlock
     | ThinkingBlock
@@ -201,8 +201,9 @@ KnownBlock: TypeAlias = (
     | ContainerUploadBlock
 )
 
-# A union that msgspec decodes by tag cannot hold a member without one. So the decoder is told of
-# the known variants alone, and `decoding` puts the unknown ones in; readers are told of both.
+# msgspec decodes a union by the tags of its members, so it accepts none without a tag. At run time
+# the union is that of the known blocks, and `decoding` inserts unknown ones. A type checker sees
+# both.
 if TYPE_CHECKING:
     ContentBlock: TypeAlias = KnownBlock | UnknownBlock
 else:

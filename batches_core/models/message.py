@@ -1,4 +1,4 @@
-"""Messages and their usage."""
+"""Declare messages and their usage of tokens."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .content import ContentBlock, TextBlock, UnknownBlock
 
 
 class CacheCreation(Wire, frozen=True, kw_only=True):
-    """Input tokens written to the cache, by its time to live."""
+    """The number of input tokens written to the cache, by their time to live."""
 
     ephemeral_5m_input_tokens: int = 0
     ephemeral_1h_input_tokens: int = 0
 
 
 class Usage(Wire, frozen=True, kw_only=True):
-    """The tokens of a message; all input is the sum of the three ``*input_tokens`` fields."""
+    """The tokens of a message. The total input is the sum of the three ``*input_tokens`` fields."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -33,7 +33,7 @@ class Usage(Wire, frozen=True, kw_only=True):
 
 
 class Message(Wire, frozen=True, kw_only=True):
-    """What the model answered to one request.
+    """The answer of the model to one request.
 
     `stop_reason` is ``end_turn``, ``max_tokens``, ``stop_sequence``, ``tool_use``,
     ``pause_turn``, ``refusal`` or ``model_context_window_exceeded`` today.
@@ -55,7 +55,7 @@ class Message(Wire, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The text of all text blocks, joined; also of one that is an `UnknownBlock`."""
+        """The text of all text blocks, joined, including those that are an `UnknownBlock`."""
         return "".join(filter(None, map(_text, self.content)))
 
 
@@ -69,12 +69,12 @@ def _text(block: ContentBlock) -> str | None:
 
 
 class IrregularMessage(Message, frozen=True, kw_only=True):
-    """A message of which a field has a shape that this version does not know, or is missing.
+    """A message with a missing field, or a field of a shape that this version does not know.
 
-    Fields that fit are as in any `Message`. A field that does not fit has its default: `id` and
-    `model` are empty strings, `content` an empty list, `usage` keeps those of its counts that fit.
-    Strings in the place of the content or of a block are read as text blocks. `fields` is the
-    whole object as it was received, with all that could not be read.
+    A field of the declared type is read as in any `Message`. Any other field has its default: `id`
+    and `model` are empty strings, `content` is an empty list. `usage` keeps the counts that have
+    the declared type. A string in place of the content or of a block is read as a text block.
+    `fields` is the whole object as it was received, including what could not be read.
     """
 
     fields: dict[str, Any]

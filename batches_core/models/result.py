@@ -1,4 +1,4 @@
-"""Results: one line of a results file, and what became of its request."""
+"""Declare results: the lines of a results file, and the outcomes of their requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import M, Tagged, Unknown, Wire
 
 
 class SucceededResult(Tagged, Generic[M], tag="succeeded", frozen=True, kw_only=True):
-    """The request was answered; `message` is a `Message` or the type that was asked for."""
+    """The request succeeded. `message` is a `Message`, or of the caller's `message_type`."""
 
     type: ClassVar[Literal["succeeded"]] = "succeeded"
     message: M
@@ -23,19 +23,22 @@ class _NestedError(Wire, frozen=True, kw_only=True):
 
 
 class ResultError(Wire, frozen=True, kw_only=True):
-    """Why a request failed.
+    """The error of a request that failed.
 
-    The service nests it, ``{"type": "error", "error": {"type", "message"}, "request_id"}``;
-    a flat ``{"type", "message"}`` is read as well. Either way the fields here are the inner ones.
-    An error of any other shape keeps what can be read of it: without a type, `type` is
-    ``unknown``; `details` is the whole error as it was received.
+    The service nests it: ``{"type": "error", "error": {"type", "message"}, "request_id"}``. A flat
+    ``{"type", "message"}`` is accepted as well. `type`, `message` and `details` are those of the
+    inner object.
+
+    Of an error of any other shape, the fields that can be read are kept, and `details` is the
+    whole error as it was received. Its `type` is ``unknown`` if it has none.
     """
 
     type: str
     message: str = ""
     request_id: str | None = None
     details: Any = None
-    #: The wire's nested object; None once read, for its fields then stand above.
+    #: The nested object while the JSON is decoded. Its fields are moved to those above; then this
+    #: is None.
     error: _NestedError | None = None
 
     def __post_init__(self) -> None:
@@ -49,29 +52,29 @@ class ResultError(Wire, frozen=True, kw_only=True):
 
 
 class ErroredResult(Tagged, tag="errored", frozen=True, kw_only=True):
-    """The request failed and is not billed."""
+    """The request failed. It is not billed."""
 
     type: ClassVar[Literal["errored"]] = "errored"
     error: ResultError
 
 
 class CanceledResult(Tagged, tag="canceled", frozen=True, kw_only=True):
-    """The batch was canceled before this request was worked on; it is not billed."""
+    """The batch was canceled before this request was processed. It is not billed."""
 
     type: ClassVar[Literal["canceled"]] = "canceled"
 
 
 class ExpiredResult(Tagged, tag="expired", frozen=True, kw_only=True):
-    """The batch expired before this request was worked on; it is not billed."""
+    """The batch expired before this request was processed. It is not billed."""
 
     type: ClassVar[Literal["expired"]] = "expired"
 
 
 class UnknownResult(Unknown):
-    """A result of a type that this version does not know, as a dict; it has a `type`."""
+    """A result of a type that this version does not know, as a dict with that `type`."""
 
 
-#: The results that are decoded as what they are.
+#: The results that are decoded to a class of their own.
 KnownResult: TypeAlias = SucceededResult[M] | ErroredResult | CanceledResult | ExpiredResult
 
 if TYPE_CHECKING:
@@ -81,9 +84,9 @@ else:
 
 
 class RawResult(Wire, frozen=True, kw_only=True):
-    """One line of a results file as it came: `raw` holds its bytes, without the line end.
+    """One line of a results file that was not decoded: `raw` holds its bytes without the line end.
 
-    `custom_id` is as in a `ResultItem`.
+    `custom_id` is the same as in a `ResultItem`.
     """
 
     custom_id: str
@@ -91,10 +94,10 @@ class RawResult(Wire, frozen=True, kw_only=True):
 
 
 class ResultItem(Wire, Generic[M], frozen=True, kw_only=True):
-    r"""One line of a results file: the request's own id and what became of it.
+    r"""One line of a results file: the custom_id of a request and its result.
 
-    Half of a surrogate pair, as in ``"\ud83d"``, is legal JSON but no text that can be encoded or
-    printed. In a `custom_id`, as in every other string, it is spelled out as those six characters.
+    A lone surrogate, as in ``"\ud83d"``, is valid JSON, but cannot be encoded or printed. In every
+    string, `custom_id` included, it is spelled out as those six characters.
     """
 
     custom_id: str

@@ -191,10 +191,10 @@ def _read(
         if items := delivered.new(lines.feed(event)):
             yield ResultsReceived(items=items)
             del items  # so that their memory can be used again for the next ones
-        if lines.fault is not None:
+        if lines.exceeded_limit is not None:
             raise RemoteProtocolError(
-                f"the results file may have no end: {lines.fault}, for a batch of {total:,} "
-                "requests; it is not read on: check what came"
+                f"the results file may have no end: {lines.exceeded_limit}, for a batch of "
+                f"{total:,} requests; it is not read on: check what came"
             )
     block, truncated = lines.finish()
     if items := delivered.new(block):

@@ -159,11 +159,11 @@ class TestCredentials:
         [
             ({}, "there is no credential: pass api_key"),
             ({"api_key": KEY, "auth_token": KEY}, "are two credentials: pass one"),
-            ({"api_key": ""}, "api_key must be a str that is not empty"),
-            ({"auth_token": ""}, "auth_token must be a str that is not empty"),
-            ({"api_key": KEY.encode()}, "api_key must be a str"),
-            ({"api_key": KEY + "\n"}, "api_key holds a character that no header can carry"),
-            ({"auth_token": KEY + "\r\nx: y"}, "auth_token holds a character that no header"),
+            ({"api_key": ""}, "api_key must be a non-empty str"),
+            ({"auth_token": ""}, "auth_token must be a non-empty str"),
+            ({"api_key": KEY.encode()}, "api_key must be a non-empty str"),
+            ({"api_key": KEY + "\n"}, "api_key contains a character that a header cannot contain"),
+            ({"auth_token": KEY + "\r\nx: y"}, "auth_token contains a character that a header"),
             ({"api_key": " " + KEY}, "strip"),
         ],
     )
@@ -185,15 +185,15 @@ class TestCredentials:
     ("settings", "why"),
     [
         ({"base_url": "api.example.test"}, "base_url cannot be used"),
-        ({"version": ""}, "version must be a str"),
-        ({"version": "a\nb"}, "version holds a character"),
+        ({"version": ""}, "version must be a non-empty str"),
+        ({"version": "a\nb"}, "version contains a character"),
         ({"betas": "one"}, "betas is a list of names, not one str"),
-        ({"betas": ["one", ""]}, "each of betas must be a str"),
-        ({"betas": ["one", "t\nwo"]}, "each of betas holds a character"),
-        ({"workspace_id": ""}, "workspace_id must be a str"),
-        ({"workspace_id": "a\n"}, "workspace_id holds a character"),
-        ({"user_profile_id": ""}, "user_profile_id must be a str"),
-        ({"user_profile_id": "a\0"}, "user_profile_id holds a character"),
+        ({"betas": ["one", ""]}, "each of betas must be a non-empty str"),
+        ({"betas": ["one", "t\nwo"]}, "each of betas contains a character"),
+        ({"workspace_id": ""}, "workspace_id must be a non-empty str"),
+        ({"workspace_id": "a\n"}, "workspace_id contains a character"),
+        ({"user_profile_id": ""}, "user_profile_id must be a non-empty str"),
+        ({"user_profile_id": "a\0"}, "user_profile_id contains a character"),
         ({"max_line": 0}, "max_line is a number of bytes, 1 or more"),
     ],
 )
@@ -294,7 +294,7 @@ class TestLists:
             ({"before_id": "a", "after_id": "b"}, "are two directions: pass one"),
             ({"before_id": ""}, "before_id must be an id"),
             ({"after_id": ".."}, "after_id must be an id"),
-            ({"after_id": "\ud800"}, "after_id holds characters"),
+            ({"after_id": "\ud800"}, "after_id contains characters"),
         ],
     )
     def test_refuse_a_bad_query_at_once(self, method: str, query: dict[str, Any], why: str) -> None:
@@ -351,7 +351,7 @@ class TestWaitFor:
         with pytest.raises(InvalidInputError) as caught:
             api().wait_for("b", until=until)
         assert str(caught.value) == (
-            "until is an async function, which is never awaited here: pass a plain function"
+            "until is an async function, but is called without await: pass a plain function"
         )
 
     @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ class TestResultsURL:
 
 def test_the_message_type_is_checked_at_once_and_used() -> None:
     no_type: Any = 5
-    with pytest.raises(TypeError, match="message_type 5 is no type"):
+    with pytest.raises(TypeError, match="message_type 5 is not a type"):
         api().results_stream("b", message_type=no_type)
     play = Playbook(api().results_stream(ended("/r"), message_type=dict))
     play.expect_request("GET", "/r")

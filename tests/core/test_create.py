@@ -65,7 +65,7 @@ def test_it_posts_the_envelope_and_gives_the_batch() -> None:
 
 def test_bad_input_is_refused_before_there_is_an_operation() -> None:
     with pytest.raises(
-        InvalidInputError, match=r"requests\.1\.custom_id: 'a' is the id of requests"
+        InvalidInputError, match=r"requests\.1\.custom_id: 'a' is already the id of requests"
     ):
         api().create([REQUESTS[0], {**REQUESTS[1], "custom_id": "a"}])
 
@@ -96,7 +96,7 @@ def test_three_attempts_in_all() -> None:
     book.expect_request("POST", PATH)
     book.lose("no route", sent=False)
     with pytest.raises(
-        TransportError, match="no route; the request did not go out whole"
+        TransportError, match="no route; the request was not sent completely"
     ) as caught:
         book.next()
     assert not isinstance(caught.value, OutcomeUnknownError)

@@ -217,7 +217,7 @@ def test_a_poll_under_way_at_the_deadline_of_a_wait_is_given_up() -> None:
     began = book.now
     assert book.operation.deadline == began + 3
     pass_deadline(book)
-    told = r"not seen within 3 s; the last poll failed: no answer came before the deadline"
+    told = r"not be read within 3 s; the last poll failed: no answer came before the deadline"
     with pytest.raises(WaitTimeoutError, match=told) as caught:
         book.next()
     assert isinstance(caught.value.__cause__, TransportError)

@@ -457,7 +457,7 @@ class TestMessageType:
     def test_without_any_field_of_a_message_is_a_type_error(self, name: str) -> None:
         with pytest.raises(TypeError, match=f"declares '{name}'"):
             ResultDecoder(struct("Mine", {name: (str, "")}))
-        with pytest.raises(TypeError, match=r"'brand_new'.*declare one of those too"):
+        with pytest.raises(TypeError, match=r"'brand_new'.*declare a known one too"):
             ResultDecoder(struct("Mine", {"brand_new": (str, "")}))
 
     @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ class TestMessageType:
         "type_", [5, "Message", list[int] | set[int], object(), complex, range]
     )
     def test_that_cannot_be_decoded_is_a_type_error_at_once(self, type_: Any) -> None:
-        with pytest.raises(TypeError, match="is no type that msgspec can decode") as caught:
+        with pytest.raises(TypeError, match="is not a type that msgspec can decode") as caught:
             ResultDecoder(type_)
         assert repr(type_) in str(caught.value)
 
@@ -508,9 +508,9 @@ class TestDecodeBody:
         ],
     )
     def test_of_something_else_is_an_error_that_quotes_it_on_one_line(self, body: bytes) -> None:
-        with pytest.raises(RemoteProtocolError, match=r"^the answer is not a batch ") as caught:
+        with pytest.raises(RemoteProtocolError, match=r"^the response is not a batch ") as caught:
             decode_body(body, MessageBatch, "a batch", bytes)
-        assert str(caught.value).endswith("no proxy answers in its place")
+        assert str(caught.value).endswith("no proxy responds in its place")
         assert len(str(caught.value).splitlines()) == 1
         assert len(str(caught.value)) < 1000
 

@@ -97,7 +97,7 @@ class TestWhichClass:
         self, status: int, type_: str, kind: type[APIStatusError]
     ) -> None:
         for answered in (status, 418, 400):
-            error = APIStatusError.for_answer(answered, type_, message="no")
+            error = APIStatusError.for_response(answered, type_, message="no")
             assert type(error) is kind
             assert (error.status, error.type) == (answered, type_)
 
@@ -106,7 +106,7 @@ class TestWhichClass:
     ) -> None:
         del type_
         for unknown in (None, "", "brand_new_error"):
-            error = APIStatusError.for_answer(status, unknown, message="no")
+            error = APIStatusError.for_response(status, unknown, message="no")
             assert type(error) is kind
             assert error.type == unknown
 
@@ -119,7 +119,7 @@ class TestWhichClass:
 
 @pytest.mark.parametrize("status", [300, 405, 418, 501, 503])
 def test_an_undocumented_status_without_a_documented_type_is_the_base_class(status: int) -> None:
-    error = APIStatusError.for_answer(status, "brand_new_error", message="no")
+    error = APIStatusError.for_response(status, "brand_new_error", message="no")
     assert type(error) is APIStatusError
     assert error.type == "brand_new_error"
     assert str(error).startswith(f"{status} brand_new_error: no; ")
@@ -137,7 +137,7 @@ def test_an_undocumented_status_without_a_documented_type_is_the_base_class(stat
 def test_an_answer_that_is_not_the_apis_blames_what_stands_between(
     status: int, advice: str
 ) -> None:
-    error = APIStatusError.for_answer(status, None, message="<html>\n<h1>No</h1>\n</html>")
+    error = APIStatusError.for_response(status, None, message="<html>\n<h1>No</h1>\n</html>")
     assert str(error).startswith(f"{status}: <html> <h1>No</h1> </html>; ")
     assert str(error).endswith(advice)
 
@@ -204,25 +204,29 @@ def test_errors_can_be_caught_as_what_they_also_are(
         (
             MalformedResultError(line_number=3, raw=b"{", reason="it is cut off", custom_id="a"),
             "line 3 of the results (custom_id 'a') could not be read: it is cut off",
-            "`raw` holds this one's bytes",
+            "`raw` holds the bytes of this one",
         ),
         (
             MalformedResultError(line_number=3, raw=b"{", reason="it is cut off"),
             "line 3 of the results could not be read",
-            "`raw` holds this one's bytes",
+            "`raw` holds the bytes of this one",
         ),
         (IncompleteResultsError(batch_id="b", received=1, expected=2), "after 1 of 2", "read"),
         (TransportError("reset", sent=True), "reset; ", "check the network and try again"),
         (
             TransportError("no route", sent=False),
-            "no route; the request did not go out whole",
+            "no route; the request was not sent completely",
             "check base_url",
         ),
         (OutcomeUnknownError("reset", requests=7), "7 requests was created (reset)", "list()"),
-        (WaitTimeoutError("b", timeout=90, batch=None), "not seen within 90 s", "wait_for() again"),
+        (
+            WaitTimeoutError("b", timeout=90, batch=None),
+            "not be read within 90 s",
+            "wait_for() again",
+        ),
         (
             WaitTimeoutError("b", timeout=0.5, batch=batch()),
-            "seen within 0.5 s; it goes on",
+            "within 0.5 s; the service continues",
             "again",
         ),
     ],
@@ -235,7 +239,7 @@ def test_a_message_says_what_happened_and_then_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("fault", "text"),
+    ("problem", "text"),
     [
         (RequestProblem(message="is wrong"), "is wrong"),
         (RequestProblem(message="is wrong", index=0), "requests.0: is wrong"),
@@ -246,20 +250,20 @@ def test_a_message_says_what_happened_and_then_what_to_do(
         ),
     ],
 )
-def test_a_fault_names_its_place_as_the_service_does(fault: RequestProblem, text: str) -> None:
-    assert str(fault).startswith(text)
+def test_a_problem_names_its_place_as_the_service_does(problem: RequestProblem, text: str) -> None:
+    assert str(problem).startswith(text)
 
 
 class TestInvalidRequest:
-    def test_of_one_fault_is_that_fault(self) -> None:
+    def test_the_message_of_one_problem_is_that_problem(self) -> None:
         error = InvalidInputError("limit is 1 to 1,000")
         assert str(error) == "limit is 1 to 1,000"
-        assert error.faults == (RequestProblem(message="limit is 1 to 1,000"),)
+        assert error.problems == (RequestProblem(message="limit is 1 to 1,000"),)
         assert error.omitted == 0
 
     def test_of_several_counts_them_and_puts_each_on_a_line(self) -> None:
         assert str(InvalidInputError("a", "b")).splitlines() == [
-            "2 faults; nothing was sent",
+            "2 problems; nothing was sent",
             "  a",
             "  b",
         ]
@@ -268,12 +272,12 @@ class TestInvalidRequest:
         ("kept", "omitted", "more"), [(10, 0, 0), (11, 0, 1), (10, 5, 5), (12, 5, 7), (1, 1, 1)]
     )
     def test_spells_out_ten_and_counts_the_rest(self, kept: int, omitted: int, more: int) -> None:
-        error = InvalidInputError(*(f"fault {n}" for n in range(kept)), omitted=omitted)
+        error = InvalidInputError(*(f"problem {n}" for n in range(kept)), omitted=omitted)
         first, *spelled = str(error).splitlines()
-        assert first == f"{kept + omitted} faults; nothing was sent"
+        assert first == f"{kept + omitted} problems; nothing was sent"
         rest = [f"  … and {more} more"] if more else []
-        assert spelled == [f"  fault {n}" for n in range(min(kept, 10))] + rest
-        assert (len(error.faults), error.omitted) == (kept, omitted)
+        assert spelled == [f"  problem {n}" for n in range(min(kept, 10))] + rest
+        assert (len(error.problems), error.omitted) == (kept, omitted)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +299,7 @@ def test_a_quoted_text_is_one_short_printable_line(text: str, line: str) -> None
     "build",
     [
         lambda: APIStatusError(status=500, type=NASTY, message=NASTY, request_id=NASTY),
-        lambda: APIStatusError.for_answer(502, None, message=NASTY),
+        lambda: APIStatusError.for_response(502, None, message=NASTY),
         lambda: MalformedResultError(line_number=1, raw=b"", reason="no", custom_id=NASTY),
         lambda: MalformedResultError(line_number=1, raw=b"", reason=f"unknown field `{NASTY}`"),
         lambda: ResultsUnavailableError(batch(NASTY)),

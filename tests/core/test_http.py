@@ -30,10 +30,10 @@ UNUSABLE = [
     ("file:///etc/passwd", "does not begin with https"),
     ("javascript:alert(1)", "does not begin with https"),
     ("https:api.example.test", "does not begin with https"),
-    ("https://", "names no host"),
-    ("https:///path", "names no host"),
-    ("https://?", "names no host"),
-    ("https://:443", "names no host"),
+    ("https://", "has no host"),
+    ("https:///path", "has no host"),
+    ("https://?", "has no host"),
+    ("https://:443", "has no host"),
     ("https://api.example.test:0", "malformed"),
     ("https://api.example.test:65536", "ort"),
     ("https://api.example.test:x", "ort"),
@@ -108,14 +108,14 @@ class TestHeaderValues:
         ],
     )
     def test_what_no_header_can_carry_is_refused_and_not_shown(self, value: str) -> None:
-        with pytest.raises(InvalidInputError, match="api_key holds a character") as caught:
+        with pytest.raises(InvalidInputError, match="api_key contains a character") as caught:
             check_header_value("api_key", value)
         assert "sec" not in str(caught.value)
         assert caught.value.__cause__ is None
 
     @pytest.mark.parametrize("value", ["", None, b"secret", 5])
     def test_what_is_no_text_is_refused_and_not_shown(self, value: object) -> None:
-        with pytest.raises(InvalidInputError, match="must be a str that is not empty") as caught:
+        with pytest.raises(InvalidInputError, match="must be a non-empty str") as caught:
             check_header_value("api_key", value)
         assert "secret" not in str(caught.value)
 
@@ -153,8 +153,8 @@ class TestBaseURL:
             (BASE + "?a=b", "query or a fragment"),
             (BASE + "/?", "query or a fragment"),
             (BASE + "/#top", "query or a fragment"),
-            (BASE + "/v1", "leave that off"),
-            (BASE + "/x/v1/", "leave that off"),
+            (BASE + "/v1", "leave it out"),
+            (BASE + "/x/v1/", "leave it out"),
         ],
     )
     def test_that_cannot_be_used_is_refused_with_the_reason(self, url: str, why: str) -> None:
@@ -297,13 +297,11 @@ class TestPathSegment:
 
     @pytest.mark.parametrize("value", ["", ".", "..", "x" * 257])
     def test_that_would_lead_elsewhere_is_refused(self, value: object) -> None:
-        with pytest.raises(
-            InvalidInputError, match=r"^batch_id must be an id as the service gave it"
-        ):
+        with pytest.raises(InvalidInputError, match=r"^batch_id must be an id from the service"):
             path_segment("batch_id", value)
 
     def test_with_a_lone_surrogate_is_refused(self) -> None:
-        with pytest.raises(InvalidInputError, match=r"^batch_id holds characters that no URL"):
+        with pytest.raises(InvalidInputError, match=r"^batch_id contains characters that a URL"):
             path_segment("batch_id", "a\ud800")
 
 

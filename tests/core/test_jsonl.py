@@ -290,8 +290,8 @@ def read_bounded(
     items: list[Item] = []
     for chunk in chunks:
         items += lines.feed(chunk)
-        if lines.fault is not None:
-            return outcome(items, truncated=False), lines.fault
+        if lines.exceeded_limit is not None:
+            return outcome(items, truncated=False), lines.exceeded_limit
     rest, truncated = lines.finish()
     return outcome(items + rest, truncated), None
 
@@ -316,11 +316,11 @@ def test_the_bounds_of_a_body_are_the_same_for_every_cut(
     assert read_bounded(chunks, max_line, max_lines, longest) == whole
     each_byte = [body[i : i + 1] for i in range(len(body))]
     assert read_bounded(each_byte, max_line, max_lines, longest) == whole
-    (items, _), fault = whole
+    (items, _), exceeded = whole
     is_beyond = body.count(b"\n") > max_lines or any(
         len(line) > longest for line in body.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     )
-    assert (fault is not None) == is_beyond
+    assert (exceeded is not None) == is_beyond
     assert len(items) <= max_lines + 1
     # Within its bounds it is what it is without any.
     assert is_beyond or whole[0] == read([body] if body else [], max_line)
@@ -329,7 +329,7 @@ def test_the_bounds_of_a_body_are_the_same_for_every_cut(
 def test_beyond_its_bounds_nothing_is_read_nor_held() -> None:
     lines = JSONLines(DECODER, max_lines=2, longest=MAX_LINE)
     assert len(lines.feed(A + B + C + A[:50])) == 2
-    assert lines.fault == "it has more than 2 lines"
+    assert lines.exceeded_limit == "it has more than 2 lines"
     assert (lines.feed(C), len(lines._tail), lines.finish()) == ([], 0, ([], False))
 
 

@@ -315,5 +315,5 @@ def test_a_header_without_a_value_is_the_drivers_fault() -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", "/v1/messages/batches/msgbatch_1")
     nothing: Any = None
-    with pytest.raises(LocalProtocolError, match="headers are pairs"):
+    with pytest.raises(LocalProtocolError, match="headers must be pairs"):
         book.head(503, [("retry-after", nothing)])

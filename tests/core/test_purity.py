@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import batches_core
+from tools.imports import imports
 
 ROOT = Path(batches_core.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -20,32 +21,6 @@ REFUSED = {
     # Not needed either, and as impure.
     *("io", "pathlib", "logging", "tempfile", "multiprocessing", "signal", "sys", "uuid"),
 }
-
-# From the ground up; each module imports only from rows above its own.
-LAYERS = [
-    ["errors"],
-    ["redaction", "urls", "validation", "models/base"],
-    ["http", "models/batch", "models/content", "models/result"],
-    ["models/message"],
-    ["models/__init__"],
-    ["marker", "message_types", "retry"],
-    ["decoding", "endpoint", "events", "exchange", "operations/__init__"],
-    ["context", "jsonl", "operations/ledger", "requests"],
-    ["call", "operation", "operations/delivered"],
-    ["operations/batch", "operations/listing", "operations/wait"],
-    ["operations/results", "operations/settle"],
-    ["operations/create"],
-    ["api", "lowlevel"],
-    ["__init__"],
-    ["emulator/digest", "emulator/fault_text", "emulator/params", "emulator/refusals"],
-    ["emulator/answers", "emulator/create_body", "emulator/fault_rules", "emulator/routes"],
-    ["emulator/batch", "emulator/corruption", "emulator/fault_plan", "emulator/responses"],
-    ["emulator/access", "emulator/pages"],
-    ["emulator/endpoints"],
-    ["emulator/service"],
-    ["emulator/__init__"],
-]
-RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 GUARD = """
 import builtins, importlib, sys
@@ -66,23 +41,6 @@ print("imported")
 def dotted(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
-
-
-def imports(path: Path) -> set[str]:
-    """Every module that is imported anywhere in a file, function bodies included, absolute."""
-    found: set[str] = set()
-    package = list(path.relative_to(ROOT.parent).parent.parts)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            stem = ".".join([*base, *([node.module] if node.module else [])])
-            # `from . import x` names modules; `from .m import x` names what is in one.
-            found.update(f"{stem}.{a.name}" for a in node.names) if not node.module else found.add(
-                stem
-            )
-    return found
 
 
 def run_guard(refused: set[str]) -> subprocess.CompletedProcess[str]:
@@ -123,20 +81,6 @@ def test_no_call_opens_a_file_or_reads_the_wall_clock(path: Path) -> None:
     methods = {func.attr for func in calls if isinstance(func, ast.Attribute)}
     assert not names & {"open", "input", "print", "eval", "exec", "__import__"}
     assert not methods & {"now", "utcnow", "today"}
-
-
-@pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_imports_run_from_the_ground_up(path: Path) -> None:
-    own = str(path.relative_to(ROOT).with_suffix(""))
-    for name in imports(path):
-        if name.startswith("batches_core"):
-            imported = name.removeprefix("batches_core").strip(".").replace(".", "/")
-            if (ROOT / imported).is_dir():
-                imported = f"{imported}/__init__".lstrip("/")
-            if imported == "errors" or own == "errors":
-                # The ground: its only import is of a type, for the checker.
-                continue
-            assert RANK[imported] < RANK[own], f"{own} imports {imported}"
 
 
 def test_the_core_depends_on_msgspec_and_the_standard_library_alone() -> None:

@@ -20,8 +20,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batches_core import BatchRequest, Body, InvalidInputError, RequestLike, RequestProblem
+from batches_core import (
+    BatchRequest,
+    Body,
+    InvalidInputError,
+    PreparedRequests,
+    RequestLike,
+    RequestProblem,
+    request_checker,
+)
 from batches_core import requests as core_requests
+from batches_core.request_checker import RequestChecker
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
@@ -48,7 +57,7 @@ def refused(handed_in: Iterable[Any]) -> InvalidInputError:
 
 
 def places(error: InvalidInputError) -> list[tuple[int | None, str | None]]:
-    return [(fault.index, fault.field) for fault in error.faults]
+    return [(problem.index, problem.field) for problem in error.problems]
 
 
 def nested(depth: int) -> list[Any]:
@@ -127,7 +136,7 @@ class TestForms:
         [
             (one(), "put a single request in a list"),
             (BatchRequest(custom_id="a", params={}), "put a single request in a list"),
-            ({"requests": [one()]}, "pass the list that it has under 'requests'"),
+            ({"requests": [one()]}, "pass the list under its key 'requests'"),
             ("requests.jsonl", "RequestsFile(path) (from transports.files) or open(path, 'rb')"),
             (b"{}", "open(path, 'rb')"),
             (Path("requests.jsonl"), "RequestsFile(path) (from transports.files)"),
@@ -155,7 +164,7 @@ class TestForms:
 class TestBody:
     def test_is_measured_and_can_be_sent_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for size in (1, 40, 100, 10_000):
-            monkeypatch.setattr(core_requests, "_PIECE", size)
+            monkeypatch.setattr(core_requests, "_PIECE_SIZE", size)
             body, _ = prepare(one(f"id-{n}", text="é" * n) for n in range(20))
             first, second = b"".join(body), b"".join(body)
             assert first == second
@@ -223,7 +232,7 @@ class TestBody:
         body_of(one(custom_id))
 
 
-class TestFaults:
+class TestProblems:
     @pytest.mark.parametrize(
         ("request_", "field", "text"),
         [
@@ -243,7 +252,7 @@ class TestFaults:
             (one("a", stream=True), "params.stream", "cannot stream"),
             (one("a", stream="yes"), "params.stream", "cannot stream"),
             (one("a", stream=""), "params.stream", "cannot stream"),
-            (one("a", speed="fast"), "params.speed", "has one speed"),
+            (one("a", speed="fast"), "params.speed", "cannot be chosen"),
             (one("a", max_tokens=0), "params.max_tokens", "max_tokens=0"),
             (one("a", max_tokens=0.0), "params.max_tokens", "max_tokens=0"),
             (b'{"custom_id":"a"}', "params", "is missing"),
@@ -263,7 +272,7 @@ class TestFaults:
                 "is not JSON",
                 id="JSON nested too deep",
             ),
-            ("\ud800", None, "is no JSON that can be sent"),
+            ("\ud800", None, "cannot be encoded as UTF-8"),
             (one("a", x="\ud800"), None, "cannot be written as JSON"),
             (one("\ud800"), None, "cannot be written as JSON"),
             (one("a", x={object()}), None, "cannot be written as JSON"),
@@ -284,13 +293,13 @@ class TestFaults:
         self, request_: Any, field: str | None, text: str
     ) -> None:
         error = refused([one("first"), request_, one("last")])
-        [fault] = error.faults
-        assert (fault.index, fault.field) == (1, field)
-        assert text in fault.message
-        assert len(fault.message) < 500
+        [problem] = error.problems
+        assert (problem.index, problem.field) == (1, field)
+        assert text in problem.message
+        assert len(problem.message) < 500
         if isinstance(request_, dict) and field is not None:
             line = msgspec.json.encode(request_)
-            assert refused([one("first"), line, one("last")]).faults == error.faults
+            assert refused([one("first"), line, one("last")]).problems == error.problems
 
     def test_are_all_told_in_order(self) -> None:
         error = refused(
@@ -314,13 +323,13 @@ class TestFaults:
             (5, "custom_id"),
             (5, "params.stream"),
         ]
-        assert str(error).startswith("9 faults; nothing was sent\n  requests.0.params.stream: ")
+        assert str(error).startswith("9 problems; nothing was sent\n  requests.0.params.stream: ")
 
     def test_of_a_repeated_id_name_its_first_use(self) -> None:
         error = refused([one("a"), one("b"), one("a"), b"\n", json.dumps(one("a"))])
-        assert error.faults == tuple(
+        assert error.problems == tuple(
             RequestProblem(
-                message="'a' is the id of requests.0 already", index=index, field="custom_id"
+                message="'a' is already the id of requests.0", index=index, field="custom_id"
             )
             for index in (2, 4)
         )
@@ -332,9 +341,9 @@ class TestFaults:
         self, number: int, kept: int, omitted: int
     ) -> None:
         error = refused([one("a b")] * number)
-        assert (len(error.faults), error.omitted) == (kept, omitted)
+        assert (len(error.problems), error.omitted) == (kept, omitted)
         assert places(error) == [(index, "custom_id") for index in range(kept)]
-        assert str(error).startswith(f"{number} faults")
+        assert str(error).startswith(f"{number} problems")
 
 
 class NumPyLike:
@@ -409,20 +418,20 @@ class TestValuesThatAreNotJSON:
                 {"custom_id": "a", "params": params},
                 BatchRequest(custom_id="a", params=params),
             ):
-                [fault] = refused([one("first"), request]).faults
-                assert (fault.index, fault.field) == (1, field)
+                [problem] = refused([one("first"), request]).problems
+                assert (problem.index, problem.field) == (1, field)
                 told = f"a value of type {name} cannot be written as JSON: pass {advice}"
-                assert fault.message == told
+                assert problem.message == told
 
     def test_any_other_value_is_named_by_its_field(self) -> None:
         for request in (
             one("a", x=[object()]),
             BatchRequest(custom_id="a", params={"x": [object()]}),
         ):
-            [fault] = refused([one("first"), request]).faults
-            assert (fault.index, fault.field) == (1, "params.x.0")
+            [problem] = refused([one("first"), request]).problems
+            assert (problem.index, problem.field) == (1, "params.x.0")
             told = "a value of type object cannot be written as JSON: leave it out or convert it"
-            assert fault.message == told
+            assert problem.message == told
 
     def test_a_custom_id_that_is_no_plain_str_is_named(self) -> None:
         class Name(str):
@@ -431,18 +440,18 @@ class TestValuesThatAreNotJSON:
             def item(self) -> str:
                 return str(self)
 
-        [fault] = refused([{"custom_id": Name("a"), "params": {}}]).faults
-        assert fault.field == "custom_id"
-        assert fault.message.endswith(".Name cannot be written as JSON: pass x.item() or str(x)")
+        [problem] = refused([{"custom_id": Name("a"), "params": {}}]).problems
+        assert problem.field == "custom_id"
+        assert problem.message.endswith(".Name cannot be written as JSON: pass x.item() or str(x)")
 
     def test_a_value_where_it_cannot_be_found_is_told_without_a_field(self) -> None:
         class Strange:
             __slots__ = ()
             __hash__ = object.__hash__
 
-        [fault] = refused([one("a", x={Strange()})]).faults
-        assert (fault.index, fault.field) == (0, None)
-        assert "Strange cannot be written as JSON" in fault.message
+        [problem] = refused([one("a", x={Strange()})]).problems
+        assert (problem.index, problem.field) == (0, None)
+        assert "Strange cannot be written as JSON" in problem.message
 
     def test_a_value_is_found_where_params_refer_to_themselves(self) -> None:
         loop: dict[str, Any] = {"a": object()}
@@ -498,11 +507,11 @@ class TestFilesThatAreNoRequests:
     )
     def test_are_told_once(self, lines: Iterable[Any], looks: str, advice: str) -> None:
         error = refused(lines)
-        [fault] = error.faults
-        assert (fault.index, fault.line, fault.field, error.omitted) == (None, None, None, 0)
-        assert fault.message.startswith(f"this looks like {looks}")
-        assert advice in fault.message
-        assert len(fault.message) < 300
+        [problem] = error.problems
+        assert (problem.index, problem.line, problem.field, error.omitted) == (None, None, None, 0)
+        assert problem.message.startswith(f"this looks like {looks}")
+        assert advice in problem.message
+        assert len(problem.message) < 300
 
     @pytest.mark.parametrize(
         "lines",
@@ -518,8 +527,8 @@ class TestFilesThatAreNoRequests:
         ],
     )
     def test_a_single_bad_request_is_told_by_its_place(self, lines: Iterable[Any]) -> None:
-        [fault] = refused(lines).faults
-        assert fault.index in (0, 1)
+        [problem] = refused(lines).problems
+        assert problem.index in (0, 1)
 
     def test_a_file_opened_with_the_wrong_encoding_is_told(self) -> None:
         for data, looks in (
@@ -537,9 +546,9 @@ class TestFilesThatAreNoRequests:
     def test_a_long_one_is_told_once_up_to_the_limit_of_requests(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(core_requests, "MAX_REQUESTS", 200)
-        [fault] = refused(lines_of(CSV)).faults
-        assert fault.message.startswith("this looks like a CSV file")
+        monkeypatch.setattr(request_checker, "MAX_REQUESTS", 200)
+        [problem] = refused(lines_of(CSV)).problems
+        assert problem.message.startswith("this looks like a CSV file")
 
     def test_nothing_of_one_is_read_after_its_first_line(self) -> None:
         lines = iter(["[\n", *REQUEST_LINES.splitlines()])
@@ -554,7 +563,7 @@ class TestFilesThatAreNoRequests:
 class TestLimits:
     @pytest.fixture
     def ten_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(core_requests, "MAX_REQUESTS", 10)
+        monkeypatch.setattr(request_checker, "MAX_REQUESTS", 10)
 
     @pytest.mark.usefixtures("ten_requests")
     def test_the_number_of_requests_is_exact(self) -> None:
@@ -565,7 +574,7 @@ class TestLimits:
         assert "more than 10 requests, the limit of one batch: split" in str(error)
 
     @pytest.mark.usefixtures("ten_requests")
-    def test_nothing_is_read_after_the_limit_and_faults_before_it_are_told(self) -> None:
+    def test_nothing_is_read_after_the_limit_and_problems_before_it_are_reported(self) -> None:
         endless = (one("a b") if n == 3 else 5 if n == 4 else one(f"id-{n}") for n in range(1000))
         assert places(refused(endless)) == [(3, "custom_id"), (4, None), (10, None)]
         assert next(endless) == one("id-11")
@@ -576,9 +585,9 @@ class TestLimits:
     ) -> None:
         handed_in = [one(f"id-{n}", x="é" * n) for n in range(forms)]
         size = prepare(handed_in)[0].content_length
-        monkeypatch.setattr(core_requests, "MAX_BYTES", size)
+        monkeypatch.setattr(request_checker, "MAX_BYTES", size)
         assert prepare(handed_in)[0].content_length == size
-        monkeypatch.setattr(core_requests, "MAX_BYTES", size - 1)
+        monkeypatch.setattr(request_checker, "MAX_BYTES", size - 1)
         error = refused([*handed_in, object()])
         if forms == 1:
             assert "requests.0: this request alone" in str(error)
@@ -589,7 +598,7 @@ class TestLimits:
     def test_one_request_over_the_size_of_a_batch_is_named_and_the_others_are_checked(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(core_requests, "MAX_BYTES", 100)
+        monkeypatch.setattr(request_checker, "MAX_BYTES", 100)
         largest = one(
             "x", t="x" * (100 - 15 - len(json.dumps(one("x", t=""), separators=(",", ":"))))
         )
@@ -598,14 +607,14 @@ class TestLimits:
         for form, size in ((large, 142), (json.dumps(large), 146)):
             error = refused([one("a"), form, one("b c")])
             assert places(error) == [(1, None), (2, "custom_id")]
-            assert error.faults[0].message == (
-                f"this request alone has {size} bytes, over the limit of 100 for a whole batch: no "
-                "batch can hold it, so make it smaller, or leave it out"
+            assert error.problems[0].message == (
+                f"this request alone has {size} bytes, over the limit of 100 for a whole batch: "
+                "make it smaller, or leave it out"
             )
             assert "split" not in str(error)
 
     def test_are_those_of_the_service(self) -> None:
-        assert (core_requests.MAX_REQUESTS, core_requests.MAX_BYTES) == (100_000, 256_000_000)
+        assert (request_checker.MAX_REQUESTS, request_checker.MAX_BYTES) == (100_000, 256_000_000)
 
 
 class TestNumbersThatJsonHasNot:
@@ -658,19 +667,28 @@ class TestLines:
     """Requests that are the lines of a file, and what brings its own body."""
 
     def test_are_named_by_their_numbers(self) -> None:
-        checker = core_requests.RequestChecker(lines=True)
+        checker = RequestChecker(lines=True)
         line = json.dumps(one("a")).encode()
-        given = list(checker.checked([b"\xef\xbb\xbf " + line, b"\n", line, b"{"]))
+        given = list(checker.check([b"\xef\xbb\xbf " + line, b"\n", line, b"{"]))
         with pytest.raises(InvalidInputError) as caught:
             checker.finish()
-        assert [(fault.line, fault.index) for fault in caught.value.faults] == [
+        assert [(problem.line, problem.index) for problem in caught.value.problems] == [
             (3, None),
             (4, None),
         ]
-        assert str(caught.value.faults[0]) == "line 3, custom_id: 'a' is the id of line 1 already"
-        assert str(caught.value.faults[1]).startswith("line 4: is not JSON")
+        assert str(caught.value.problems[0]) == "line 3, custom_id: 'a' is already the id of line 1"
+        assert str(caught.value.problems[1]).startswith("line 4: is not JSON")
         assert given[0] == line
         assert checker.count == 3
+
+    def test_a_source_prepares_its_own_requests(self) -> None:
+        prepared = core_requests.prepare([one("a")])
+
+        class Source:
+            def prepare(self) -> PreparedRequests:
+                return prepared
+
+        assert core_requests.prepare(Source()) is prepared
 
     def test_what_is_prepared_is_taken_as_it_is(self) -> None:
         prepared = core_requests.prepare([one("a")])

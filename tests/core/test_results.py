@@ -640,7 +640,7 @@ def test_what_the_batch_itself_does_not_count_is_not_read_again() -> None:
     book = start(total=2, expected=["a", "b", "c"])
     book.answer(A + B)
     received(book)
-    with pytest.raises(IncompleteResultsError, match="missing: c; what came") as caught:
+    with pytest.raises(IncompleteResultsError, match="missing: c; the received") as caught:
         book.next()
     assert (caught.value.missing, caught.value.unexpected) == (("c",), ())
 

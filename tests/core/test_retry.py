@@ -27,7 +27,7 @@ LOST = TransportError("connection reset", sent=True)
 
 
 def status(status_: int, **fields: Any) -> APIStatusError:
-    return APIStatusError.for_answer(status_, fields.pop("type", None), message="no", **fields)
+    return APIStatusError.for_response(status_, fields.pop("type", None), message="no", **fields)
 
 
 class TestRetries:
@@ -60,7 +60,7 @@ class TestRetries:
             (IncompleteResultsError(batch_id="b", received=1, expected=2), True),
             (OutcomeUnknownError("connection reset", requests=1), False),
             (LocalProtocolError("a bug"), False),
-            (InvalidInputError("a fault"), False),
+            (InvalidInputError("a problem"), False),
             (WaitTimeoutError("b", timeout=1, batch=None), False),
             (BatchesError("anything"), False),
         ],

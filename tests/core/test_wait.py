@@ -123,7 +123,7 @@ def test_the_last_poll_comes_so_early_that_it_can_be_answered_by_the_deadline() 
         book.expect_wait(wait)
         book.expect_request("GET", PATH)
     poll(book)
-    told = "still 'in_progress' when it was last seen within 70 s"
+    told = "still 'in_progress' at the last successful poll within 70 s"
     with pytest.raises(WaitTimeoutError, match=told) as caught:
         book.next()
     assert isinstance(caught.value, TimeoutError)
@@ -181,7 +181,7 @@ def test_the_deadline_comes_also_in_an_outage_and_names_its_cause() -> None:
         book.expect_wait(wait)
         book.expect_request("GET", PATH)
     book.lose("no route", sent=False)
-    told = r"not seen within 1\.25 s; the last poll failed: no route"
+    told = r"not be read within 1\.25 s; the last poll failed: no route"
     with pytest.raises(WaitTimeoutError, match=told) as caught:
         book.next()
     assert caught.value.batch is None

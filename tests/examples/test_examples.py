@@ -150,7 +150,10 @@ BAD_FILES = {
     "empty": ("", "there are no requests"),
     "not json": (f"{GOOD}\n\n{{oops\n", "requests.jsonl:3: is not JSON"),
     "no object": (f"{GOOD}\n[]\n", "requests.jsonl:2: must be a JSON object"),
-    "duplicate": (f"{GOOD}\n{GOOD}\n", "requests.jsonl:2: custom_id 'a' is the id of requests.0"),
+    "duplicate": (
+        f"{GOOD}\n{GOOD}\n",
+        "requests.jsonl:2: custom_id 'a' is already the id of requests.0",
+    ),
     "bad id": (
         '{"custom_id":"a b","params":{}}\n',
         "requests.jsonl:1: custom_id 'a b' is not 1 to",
@@ -170,7 +173,7 @@ def test_a_bad_file_is_a_line_and_not_a_traceback(
 
 
 @each
-def test_every_fault_of_a_file_has_its_line(script: str, tmp_path: Path) -> None:
+def test_every_problem_of_a_file_has_its_line(script: str, tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text(f"no\n{GOOD}\nnot\n" + "bad\n" * 150, encoding="utf-8")
     done = run(script, "r.jsonl", cwd=tmp_path)
     lines = done.stderr.splitlines()
@@ -207,7 +210,7 @@ def test_a_host_that_cannot_be_reached(script: str, tmp_path: Path) -> None:
     with scripted() as served:
         gone = served.base_url
     done = run(script, REQUESTS, cwd=tmp_path, **service(gone))
-    assert_one_clear_line(done, "127.0.0.1", "did not go out whole", "check base_url")
+    assert_one_clear_line(done, "127.0.0.1", "was not sent completely", "check base_url")
 
 
 @each

@@ -273,7 +273,7 @@ def test_a_callback_that_nobody_would_await_is_refused(client_type: Any, on_even
     with pytest.raises(InvalidInputError) as caught:
         client_type(api_key=KEY, on_event=on_event)
     assert str(caught.value) == (
-        "on_event is an async function, which is never awaited here: pass a plain function"
+        "on_event is an async function, but is called without await: pass a plain function"
     )
 
 

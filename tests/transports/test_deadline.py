@@ -107,7 +107,7 @@ def test_a_poll_under_way_at_the_deadline_is_left(carrier: Carrier, hold: str) -
     async def job() -> None:
         async with carrier.client(served.base_url, timeout=2 * LONG) as client:
             with pytest.raises(
-                WaitTimeoutError, match=r"not seen within 0\.3 s; the last poll failed"
+                WaitTimeoutError, match=r"not be read within 0\.3 s; the last poll failed"
             ):
                 await client.wait_for("msgbatch_1", timeout=0.3)
             # The server was still at it, and not the one that went.

@@ -398,7 +398,7 @@ def test_a_host_that_is_not_there_is_told_as_nothing_sent(carrier: Carrier) -> N
     async def job() -> None:
         async with carrier.client(base_url, retry=AT_ONCE) as client:
             with pytest.raises(
-                TransportError, match=r"127\.0\.0\.1.*did not go out whole"
+                TransportError, match=r"127\.0\.0\.1.*was not sent completely"
             ) as caught:
                 await client.create(REQUESTS)
             assert not isinstance(caught.value, OutcomeUnknownError)

@@ -21,11 +21,14 @@ from batches_core import (
     LocalProtocolError,
     MalformedResultError,
     OutcomeUnknownError,
+    PreparedRequests,
     ResultItem,
     RetryPolicy,
+    request_checker,
 )
 from batches_core import requests as core_requests
 from batches_core.emulator import Emulator, FaultPlan
+from batches_core.lowlevel import as_sent
 from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, QUICK_SETTLING, Carrier
 from tests.support.playbook import REQUEST, result_line
 from transports._files import requests_file as requests_module
@@ -65,7 +68,7 @@ def test_lines_pass_byte_for_byte_in_an_envelope(
     wanted = [odd.strip(), *lines(50)]
     data = b"\xef\xbb\xbf" + odd + b"\n \r\n" + b"\r\n".join(lines(50))
     for piece in (1, 100, 1_000_000):
-        monkeypatch.setattr(core_requests, "_PIECE", piece)
+        monkeypatch.setattr(core_requests, "_PIECE_SIZE", piece)
         prepared = requests_file(tmp_path, data).prepare()
         for _ in range(2):
             body = b"".join(prepared.body)
@@ -86,12 +89,12 @@ def test_it_is_never_in_memory_whole(tmp_path: Path) -> None:
     assert peak < 4_000_000
 
 
-def test_faults_name_their_lines_all_of_them_up_to_a_bound(tmp_path: Path) -> None:
+def test_problems_name_their_lines_all_of_them_up_to_a_bound(tmp_path: Path) -> None:
     first, second = lines(2)
     data = b"\n".join([first, b"", b"{", second, b"[]", first, b'{"custom_id":"ok"}'])
     with pytest.raises(InvalidInputError) as caught:
         requests_file(tmp_path, data).prepare()
-    assert [(fault.line, fault.field) for fault in caught.value.faults] == [
+    assert [(problem.line, problem.field) for problem in caught.value.problems] == [
         (3, None),
         (5, None),
         (6, "custom_id"),
@@ -99,10 +102,10 @@ def test_faults_name_their_lines_all_of_them_up_to_a_bound(tmp_path: Path) -> No
     ]
     text = str(caught.value)
     assert "line 3: is not JSON" in text
-    assert "line 6, custom_id: 'r0' is the id of line 1 already" in text
+    assert "line 6, custom_id: 'r0' is already the id of line 1" in text
     with pytest.raises(InvalidInputError) as caught:
         requests_file(tmp_path, b'{"a"\n' * 500).prepare()
-    assert (len(caught.value.faults), caught.value.omitted) == (100, 400)
+    assert (len(caught.value.problems), caught.value.omitted) == (100, 400)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +126,10 @@ def test_a_file_of_another_kind_is_told_once(tmp_path: Path, data: bytes, looks:
 def test_a_file_over_a_limit_is_not_read_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(core_requests, limit, 3 if limit == "MAX_REQUESTS" else 500)
+    monkeypatch.setattr(request_checker, limit, 3 if limit == "MAX_REQUESTS" else 500)
     with pytest.raises(InvalidInputError, match=r"line [45]: .*split") as caught:
         requests_file(tmp_path, b"\n".join([*lines(10), b"{"])).prepare()
-    assert len(caught.value.faults) == 1
+    assert len(caught.value.problems) == 1
 
 
 def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
@@ -156,10 +159,10 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     assert was_refused
 
 
-def test_a_line_over_the_limit_is_a_fault_and_is_not_held(
+def test_a_line_over_the_limit_is_a_problem_and_is_not_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_requests, "MAX_BYTES", 3_000_000)
+    monkeypatch.setattr(request_checker, "MAX_BYTES", 3_000_000)
     monkeypatch.setattr(requests_module, "MAX_BYTES", 3_000_000)
     first, second = lines(2)
     path = tmp_path / "requests.jsonl"
@@ -174,7 +177,7 @@ def test_a_line_over_the_limit_is_a_fault_and_is_not_held(
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert [fault.line for fault in caught.value.faults] == [2, 3]
+    assert [problem.line for problem in caught.value.problems] == [2, 3]
     assert "line 2: has 300,000,001 bytes, over the limit of 3,000,000" in str(caught.value)
     assert peak < 10_000_000
 
@@ -231,14 +234,14 @@ def test_a_line_of_three_gigabytes_takes_little_memory(
     assert peak < 10_000_000
 
 
-def test_a_file_that_is_one_long_line_has_one_fault(
+def test_a_file_that_is_one_long_line_has_one_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_requests, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(request_checker, "MAX_BYTES", 2_000_000)
     monkeypatch.setattr(requests_module, "MAX_BYTES", 2_000_000)
     with pytest.raises(InvalidInputError, match="one request on each line") as caught:
         requests_file(tmp_path, b"[" + b" " * 3_000_000 + b"]").prepare()
-    assert len(caught.value.faults) == 1
+    assert len(caught.value.problems) == 1
 
 
 def test_long_lines_within_the_limit_pass_byte_for_byte(tmp_path: Path) -> None:
@@ -333,12 +336,11 @@ def test_what_changes_no_byte_is_no_change(tmp_path: Path) -> None:
 def test_a_file_is_not_read_on_the_event_loop(
     carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = core_requests.as_sent
     readers: list[int] = []
 
     def watched(line: bytes, index: int) -> bytes:
         readers.append(threading.get_ident())
-        return real(line, index)
+        return as_sent(line, index)
 
     def opening(path: Path, *args: Any, **options: Any) -> Any:
         readers.append(threading.get_ident())
@@ -369,7 +371,7 @@ def test_a_body_with_empty_pieces_is_sent_whole(carrier: Carrier) -> None:
 
     async def job() -> None:
         async with carrier.client(base_url, retry=AT_ONCE) as client:
-            prepared = core_requests.PreparedRequests(body=Body(), count=1)
+            prepared = PreparedRequests(body=Body(), count=1)
             assert (await client.create(prepared)).request_counts.total == 1
 
     with running_emulator(Emulator(speed=1e6)) as base_url:
@@ -409,7 +411,7 @@ def test_a_file_that_changes_while_it_is_sent_creates_nothing(
                             meddle.write_bytes(meddle.read_bytes().replace(b"xxxx", b"yyyy"))
                         yield piece
 
-            return core_requests.PreparedRequests(body=Body(), count=prepared.count)
+            return PreparedRequests(body=Body(), count=prepared.count)
 
     async def job() -> None:
         async with carrier.client(base_url, retry=ONCE) as client:
@@ -525,7 +527,7 @@ def test_a_reader_takes_a_message_type_and_a_longest_line(tmp_path: Path) -> Non
     assert [isinstance(item, MalformedResultError) and item.is_cut for item in items] == [0, 1, 0]
     assert isinstance(items[0], ResultItem)
     assert type(msgspec.to_builtins(items[0].result)["message"]) is dict
-    with pytest.raises(TypeError, match="no type that msgspec can decode"):
+    with pytest.raises(TypeError, match="not a type that msgspec can decode"):
         read_results(path, threading.Lock)
     with pytest.raises(FileNotFoundError):
         read_results(tmp_path / "none")

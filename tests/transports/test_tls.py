@@ -74,7 +74,7 @@ def test_a_certificate_that_does_not_fit_is_refused_before_anything_is_sent(
 def test_what_is_no_tls_is_told(carrier: Carrier) -> None:
     async def job() -> None:
         async with carrier.client(base_url, retry=ONCE) as client:
-            with pytest.raises(TransportError, match="did not go out whole"):
+            with pytest.raises(TransportError, match="was not sent completely"):
                 await client.get("msgbatch_1")
 
     def prepare(connection: socket.socket) -> socket.socket:

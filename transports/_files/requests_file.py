@@ -38,7 +38,7 @@ class RequestsFile:
         """Check every line.
 
         Raises:
-            InvalidInputError: with every fault and the number of its line; or it is no regular
+            InvalidInputError: with every problem and the number of its line; or it is no regular
             file.
             OSError: it cannot be read.
         """
@@ -51,7 +51,7 @@ class RequestsFile:
                     f"{self.path} is no regular file, and could not be read twice: pass the "
                     "open file itself, open(path, 'rb')"
                 )
-            for piece in envelope(checker.checked(_lines(file, checker))):
+            for piece in envelope(checker.check(_lines(file, checker))):
                 digest.update(piece)
         checker.finish()
         body = _FileBody(self.path, version, checker.content_length, digest.digest())
