@@ -13,7 +13,7 @@ TITLE = "Results end to end over loopback, items iterated"
 ROUNDS: int | None = None
 
 _LINES = 50_000
-_LEAST = {"h11": 18, "httpx": 15, "httpx2": 15, "trio": 12}
+_LEAST = {"h11": 18, "httpx": 15, "httpx2": 15, "trio": 12, "asyncio": 12}
 
 
 def contenders() -> list[Contender]:
@@ -42,6 +42,7 @@ def contenders() -> list[Contender]:
         ours("httpx", httpx, library="httpx"),
         ours("httpx2", httpx, library="httpx2"),
         ours("trio", "transports.trio:BatchesClient", loop="trio"),
+        ours("asyncio", "transports.asyncio:BatchesClient", loop="asyncio"),
         ours("httpx on asyncio", httpx_async, library="httpx", loop="asyncio"),
         ours("httpx on trio", httpx_async, library="httpx", loop="trio"),
     ]

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from batches_core import MessageBatch, RetryScheduled
-from batches_core.operations.wait import POLL_SPREAD
 from benchmarks.meter import Meter, Outcome, Task
 
+#: By how much of its interval a poll can come early, as `BatchesAPI.wait_for` documents.
+_POLL_SPREAD = 0.2
 #: Connections that a client of httpx has at most. Before each request it goes through all of them
 #: and all requests that wait for one, so that once it falls behind every poll costs more.
 _CONNECTIONS = 10
@@ -48,7 +49,7 @@ class _Watch:
     def jitter(self) -> float:
         """Choose when the wait that was just asked polls next."""
         share = random.random()  # noqa: S311 - no secret
-        delay = self._interval * (1 - POLL_SPREAD * (1 - share))
+        delay = self._interval * (1 - _POLL_SPREAD * (1 - share))
         self.due[self._current] = time.monotonic() + delay
         return share
 
