@@ -57,11 +57,12 @@ class BatchesAPI:
     - `workspace_id`: the value of ``anthropic-workspace-id``; not sent by default.
     - `user_profile_id`: the value of ``anthropic-user-profile-id``, sent only with a create; not
       sent by default.
-    - `retry`: the `RetryPolicy`; by default 3 attempts.
+    - `retry`: how failures are retried; by default a `RetryPolicy()`, which allows 3 attempts.
     - `jitter`: a function that returns a number from 0 to 1, the share of each delay to wait. By
       default every delay is waited in full, because the core has no randomness. Pass
       ``random.random``.
-    - `settling`: the `SettlingPolicy`, for creates whose response was lost; by default 60 seconds.
+    - `settling`: how the outcome of a lost create is found out; by default a `SettlingPolicy()`,
+      which allows 60 seconds.
     - `ledger`: the creates that this process knows; by default a new `CreateLedger`. Pass the same
       one to every `BatchesAPI` of one base URL, credential and workspace.
     - `max_line`: the longest line of a results file in bytes, 64 MiB by default. A longer one
@@ -168,11 +169,11 @@ class BatchesAPI:
         retries only if the previous attempt certainly had no effect: its last byte never left, the
         service refused it, or settling proved that it made no batch.
 
-        **If the response is lost**, nobody knows whether the batch exists. With
-        ``if_unknown="raise"`` the operation raises `OutcomeUnknownError`; pass that to `settle`.
-        With ``"settle"`` it settles the outcome itself. It then reads the list again and again,
-        each time back past the marker by 10 seconds, because the service's clocks may differ. A
-        batch *fits* if
+        **If the response is lost**, nobody knows whether the batch exists. An unreadable response,
+        a 408 and every server error except 529 count as lost too. With ``if_unknown="raise"`` the
+        operation raises `OutcomeUnknownError`; pass that to `settle`. With ``"settle"`` it settles
+        the outcome itself. It then reads the list again and again, each time back past the marker
+        by 10 seconds, because the service's clocks may differ. A batch *fits* if
 
         - it has as many requests as the create,
         - it was not in the list before the create, and is not known to be another create's, and
@@ -185,15 +186,16 @@ class BatchesAPI:
           another create of this process may have made it.
         - **No batch fits** for `settle_time` seconds. The create is sent again, if the retry policy
           has attempts left. This requires proof that the list is the right one: it shows a batch of
-          the marker, or was read to its end with the same credential or workspace.
-        - **Anything else** raises `OutcomeUnknownError`. Its `candidates` are the batches that fit:
-          several, or one that only the ``Date`` header's clock rules out.
+          the marker, or it was read to its end with the create's credential or workspace.
+        - **Anything else** raises `OutcomeUnknownError`. Its `candidates` are several batches that
+          fit, or one that only the ``Date`` header's clock rules out, or none.
 
         **Limits.** The rule fails in two cases. Two processes that create batches of equal size in
         one workspace at the same time may adopt each other's: pass each other's ids as `known_ids`.
-        And a create that arrives, or is listed, later than `settle_time` is not seen.
+        A batch that arrives, or is listed, later than `settle_time` is not seen, so a second one
+        may be created.
 
-        If you stop driving the operation early, call `CreateOperation.interrupt`.
+        If you stop driving the operation early, call its `interrupt` (see `CreateOperation`).
 
         Raises:
             InvalidInputError: at once; it lists every problem of the requests with its index.
@@ -234,7 +236,7 @@ class BatchesAPI:
         none. After None, the requests can be sent again. Events: `RetryScheduled`, and
         `BatchCreated` if there is a batch.
 
-        The marker of a process that died does not say when its create was given up. A batch that
+        The marker of a process that died does not say when its create was abandoned. A batch that
         was made more than an hour after such a marker is neither adopted nor ruled out.
 
         Raises:
@@ -263,7 +265,7 @@ class BatchesAPI:
         The operation ends with the `MessageBatch`. Event: `RetryScheduled`.
 
         Raises:
-            InvalidInputError: at once, if `batch` is not a batch or an id.
+            InvalidInputError: at once, if `batch` is neither a `MessageBatch` nor an id.
         """
         request = self._endpoint.batch_request("GET", _id_of(batch))
         return self._operation(lambda context: batch_operations.get(context, request))
@@ -276,7 +278,7 @@ class BatchesAPI:
         `RetryScheduled`.
 
         Raises:
-            InvalidInputError: at once, if `batch` is not a batch or an id.
+            InvalidInputError: at once, if `batch` is neither a `MessageBatch` nor an id.
         """
         request = self._endpoint.batch_request("POST", _id_of(batch), "/cancel")
         return self._operation(lambda context: batch_operations.cancel(context, request))
@@ -288,7 +290,7 @@ class BatchesAPI:
         attempt may have deleted the batch. Event: `RetryScheduled`.
 
         Raises:
-            InvalidInputError: at once, if `batch` is not a batch or an id.
+            InvalidInputError: at once, if `batch` is neither a `MessageBatch` nor an id.
         """
         batch_id = _id_of(batch)
         request = self._endpoint.batch_request("DELETE", batch_id)
@@ -368,8 +370,8 @@ class BatchesAPI:
 
         - `poll_interval`: the time between polls in seconds, 30 by default. The jitter shortens
           each interval by up to a fifth, so that many waits spread their polls.
-        - `timeout`: how long to wait in seconds; by default without end.
-        - `max_outage`: for how long polls may fail in a row, in seconds; 600 by default.
+        - `timeout`: how long to wait, in seconds; by default as long as it takes.
+        - `max_outage`: how long polls may fail in a row, in seconds; 600 by default.
         - `until`: a function that accepts a `MessageBatch`. If it returns True, the wait is over,
           even if the batch has not ended.
 
@@ -382,11 +384,11 @@ class BatchesAPI:
         Failures that may pass are retried for `max_outage` seconds in a row. A 404 counts as one of
         them in the first minute of the wait and, later, for a minute after the first failed poll.
 
-        The last poll begins shortly before the deadline, so that its response can arrive in time:
-        earlier by `poll_interval`, a quarter of `timeout` or 5 seconds, whichever is least. A poll
-        that is under way at the deadline is abandoned (see `Operation.deadline`). With
-        ``timeout=0``, or after a sleep that lasted past the deadline, there is still one poll,
-        which may take 5 seconds.
+        The last poll begins before the deadline, so that its response can arrive in time: by
+        `poll_interval`, a quarter of `timeout` or 5 seconds, whichever is least. A poll that is
+        under way at the deadline is abandoned (see `Operation.deadline`). With ``timeout=0``, or
+        after a sleep that lasted past the deadline, there is still one poll, which may take 5
+        seconds.
 
         Raises:
             InvalidInputError: at once, if an argument is invalid.
@@ -417,7 +419,7 @@ class BatchesAPI:
     ) -> Operation[None]:
         """Read the results of a batch, each custom_id once, in the order of the file.
 
-        - `batch`: a `MessageBatch` with a `results_url` saves the request that reads it.
+        - `batch`: an id or a `MessageBatch`. One with a `results_url` saves a request.
         - `message_type`: the type for the message of a success; `Message` by default. It can be any
           type that msgspec decodes, of which only the declared fields are read, or `dict`, or
           `msgspec.Raw`, which keeps the bytes. Unlike `Message`, these can hold fields that this

@@ -28,8 +28,8 @@ MAX_RESPONSE = 16 * 1024 * 1024
 #: How long such a response may take from its head to its end, in seconds, even if bytes keep
 #: arriving.
 MAX_RESPONSE_TIME = 600.0
-#: How much of an error's body is read and kept, in bytes. An API error is a few hundred bytes; of a
-#: proxy's error page the beginning is enough.
+#: How much of an error's body is read and kept, in bytes. An API error has a few hundred bytes, and
+#: the beginning of a proxy's error page is enough.
 MAX_ERROR_BODY = 64 * 1024
 #: How long an error's body may take from its head on, in seconds. The head has already said what
 #: matters most. A healthy peer sends the few hundred bytes of the body together with it.
@@ -192,8 +192,8 @@ def is_not_found(error: BatchesError) -> bool:
 def certainly_had_no_effect(error: BatchesError) -> bool:
     """Return whether the request surely had no effect: it did not leave whole, or was refused.
 
-    ``x-should-retry: true`` is advice for clients that tolerate a second effect. Beside a server
-    error it does not prove that there was no first one, and is ignored here.
+    ``x-should-retry: true`` is advice for clients that tolerate a second effect. It is ignored with
+    a server error, because it does not prove then that the request had no effect.
     """
     match error:
         case TransportError(sent=sent):

@@ -1,4 +1,4 @@
-"""What a flow can use of the outside: the time, the retry policy, the jitter and its exchange.
+"""A flow's view of the outside: the time, the retry policy, the jitter and the current exchange.
 
 `OperationContext` holds these for one operation, and abandons an exchange that outlasts its limit.
 `Operation` reports the inputs to it; `call` interprets the responses.
@@ -54,7 +54,7 @@ class OperationContext:
         self._sent_at = _NEVER
         #: The time at which the current exchange is abandoned, and the reason to report.
         self._limit = _NO_LIMIT
-        #: Computes the same for any exchange from the time at which it began.
+        #: Computes both for any exchange, from the time at which it began.
         self._limit_of_each: Callable[[float], tuple[float, str]] | None = None
 
     # --- for `Operation` ---------------------------------------------------------------------
@@ -69,7 +69,7 @@ class OperationContext:
         return None if deadline == _FOREVER else deadline
 
     def exchange_for(self, number: int, now: float) -> Exchange | None:
-        """Record the time of an input and return its exchange, or None if it is an earlier one.
+        """Record the time of an input and return its exchange, or None for an earlier one.
 
         Raises:
             LocalProtocolError: no `SendRequest` had this number, or `now` is NaN.
@@ -110,11 +110,11 @@ class OperationContext:
         yield SendRequest(exchange=number, request=request)
 
     def limit(self, seconds: float, reason: str) -> None:
-        """Abandon the current exchange, with this reason, unless it ends in so many seconds."""
+        """Abandon the current exchange in so many seconds from now, and report this reason."""
         self._limit = (self.now + seconds, reason)
 
     def limit_each(self, limit: Callable[[float], tuple[float, str]]) -> None:
-        """Limit every exchange; `limit` maps the time it began to its deadline and a reason."""
+        """Limit every exchange: `limit` returns a deadline and a reason, given when it began."""
         self._limit_of_each = limit
 
     def receive(self) -> Flow[ResponseEvent]:
@@ -138,12 +138,12 @@ class OperationContext:
         return inbox.popleft() if inbox else None
 
     def abandon(self) -> None:
-        """Abandon the current exchange. The driver closes it at any next directive but DATA."""
+        """Abandon the current exchange. The driver closes it at the next directive but DATA."""
         if self._exchange is not None:
             self._exchange.abandon()
 
     def pause(self, seconds: float) -> Flow[None]:
-        """Wait, without an exchange: it would keep a connection busy, so it is abandoned."""
+        """Wait. The current exchange is abandoned, so that the wait keeps no connection busy."""
         self.abandon()
         deadline = self.now + seconds
         while self.now < deadline:

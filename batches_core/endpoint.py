@@ -1,4 +1,4 @@
-"""The API's address and credentials: base URL, headers and paths become requests.
+"""The API's address and credentials, from which requests are built.
 
 `Endpoint` sends the credential to the API's own origin alone, and decides which other hosts may be
 read without it. `api` decides which requests an operation makes.
@@ -117,7 +117,7 @@ class Endpoint:
             url = resolve(self.base_url, link)
         else:
             url = redirected(redirected_from.url, link)
-        # The type that is sent back is ignored, because the service has sent results without one.
+        # The content-type of the response is ignored: the service has sent results without one.
         accept = ("accept", "application/x-jsonl, application/json;q=0.9, */*;q=0.8")
         if origin(url) == origin(self.base_url):
             headers = (*self._credentials, accept, *self._headers)

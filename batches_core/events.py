@@ -112,7 +112,7 @@ class SettlingStarted(msgspec.Struct, frozen=True, kw_only=True):
 class BatchCreated(msgspec.Struct, frozen=True, kw_only=True):
     """Event: a batch was created.
 
-    `adopted` is True if its response was lost, and it was found in the list.
+    `adopted` is True if it was found in the list, after the response to its create was lost.
     """
 
     batch: MessageBatch
@@ -122,8 +122,8 @@ class BatchCreated(msgspec.Struct, frozen=True, kw_only=True):
 class ResultsInterrupted(msgspec.Struct, frozen=True, kw_only=True):
     """Event: the results broke off after `delivered` items, and will be read again.
 
-    `error` is the failure, and `delay` the seconds before the next attempt. It does not repeat the
-    items that were delivered.
+    `error` is the failure, and `delay` the seconds before the next attempt. Items that were
+    delivered are not repeated.
     """
 
     error: BatchesError

@@ -15,10 +15,9 @@ heads (1xx), one final head, pieces of the body, and the end of the body::
                   └─────▶  LOST  ◀─────┘           any state ── abandon ──▶ ABANDONED
 
 `TRANSITIONS` lists every legal transition. Any other input is a bug in the driver and raises
-`LocalProtocolError`. Three more rules do not fit into the drawing:
+`LocalProtocolError`. The drawing leaves out three rules:
 
-- A connection can be lost after the response is complete, or be reported lost twice. Either changes
-  nothing, because nothing more was expected.
+- A loss after a complete response, and a second loss, change nothing. No more input was expected.
 - More than `MAX_INFORMATIONAL` informational heads count as a loss. The exchange is then abandoned,
   so that the driver can keep reporting without an error.
 - An abandoned exchange ignores every input. This is no error either, because the transport may have
@@ -76,7 +75,8 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
 #: How many informational heads (1xx) may precede a final head. Servers send one or two.
 MAX_INFORMATIONAL = 100
 
-# Bound once: to look up an enum member costs more than everything else done here for a piece.
+# Bound once, because looking up an enum member takes longer than everything else that is done here
+# for a piece of a body.
 _DATA, _ABANDONED = Trigger.DATA, State.ABANDONED
 
 
@@ -107,7 +107,7 @@ END_OF_BODY = b""
 
 
 class Exchange:
-    """One request, and the events that arrived for it and were not taken out yet."""
+    """The state of one exchange, and its events until the operation takes them out."""
 
     __slots__ = ("_informational", "inbox", "number", "state")
 
@@ -129,7 +129,7 @@ class Exchange:
             self._advance(Trigger.INFORMATIONAL)
             self._informational += 1
             if self._informational > MAX_INFORMATIONAL and self.state is State.SENT:
-                # Abandoned, so that further input is ignored; but the loss is still reported.
+                # Abandoned, so that further input is ignored. The loss is queued nevertheless.
                 self._advance(Trigger.ABANDON)
                 reason = f"more than {MAX_INFORMATIONAL} informational (1xx) heads arrived"
                 self.inbox.append(Lost(reason=reason, sent=True))

@@ -18,10 +18,10 @@ from .models import MessageBatch
 #: whole seconds, and well-kept clocks differ by less than one.
 CLOCK_SLACK = timedelta(seconds=10)
 #: How far the clock behind the ``Date`` header may be from those; it can be a proxy's. If it rules
-#: a batch out by less than this, that batch is neither adopted nor called another's.
+#: a batch out by less than this, the batch is neither adopted nor excluded.
 DATE_SLACK = timedelta(hours=1)
-#: How long after its marker a create can reach the service if nobody recorded when it was given up,
-#: because the process died. An upload of 256 MB at 1 Mbit/s takes 34 minutes.
+#: How long after its marker a create can reach the service, if its process died and nobody recorded
+#: when it was abandoned. An upload of 256 MB at 1 Mbit/s takes 34 minutes.
 LONGEST_CREATE = timedelta(hours=1)
 
 
@@ -49,7 +49,7 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
       The first is None if the list was empty, the second if these were the whole list;
     - `read_at`: the service's time when the list was read (its ``Date`` header), or None;
     - `arrives_within`: how many seconds after `read_at` the create could still reach the service;
-      None if nobody recorded when it was given up;
+      None if nobody recorded when it was abandoned;
     - `known_ids`: the ids of batches that are known to be of other creates.
     """
 
@@ -67,7 +67,7 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
     known_ids: tuple[str, ...] = ()
 
     def excluding(self, ids: Iterable[str]) -> CreateMarker:
-        """Return a copy in which these ids too belong to batches of other creates."""
+        """Return a copy that also excludes the batches with these ids."""
         known = dict.fromkeys((*self.known_ids, *ids))
         return msgspec.structs.replace(self, known_ids=tuple(known))
 
@@ -95,7 +95,7 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
         return Fit.LIKELY if self.read_at is None else self._fit_by_date(batch, self.read_at)
 
     def _fit_by_date(self, batch: MessageBatch, read_at: datetime) -> Fit:
-        # Dates are subtracted, never added to: a peer can send the year 9999, and a sum overflows.
+        # Dates are only subtracted. A sum can overflow, because a peer can send the year 9999.
         age = batch.created_at - read_at
         if age < -CLOCK_SLACK:
             return Fit.UNSURE

@@ -46,9 +46,9 @@ class Operation(Generic[T]):
 
     **Output.** `next_event` returns one of these:
 
-    - `SendRequest`: send the request. Its `exchange` number identifies this HTTP exchange in every
-      later input.
-    - `Need.DATA`: read from the peer until `deadline`, and report the next input.
+    - `SendRequest`: send the request; `Request` describes its fields. The `exchange` number
+      identifies this HTTP exchange in every later input.
+    - `Need.DATA`: wait for the peer, at most until `deadline`, and report the next input.
     - `WaitUntil`: sleep until its deadline, then call `handle_timeout`.
     - `Done`: the operation succeeded, and `Done.value` is its value.
     - any other object is an event: pass it to the caller, and call `next_event` again.
@@ -57,7 +57,8 @@ class Operation(Generic[T]):
     `Done` each end the previous exchange. Close its connection, unless its response was read to the
     end.
 
-    **Inputs.** Report what happens to the current exchange, in the order in which it happens:
+    **Inputs.** After `SendRequest`, report what happens to the exchange, in the order in which it
+    happens:
 
     - `receive_head`: a response head. Report every status, also 1xx and redirects, and do not
       follow a redirect.
@@ -72,8 +73,8 @@ class Operation(Generic[T]):
     exchange is ignored, so that late bytes of a failed attempt cannot reach the next one.
 
     **Flow control.** `next_event` is lazy: the state advances when an event is returned, not when
-    bytes arrive. Inputs are queued until then, and several may be reported in a row. A driver that
-    reports an input only at `Need.DATA` keeps at most one piece of a body in memory.
+    bytes arrive. Inputs are queued until then, so several may be reported in a row. If the driver
+    reports an input only at `Need.DATA`, at most one piece of a body is in memory.
 
     **Time.** `now` is the time of an input in seconds, always from the same monotonic clock.
     `deadline` is the time by that clock until which the current exchange may last.
@@ -89,8 +90,8 @@ class Operation(Generic[T]):
         self._context = context
         self._flow = start(context)
         self._end: Done[T] | Exception | None = None
-        #: How many events `next_event` has returned, not counting directives. A caller that is
-        #: interrupted before it has stored an event notices the loss by this number.
+        #: How many events `next_event` has returned, not counting directives. A caller that counts
+        #: too notices if an interrupt made it lose an event.
         self.handed_over = 0
 
     def next_event(self) -> Event | Directive | Done[T]:
@@ -111,11 +112,11 @@ class Operation(Generic[T]):
             except StopIteration as stop:
                 self._end = Done(value=stop.value)
             except Exception as error:  # noqa: BLE001 - stored, and raised below
-                # Of any type, because the caller's predicate can raise too. The flow is over.
+                # This can be any error, because the caller's predicate may raise. The flow is over.
                 self._end = error
             except BaseException:
-                # An interrupt, perhaps inside the caller's predicate. It does not concern later
-                # calls, so they raise another error. The flow is over.
+                # An interrupt, perhaps inside the caller's predicate. The flow is over. Later calls
+                # raise another error, because the interrupt does not concern them.
                 self._end = LocalProtocolError(
                     "this operation was interrupted in the middle: start it again"
                 )
@@ -130,9 +131,9 @@ class Operation(Generic[T]):
         """The time until which the current exchange may last, in seconds; None for no limit.
 
         Read it after `SendRequest` and at each `Need.DATA`, because every input can change it. Wait
-        for the peer until then; after that call `handle_timeout`, and `next_event` will continue
-        without the exchange. If the driver waits longer, the exchange is abandoned at the first
-        input after its deadline.
+        for the peer no longer than this. Then call `handle_timeout`; the next `next_event` abandons
+        the exchange and continues. If the driver waits longer, the exchange is abandoned once an
+        input reports a later time.
         """
         return self._context.deadline
 

@@ -26,14 +26,14 @@ from .errors import (
 #: Returns the share of a delay that is waited: a number from 0 (included) to 1.
 Jitter = Callable[[], float]
 
-#: Statuses that a later attempt may not meet again. The list is that of the Rust crate
+#: Statuses after which a later attempt may succeed. The list is that of the Rust crate
 #: ``claude-api``, with 504 and 529.
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
-#: The share of itself by which a delay that the service asked for may grow.
+#: How much longer than the service asked a delay may be, as a share of it.
 _RETRY_AFTER_SPREAD = 0.2
 
-#: The longest delay that is read from a response, in seconds. A longer one says no more.
+#: The longest delay that is read from a response, in seconds (31 years). Longer ones are cut to it.
 LONGEST_RETRY_AFTER = 1e9
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?", re.IGNORECASE)
@@ -48,14 +48,15 @@ def no_jitter() -> float:
 class RetryPolicy:
     """How often a failed exchange is retried, and after what delays.
 
-    - `attempts` is the number of attempts, the first included: 3 by default, 1 for no retries.
-    - `initial_delay` is the delay before the first retry: 0.5 seconds by default.
-    - `multiplier` is the growth of the delay with each further retry: 2.0 by default.
-    - `max_delay` is the longest such delay: 30 seconds by default.
-    - `max_retry_after` is the longest delay that the service may ask for: 300 seconds by default.
+    - `attempts`: how many attempts are made, the first included; 3 by default, 1 for no retries.
+    - `initial_delay`: the delay before the first retry in seconds, 0.5 by default.
+    - `multiplier`: the factor by which the delay grows with each further retry, 2.0 by default.
+    - `max_delay`: the longest such delay in seconds, 30 by default.
+    - `max_retry_after`: the longest delay that the service can ask for in seconds, 300 by default.
 
-    The jitter, a random share from 0 to 1, reduces each delay of the policy. A delay that the
-    service asks for replaces the policy's, unless it is 0 seconds; it is cut to `max_retry_after`.
+    Each delay is multiplied by the jitter, a number from 0 to 1. A delay that the service asks for
+    replaces the policy's, unless it is 0. The jitter lengthens it by up to 20 %, but not beyond
+    `max_retry_after`.
 
     Raises:
         InvalidInputError: a value is out of range.

@@ -240,6 +240,6 @@ def _mark(context: OperationContext, plan: CreatePlan) -> Flow[None]:
 
 
 def _covers_clock_slack(listed: list[MessageBatch]) -> bool:
-    """Return whether these span more than the clock slack, so that no new batch is beyond them."""
+    """Return whether every batch older than these is too old to be the create's."""
     stamps = [batch.created_at for batch in listed]
     return max(stamps) - min(stamps) > CLOCK_SLACK

@@ -92,7 +92,7 @@ def read_results(
     request = results_request(batch.results_url, None)
     total = batch.request_counts.total
     delivered = Delivered(options.delivered)
-    #: The readings in a row that added nothing, and all readings.
+    # `fruitless` counts the readings in a row without new results, `readings` all of them.
     fruitless = readings = 0
     while True:
         readings += 1

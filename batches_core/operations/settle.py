@@ -149,8 +149,8 @@ def settle(
 ) -> Flow[MessageBatch | None]:
     """Find the batch that a create made, and adopt it; return None if the create made none.
 
-    Looks are repeated until `settle_time` is over, and then until an only candidate has been one
-    for long enough. Outages in between are waited out.
+    Looks are repeated until a candidate has been the only one for `policy.alone` seconds, or until
+    `settle_time` is over without a candidate. Outages in between are waited out.
 
     Raises:
         OutcomeUnknownError: the list does not decide the outcome.
@@ -169,7 +169,7 @@ def settle(
     candidate_ids: set[str] = set()
     while True:
         is_last = time_left() <= 0
-        look = yield from _look(context, pending, settling, is_last=is_last)
+        look = yield from _find_candidates(context, pending, settling, is_last=is_last)
         candidate_ids.update(batch.id for batch in look.candidates)
         previous, candidate = candidate, look.only_candidate
         if candidate is None:
@@ -228,7 +228,7 @@ def _check_absence(pending: PendingCreate, look: _Look, candidate_ids: set[str])
         raise pending.outcome(f"batch {min(gone)} fitted, but is not in the list any more")
 
 
-def _look(
+def _find_candidates(
     context: OperationContext,
     pending: PendingCreate,
     settling: Settling,
@@ -237,7 +237,7 @@ def _look(
 ) -> Flow[_Look]:
     """Read the list once, and find its candidates.
 
-    A failure that may pass is an empty look, unless this is the last one.
+    A failure that may pass counts as a look without candidates, unless this is the last look.
 
     Raises:
         OutcomeUnknownError: the list could not be read, or is another organization's.

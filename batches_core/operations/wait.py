@@ -17,12 +17,12 @@ from batches_core.http import Request
 from batches_core.models import MessageBatch
 
 #: Treat a 404 as temporary for this long after the wait began or, later, after the first failed
-#: poll, in seconds. Reads right after a create, and polls, were reported to give such 404s.
+#: poll, in seconds. Such 404s were reported for reads right after a create, and between polls.
 PASSING_404 = 60.0
 #: The share of its interval by which a poll may come early. It spreads the polls of many waits.
 POLL_SPREAD = 0.2
 #: How long before its deadline a wait makes its last poll, at most, in seconds. A poll that cannot
-#: begin before the deadline may take as long. A response takes less than a second, and a new
+#: begin before the deadline may take this long too. A response takes less than a second, and a new
 #: connection over a bad network a few.
 LAST_POLL = 5.0
 #: What each failed poll in a row adds to the shortest delay before the next poll, in seconds.
@@ -52,7 +52,7 @@ class WaitOptions:
         return end, "no response arrived before the deadline"
 
     def delay_to_poll(self, context: OperationContext) -> float:
-        """Return the time until the next poll, with a jitter: many waits shall not poll at once."""
+        """Return the time until the next poll. The jitter keeps many waits from polling in step."""
         return self.poll_interval * (1 - POLL_SPREAD * (1 - context.jitter()))
 
     def is_met_by(self, batch: MessageBatch) -> bool:
