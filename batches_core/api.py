@@ -1,7 +1,7 @@
-"""The API as a maker of operations: `BatchesAPI`, one short method for each.
+"""The entry point: `BatchesAPI`, which makes the operations, one short method for each.
 
-Checks the arguments and wires each operation's flow to its requests. Requests are built by
-`endpoint`; what a flow does is `operations`'.
+Each method checks its arguments and connects a flow with its requests. `endpoint` builds the
+requests, the modules of `operations` define the flows, and `operation` runs them.
 """
 
 from __future__ import annotations
@@ -32,41 +32,60 @@ from .retry import Jitter, RetryPolicy, no_jitter
 from .urls import path_segment
 from .validation import check_callback, check_seconds
 
-#: Where the service is.
+#: The default base URL: the service itself.
 BASE_URL = "https://api.anthropic.com"
-#: The version of the API that is asked for (``anthropic-version``). Under the newer
-#: ``2026-10-21`` a request with ``temperature``, ``top_p`` or ``top_k`` is refused.
+#: The default version of the API (``anthropic-version``). Under the newer ``2026-10-21`` the
+#: service refuses a request with ``temperature``, ``top_p`` or ``top_k``.
 VERSION = "2023-06-01"
 
 T = TypeVar("T")
 P = TypeVar("P", RetryPolicy, SettlingPolicy)
 
-#: The service's bounds of a page.
+#: The largest page of the list, by the API's documentation.
 _MAX_LIMIT = 1000
-#: The size of the page that marks a create, and of those by which its outcome is settled: most
-#: often all that was made within the clock slack, and all that is newer than the marker.
+#: The size of the pages that are read before a create and when its outcome is settled. One such
+#: page usually holds every batch of the clock slack, or every batch that is newer than the marker.
 _SETTLING_LIMIT = 100
 
 
 class BatchesAPI:
-    """The Message Batches API for one credential, as a maker of operations.
+    """The Message Batches API for one credential; its methods make operations.
 
-    One of `api_key` (sent as ``x-api-key``) and `auth_token` (sent as ``authorization: Bearer``)
-    is required. `betas` become ``anthropic-beta``, `workspace_id` ``anthropic-workspace-id``;
-    `user_profile_id` is sent with a create alone. `jitter` gives a number from 0 to 1, the share
-    of each retry's delay that is really waited; by default all of it, for the core has no
-    randomness: pass ``random.random``. `max_line` bounds one line of results, in bytes.
+    - `api_key`, `auth_token`: the credential. Pass exactly one. The first is sent as ``x-api-key``,
+      the second as ``authorization: Bearer``.
+    - `base_url`: the address of the API; the service's by default.
+    - `version`: the API's version (``anthropic-version``), `VERSION` by default.
+    - `betas`: the names for ``anthropic-beta``; none by default.
+    - `workspace_id`: the value of ``anthropic-workspace-id``; not sent by default.
+    - `user_profile_id`: the value of ``anthropic-user-profile-id``, sent only with a create; not
+      sent by default.
+    - `retry`: how failures are retried; by default a `RetryPolicy()`, which allows 3 attempts.
+    - `jitter`: a function that returns a number from 0 to 1, the share of each delay to wait. By
+      default every delay is waited in full, because the core has no randomness. Pass
+      ``random.random``.
+    - `settling`: how the outcome of a lost create is found out; by default a `SettlingPolicy()`,
+      which allows 60 seconds.
+    - `ledger`: the creates that this process knows; by default a new `CreateLedger`. Pass the same
+      one to every `BatchesAPI` of one base URL, credential and workspace.
+    - `max_line`: the longest line of a results file in bytes, 64 MiB by default. A longer one
+      becomes a `MalformedResultError`.
+    - `trusted_hosts`: the other hosts from which results may be fetched; none by default. Each is a
+      name, with a port unless it is the default one. They never receive the credential.
+    - `allow_http`: whether plain http to another machine is accepted; False by default. Plain http
+      to this machine always is.
 
-    `settling` says how lost answers of creates are settled. `ledger` is what the process knows of
-    its creates; by default a new one, so pass the same to every `BatchesAPI` of one base URL,
-    credential and workspace.
+    What all methods have in common:
 
-    The credential goes to the API's own origin alone. Results elsewhere are fetched without it,
-    and only from `trusted_hosts` (names, with a port where it is an odd one). Plain http is
-    refused but to this machine, or with `allow_http`.
+    - `batch` is a batch's id, or a `MessageBatch`, of which only the id is used.
+    - A method sends nothing. It returns an `Operation`, which a driver runs.
+    - Errors that a method raises itself are marked "at once" below; all others are raised by
+      `Operation.next_event`.
+    - A failed attempt is retried as `retry` allows, after a `RetryScheduled`. In the end any
+      operation can raise `TransportError` (the network failed), `APIStatusError` (the service
+      refused the request or failed) or `RemoteProtocolError` (the response breaks the protocol).
 
     Raises:
-        InvalidInputError: no credential or two, or a value that cannot be sent.
+        InvalidInputError: there is no credential or there are two, or a value cannot be used.
     """
 
     def __init__(
@@ -87,10 +106,10 @@ class BatchesAPI:
         trusted_hosts: Iterable[str] = (),
         allow_http: bool = False,
     ) -> None:
-        # A traceback that shows local variables shows them hidden from here on.
+        # From here on, a traceback that shows local variables hides the credentials.
         api_key, auth_token = hide(api_key), hide(auth_token)
-        # Set first, so that a failed construction still has a repr.
-        self.base_url = "an API that was not made"
+        # Set first, so that the repr works even if the construction fails.
+        self.base_url = "not constructed"
         endpoint = Endpoint(
             api_key=api_key,
             auth_token=auth_token,
@@ -104,15 +123,17 @@ class BatchesAPI:
         )
         self._endpoint = endpoint
         self.base_url = endpoint.base_url
-        #: A hash that names the list of batches: of base URL, workspace and credential.
+        #: Identifies the list of batches: a hash of the base URL, the workspace and the credential.
         self.scope = endpoint.scope
         self._retry = _check_policy("retry", retry, RetryPolicy)
         self._jitter = jitter
         self._settling_policy = _check_policy("settling", settling, SettlingPolicy)
-        #: What the process knows of its own creates.
+        #: The creates that this process knows.
         self.ledger = CreateLedger() if ledger is None else ledger
         if max_line < 1:
-            raise InvalidInputError("max_line is a number of bytes, 1 or more")
+            raise InvalidInputError(
+                f"max_line must be a number of bytes, 1 or more, not {max_line!r}"
+            )
         self.max_line = max_line
 
     def __repr__(self) -> str:
@@ -129,45 +150,67 @@ class BatchesAPI:
         settle_time: float | None = None,
         known_ids: Collection[str] = (),
     ) -> CreateOperation:
-        """Create a batch of 1 to 100,000 requests, at most 256,000,000 bytes as JSON.
+        """Create a batch, and never create it twice.
 
-        Each request is a mapping, a `BatchRequest`, or one request as JSON (bytes or str), so an
-        open requests file will do; a `RequestsSource` brings its own body, such as a file that is
-        never in memory whole. `params` are passed on untouched.
+        - `requests`: 1 to 100,000 requests, at most 256,000,000 bytes as JSON. Each is a mapping, a
+          `BatchRequest`, or one request as JSON (bytes or str), so an open file with a request on
+          each line will do. A `RequestsSource` has its own body, such as a file that is never in
+          memory whole. `params` are sent unchanged.
+        - `if_unknown`: what to do if the response is lost: ``"raise"`` (the default) or
+          ``"settle"``.
+        - `if_unmarked`: what to do if the list cannot be read before the create: ``"raise"`` (the
+          default), so that nothing is sent, or ``"send"``. An unmarked create cannot be settled.
+        - `settle_time`: how long a create may take to arrive and to be listed, in seconds; by
+          default the settling policy's.
+        - `known_ids`: the ids of batches that other processes created. The collection may grow: it
+          is read again for each look at the list.
 
-        The operation reads the newest batches first, as a marker (`CreateMarked`). If that fails,
-        nothing is sent, unless ``if_unmarked="send"`` asks for it. The create is sent again only if
-        the try before certainly had no effect. The operation ends with the `MessageBatch` (and a
-        `BatchCreated` before it). If the answer is lost, ``if_unknown="raise"`` ends in
-        `OutcomeUnknownError`, which `settle` takes. ``"settle"`` settles it at once, by this rule:
+        The operation ends with the `MessageBatch`. Events: `CreateMarked` before the create is
+        sent, `RetryScheduled`, `SettlingStarted`, and `BatchCreated` at the end.
 
-        - the list is read back past the marker by the clock slack (10 s). A batch in it fits if it
-          has as many requests, was not on the marker's page, and was made while the create could
-          arrive: until the loss of the answer and `settle_time` seconds more;
-        - the only one that fits is adopted (``BatchCreated(adopted=True)``), once it was so for ten
-          seconds and if no other create of this process can have made it;
-        - if none fits for `settle_time` seconds, the create is sent again, within the retry
-          policy's attempts. The list proves this only if it shows a batch of the marker's page, or
-          comes to its end under the same credential or workspace;
-        - anything else ends in `OutcomeUnknownError`, with the `candidates` that fit: several, or
-          one that only the ``Date`` header's clock speaks against.
+        **Sending.** First, the operation reads the newest batches of the list. They are the
+        *marker*, by which a lost response can be settled later. Then it sends the create. It
+        retries only if the previous attempt certainly had no effect: its last byte never left, the
+        service refused it, or settling proved that it made no batch.
 
-        This cannot tell apart two processes that create batches with equal numbers of requests in
-        one workspace at the same time: pass the others' ids as `known_ids`, which are read anew at
-        each look. Nor does it see a create that the network holds up, or a batch that the list does
-        not show, for longer than `settle_time`, by default the settling policy's.
+        **If the response is lost**, nobody knows whether the batch exists. An unreadable response,
+        a 408 and every server error except 529 count as lost too. With ``if_unknown="raise"`` the
+        operation raises `OutcomeUnknownError`; pass that to `settle`. With ``"settle"`` it settles
+        the outcome itself. It then reads the list again and again, each time back past the marker
+        by 10 seconds, because the service's clocks may differ. A batch *fits* if
 
-        If you stop driving the operation early, call its `interrupt`.
+        - it has as many requests as the create,
+        - it was not in the list before the create, and is not known to be another create's, and
+        - it was made while the create could arrive: after the marker, and at most `settle_time`
+          seconds after the loss of the response.
+
+        What fits decides the outcome:
+
+        - **One batch fits.** It is adopted once it has been the only one for 10 seconds, unless
+          another create of this process may have made it.
+        - **No batch fits** for `settle_time` seconds. The create is sent again, if the retry policy
+          has attempts left. This requires proof that the list is the right one: it shows a batch of
+          the marker, or it was read to its end with the create's credential or workspace.
+        - **Anything else** raises `OutcomeUnknownError`. Its `candidates` are several batches that
+          fit, or one that only the ``Date`` header's clock rules out, or none.
+
+        **Limits.** The rule fails in two cases. Two processes that create batches of equal size in
+        one workspace at the same time may adopt each other's: pass each other's ids as `known_ids`.
+        A batch that arrives, or is listed, later than `settle_time` is not seen, so a second one
+        may be created.
+
+        If you stop driving the operation early, call its `interrupt` (see `CreateOperation`).
 
         Raises:
-            InvalidInputError: at once, with every problem of the requests and its index.
+            InvalidInputError: at once; it lists every problem of the requests with its index.
+            OutcomeUnknownError: it is unknown whether the batch exists.
         """
         if if_unknown not in {"raise", "settle"}:
-            raise InvalidInputError(f"if_unknown is 'raise' or 'settle', not {if_unknown!r}")
+            raise InvalidInputError(f"if_unknown must be 'raise' or 'settle', not {if_unknown!r}")
         if if_unmarked not in {"raise", "send"}:
-            raise InvalidInputError(f"if_unmarked is 'raise' or 'send', not {if_unmarked!r}")
+            raise InvalidInputError(f"if_unmarked must be 'raise' or 'send', not {if_unmarked!r}")
         prepared = prepare(requests)
-        settling = self._settling(settle_time, known_ids, is_fresh=True)
+        settling = self._build_settling(settle_time, known_ids, is_fresh=True)
         pending = self.ledger.begin(prepared.count)
         plan = CreatePlan(
             request=self._endpoint.create_request(prepared.body),
@@ -177,7 +220,7 @@ class BatchesAPI:
             if_unknown=if_unknown,
             if_unmarked=if_unmarked,
         )
-        return CreateOperation(plan, self._context())
+        return CreateOperation(plan, self._new_context())
 
     def settle(
         self,
@@ -186,43 +229,73 @@ class BatchesAPI:
         settle_time: float | None = None,
         known_ids: Collection[str] = (),
     ) -> Operation[MessageBatch | None]:
-        """Find out what became of a create whose answer was lost; later, or in another process.
+        """Find out whether a create whose response was lost made a batch.
 
-        It ends with the batch (and a `BatchCreated`), or with None if the list proves that there is
-        none, and then the create can be sent again. Anything else ends in `OutcomeUnknownError`,
-        which names the batches that may be it. `create` describes the rule and its limits.
+        It works later and in another process too. `create` describes the rule and its limits.
 
-        A marker from a process that died does not tell when its create was given up. Batches that
-        were made more than an hour after it are then neither adopted nor excluded.
+        - `outcome`: the `OutcomeUnknownError` of the create, or its `CreateMarker`.
+        - `settle_time`, `known_ids`: as for `create`.
+
+        The operation ends with the `MessageBatch`, or with None if the list proves that there is
+        none. After None, the requests can be sent again. Events: `RetryScheduled`, and
+        `BatchCreated` if there is a batch.
+
+        The marker of a process that died does not say when its create was abandoned. A batch that
+        was made more than an hour after such a marker is neither adopted nor ruled out.
 
         Raises:
-            InvalidInputError: at once, if the outcome has no marker to go by, or was sent to
-                another base URL or workspace; in the end, if that create is still under way here.
+            InvalidInputError: at once, if the outcome has no marker, or the create was sent to
+                another base URL or workspace. Later, if the create is still under way in this
+                process.
+            OutcomeUnknownError: it is still unknown whether the batch exists. Its `candidates` are
+                the batches that may be the one.
         """
         marker = outcome.marker if isinstance(outcome, OutcomeUnknownError) else outcome
         if not isinstance(marker, CreateMarker):
             raise InvalidInputError(
-                "this outcome cannot be settled, since the list was not read before the create: "
+                "this outcome cannot be settled, because the list was not read before the create: "
                 "look for the batch with list_all()"
                 if isinstance(outcome, OutcomeUnknownError)
-                else "settle() takes the OutcomeUnknownError of a create, or its marker"
+                else "settle() needs the OutcomeUnknownError of a create, or its marker, not "
+                f"{type(outcome).__name__}"
             )
         self._check_destination(marker)
-        settling = self._settling(settle_time, known_ids)
+        settling = self._build_settling(settle_time, known_ids)
         return self._operation(lambda context: settle.settle_later(context, marker, settling))
 
     def get(self, batch: MessageBatch | str) -> Operation[MessageBatch]:
-        """Read a batch; here and below `batch` is its id, or a `MessageBatch` for its id."""
+        """Read the current state of a batch.
+
+        The operation ends with the `MessageBatch`. Event: `RetryScheduled`.
+
+        Raises:
+            InvalidInputError: at once, if `batch` is neither a `MessageBatch` nor an id.
+        """
         request = self._endpoint.batch_request("GET", _id_of(batch))
         return self._operation(lambda context: batch_operations.get(context, request))
 
     def cancel(self, batch: MessageBatch | str) -> Operation[MessageBatch]:
-        """Ask for the end of a batch's processing; it is ``canceling`` first, then ``ended``."""
+        """Cancel the processing of a batch.
+
+        The operation ends with the `MessageBatch`. Its status is ``canceling`` at first, and later
+        ``ended``, with some of the results or none. A second cancel is harmless. Event:
+        `RetryScheduled`.
+
+        Raises:
+            InvalidInputError: at once, if `batch` is neither a `MessageBatch` nor an id.
+        """
         request = self._endpoint.batch_request("POST", _id_of(batch), "/cancel")
         return self._operation(lambda context: batch_operations.cancel(context, request))
 
     def delete(self, batch: MessageBatch | str) -> Operation[DeletedMessageBatch]:
-        """Delete a batch that has ended, with its results."""
+        """Delete a batch that has ended, with its results.
+
+        The operation ends with a `DeletedMessageBatch`. A 404 counts as success if an earlier
+        attempt may have deleted the batch. Event: `RetryScheduled`.
+
+        Raises:
+            InvalidInputError: at once, if `batch` is neither a `MessageBatch` nor an id.
+        """
         batch_id = _id_of(batch)
         request = self._endpoint.batch_request("DELETE", batch_id)
         return self._operation(
@@ -236,10 +309,16 @@ class BatchesAPI:
         before_id: str | None = None,
         after_id: str | None = None,
     ) -> Operation[Page]:
-        """Read one page of batches, newest first.
+        """Read one page of the list of batches, newest first.
 
-        `limit` is 1 to 1,000; the service's default is 20. `after_id` gives the page after that
-        batch (older ones), `before_id` the page before it; not both.
+        - `limit`: the size of the page, 1 to 1,000; by default the service's, which is 20.
+        - `after_id`: read the page after this batch, with older ones.
+        - `before_id`: read the page before this batch, with newer ones. Do not pass both.
+
+        The operation ends with a `Page`. Event: `RetryScheduled`.
+
+        Raises:
+            InvalidInputError: at once, if an argument is invalid.
         """
         _check_page(limit, before_id, after_id)
         request = self._endpoint.page_request(limit, before_id, after_id)
@@ -252,11 +331,20 @@ class BatchesAPI:
         before_id: str | None = None,
         after_id: str | None = None,
     ) -> Operation[None]:
-        """Read page after page, each as a `PageReceived` when it is asked for.
+        """Read the list of batches page by page, each page only when the driver asks for it.
 
-        From the newest to the oldest; from `after_id` on to the oldest; or, with `before_id`,
-        from there back to the newest. Within a page the order is the service's, newest first,
-        in either direction. `limit` is the size of one page.
+        - `limit`: the size of one page, 1 to 1,000; by default the service's, which is 20.
+        - `after_id`: begin after this batch, and continue to the oldest.
+        - `before_id`: begin before this batch, and continue to the newest. Do not pass both.
+
+        By default the operation begins with the newest batch and continues to the oldest. Within a
+        page the newest is first, in either direction.
+
+        The operation ends with None. Events: `PageReceived` for each page, and `RetryScheduled`.
+
+        Raises:
+            InvalidInputError: at once, if an argument is invalid.
+            RemoteProtocolError: the service repeated a cursor, so the list would never end.
         """
         _check_page(limit, before_id, after_id)
         backwards = before_id is not None
@@ -282,26 +370,40 @@ class BatchesAPI:
         max_outage: float = 600.0,
         until: Callable[[MessageBatch], bool] | None = None,
     ) -> Operation[MessageBatch]:
-        """Poll a batch until it has ended; each poll's answer is a `BatchState`.
+        """Poll a batch until it has ended.
 
-        It ends with the batch once that has ended or satisfies `until` (a status that this version
-        does not know ends it only if the batch has `ended_at` or a `results_url`); with
-        `WaitTimeoutError` by the end of `timeout` seconds; or with an error that does not pass.
-        Errors that may pass, and 404s in the first minute, are waited out for up to `max_outage`
-        seconds in a row.
+        - `poll_interval`: the time between polls in seconds, 30 by default. The jitter shortens
+          each interval by up to a fifth, so that many waits spread their polls.
+        - `timeout`: how long to wait, in seconds; by default as long as it takes.
+        - `max_outage`: how long polls may fail in a row, in seconds; 600 by default.
+        - `until`: a function that accepts a `MessageBatch`. If it returns True, the wait is over,
+          even if the batch has not ended.
 
-        The last poll is made shortly before the deadline (by `poll_interval`, a quarter of
-        `timeout` or 5 seconds, whichever is least), so that it can be answered; the wait ends
-        with its answer. A poll that is under way at the deadline is given up (`Operation.deadline`
-        tells the driver). ``timeout=0`` makes one poll, which may take 5 seconds; so does a wait
-        whose last sleep was longer than it should have been.
+        The operation ends with the `MessageBatch`. Events: `BatchState` for each poll that
+        succeeds, and `RetryScheduled` for each that fails.
+
+        A status that this version does not know ends the wait only if the batch has an `ended_at`
+        or a `results_url`.
+
+        Failures that may pass are retried for `max_outage` seconds in a row. A 404 counts as one of
+        them in the first minute of the wait and, later, for a minute after the first failed poll.
+
+        The last poll begins before the deadline, so that its response can arrive in time: by
+        `poll_interval`, a quarter of `timeout` or 5 seconds, whichever is least. A poll that is
+        under way at the deadline is abandoned (see `Operation.deadline`). With ``timeout=0``, or
+        after a sleep that lasted past the deadline, there is still one poll, which may take 5
+        seconds.
+
+        Raises:
+            InvalidInputError: at once, if an argument is invalid.
+            WaitTimeoutError: `timeout` seconds have passed.
         """
         check_seconds("poll_interval", poll_interval, positive=True)
         check_seconds("max_outage", max_outage)
         if timeout is not None:
             check_seconds("timeout", timeout)
         if until is not None:
-            check_callback("until", until, "a function of a MessageBatch that gives a bool")
+            check_callback("until", until, "a function of a MessageBatch that returns a bool")
         options = wait.WaitOptions(
             poll_interval=poll_interval, timeout=timeout, max_outage=max_outage, until=until
         )
@@ -319,32 +421,41 @@ class BatchesAPI:
         resume: bool = True,
         expected: Iterable[str] | None = None,
     ) -> Operation[None]:
-        """Read the results as `ResultsReceived`, in the order of the file, each id once.
+        """Read the results of a batch, each custom_id once, in the order of the file.
 
-        Given an id, the batch is read first; a `MessageBatch` with a `results_url` saves that.
-        A line that cannot be read is one `MalformedResultError` among the items. A stream that
-        breaks off is read again, without what was delivered (`ResultsInterrupted` tells of it);
-        ``resume=False`` raises the break instead. Fewer results than the batch counts end in
-        `IncompleteResultsError`, no results yet or any more in `ResultsUnavailableError`.
-        `expected` are the custom_ids that were requested: with them, `IncompleteResultsError` names
-        those that are missing, and those that were not asked for. A `results_url` or redirect to a
-        host that is neither the API's own nor trusted is `UntrustedHostError`.
+        - `batch`: an id or a `MessageBatch`. One with a `results_url` saves a request.
+        - `message_type`: the type for the message of a success; `Message` by default. It can be any
+          type that msgspec decodes, of which only the declared fields are read, or `dict`, or
+          `msgspec.Raw`, which keeps the bytes. Unlike `Message`, these can hold fields that this
+          version does not know.
+        - `resume`: whether to continue after the results broke off; True by default.
+        - `expected`: the custom_ids that were requested; not checked by default.
 
-        `message_type` is what a success's message becomes: any type that msgspec decodes, of
-        which only the declared fields are read, `dict`, or `msgspec.Raw`, which keeps the bytes.
-        A `Message` holds no field that this version does not know; these do. Half a surrogate pair,
-        an escape that no text can hold, becomes its six characters in each of them.
+        The operation ends with None. Events: `ResultsReceived` for each piece of the file,
+        `ResultsInterrupted`, and `RetryScheduled`.
+
+        A line that cannot be read is delivered as a `MalformedResultError` among the items. Half a
+        surrogate pair is an escape that no text can hold. It becomes its six characters, with every
+        `message_type`.
+
+        Results that break off are read again, after a `ResultsInterrupted`. Items that were
+        delivered are not repeated. With ``resume=False`` the failure is raised instead.
 
         Raises:
-            TypeError: at once, if `message_type` is no type that msgspec can decode, or declares a
-                field that is a misspelling of a message's.
-            InvalidInputError: at once, if `expected` holds what is no id.
+            TypeError: at once, if msgspec cannot decode `message_type`, or if it declares a
+                misspelt field of a message.
+            InvalidInputError: at once, if another argument is invalid.
+            ResultsUnavailableError: there are no results yet, or no longer.
+            IncompleteResultsError: there are fewer results than the batch counts, or not those of
+                `expected`. With `expected` it names the `missing` and the `unexpected` ids.
+            UntrustedHostError: the `results_url` or a redirect leads to a host that is neither the
+                API's nor trusted.
         """
         ids = None if expected is None else _check_ids("expected", expected)
         options = results.ResultsOptions(max_line=self.max_line, resume=resume, expected=ids)
         whole = message_type is Message
         decoder = message_decoder() if whole else ResultDecoder(message_type)
-        return self._read(batch, decoder, options)
+        return self._results_operation(batch, decoder, options)
 
     def raw_results(
         self,
@@ -354,14 +465,18 @@ class BatchesAPI:
         expected: Iterable[str] | None = None,
         delivered: Iterable[str] = (),
     ) -> Operation[None]:
-        """Read the results as `ResultsReceived` of `RawResult`s: the lines as they came.
+        """Read the results of a batch as unparsed lines, each custom_id once.
 
-        As `results_stream`, but of a line nothing is read except its id. `delivered` are the
-        custom_ids that are there already, from a reading that was left off: they are passed over.
+        - `batch`, `resume`, `expected`: as for `results_stream`.
+        - `delivered`: the custom_ids that an earlier operation delivered; none by default. They are
+          skipped.
+
+        The operation ends and fails as `results_stream` does, and emits the same events. The items
+        are `RawResult`s: only the custom_id of a line is read.
 
         Raises:
-            InvalidInputError: at once, if `expected` or `delivered` holds what is no id; in the
-                end, if one of `delivered` is not of this batch.
+            InvalidInputError: at once, if an argument is invalid. Later, if one of `delivered` does
+                not belong to this batch.
         """
         options = results.ResultsOptions(
             max_line=self.max_line,
@@ -369,11 +484,11 @@ class BatchesAPI:
             expected=None if expected is None else _check_ids("expected", expected),
             delivered=_check_ids("delivered", delivered),
         )
-        return self._read(batch, RawDecoder(), options)
+        return self._results_operation(batch, RawDecoder(), options)
 
-    # --- requests ------------------------------------------------------------------------
+    # --- parts of operations -------------------------------------------------------------
 
-    def _read(
+    def _results_operation(
         self,
         batch: MessageBatch | str,
         decoder: LineDecoder[Line],
@@ -387,23 +502,25 @@ class BatchesAPI:
         results_request = self._endpoint.results_request
 
         def start(context: OperationContext) -> Flow[None]:
-            return results.results(context, source, results_request, decoder, options)
+            return results.read_results(context, source, results_request, decoder, options)
 
         return self._operation(start)
 
-    def _context(self) -> OperationContext:
+    def _new_context(self) -> OperationContext:
         return OperationContext(self._retry, self._jitter)
 
     def _operation(self, start: StartFlow[T]) -> Operation[T]:
-        return Operation(start, self._context())
+        return Operation(start, self._new_context())
 
-    def _settling(
+    def _build_settling(
         self, settle_time: float | None, known_ids: Collection[str], *, is_fresh: bool = False
     ) -> Settling:
         if settle_time is not None:
             check_seconds("settle_time", settle_time)
         if isinstance(known_ids, str):
-            raise InvalidInputError("known_ids is a collection of batch ids, not one str")
+            raise InvalidInputError(
+                f"known_ids must be a collection of batch ids, not one str: pass [{known_ids!r}]"
+            )
 
         def page_request(cursor: str | None) -> Request:
             return self._endpoint.page_request(_SETTLING_LIMIT, after_id=cursor)
@@ -423,21 +540,23 @@ class BatchesAPI:
     def _check_destination(self, marker: CreateMarker) -> None:
         if marker.base_url != self.base_url:
             raise InvalidInputError(
-                f"this create was sent to {marker.base_url}, and this API is {self.base_url}: "
-                "settle it with that base_url"
+                f"this create was sent to {marker.base_url}, not to {self.base_url}: settle it "
+                "with that base_url"
             )
         workspaces = marker.workspace_id, self._endpoint.workspace_id
         if None not in workspaces and workspaces[0] != workspaces[1]:
             raise InvalidInputError(
-                f"this create was sent to workspace {workspaces[0]}, and this API asks workspace "
-                f"{workspaces[1]}: settle it with that workspace_id"
+                f"this create was sent to workspace {workspaces[0]}, not to {workspaces[1]}: "
+                "settle it with that workspace_id"
             )
 
 
 def _check_policy(name: str, policy: P | None, kind: type[P]) -> P:
     policy = kind() if policy is None else policy
     if not isinstance(policy, kind):
-        raise InvalidInputError(f"{name} is a {kind.__name__}, as in {name}={kind.__name__}(…)")
+        raise InvalidInputError(
+            f"{name} must be a {kind.__name__}, not {policy!r}: pass {name}={kind.__name__}(…)"
+        )
     return policy
 
 
@@ -455,15 +574,15 @@ def _id_of(batch: MessageBatch | str) -> str:
 def _check_ids(what: str, wanted: Iterable[str]) -> tuple[str, ...]:
     ids = () if isinstance(wanted, str) else tuple(wanted)
     if isinstance(wanted, str) or not all(isinstance(id_, str) for id_ in ids):
-        raise InvalidInputError(f"{what} is a list of custom_ids, each a str")
+        raise InvalidInputError(f"{what} must be a list of custom_ids, each a str")
     return tuple(dict.fromkeys(ids))
 
 
 def _check_page(limit: object, before_id: object, after_id: object) -> None:
     if before_id is not None and after_id is not None:
-        raise InvalidInputError("before_id and after_id are two directions: pass one of them")
+        raise InvalidInputError("both before_id and after_id were passed: pass one of them")
     if limit is not None and not (type(limit) is int and 1 <= limit <= _MAX_LIMIT):
-        raise InvalidInputError(f"limit is an int from 1 to {_MAX_LIMIT:,}, not {limit!r}")
+        raise InvalidInputError(f"limit must be an int from 1 to {_MAX_LIMIT:,}, not {limit!r}")
     for name, cursor in (("before_id", before_id), ("after_id", after_id)):
         if cursor is not None:
             path_segment(name, cursor)

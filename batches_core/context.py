@@ -1,8 +1,10 @@
-"""What a flow sees of the outside: the time, the retry policy, the jitter, and its HTTP exchange.
+"""A flow's view of the outside: the time, the retry policy, the jitter and the current exchange.
 
-A *flow* is a generator that reads like the protocol. It yields events and directives, and waits by
-yielding `Need.DATA` or `WaitUntil` until the context has what it waits for. Inputs reach the
-context through `Operation`; what a response means is `call`'s.
+`OperationContext` holds these for one operation, and abandons an exchange that outlasts its limit.
+`Operation` reports the inputs to it; `call` interprets the responses.
+
+A *flow* is a generator that reads like the protocol. It yields events and directives. To wait, it
+yields `Need.DATA` or `WaitUntil` until the context has what it waits for.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class OperationContext:
     """The time, the policy, the jitter and the current exchange of one operation.
 
     `now` is the latest time that any input reported, and `started` the first, in seconds of the
-    driver's clock; before the first input both are minus infinity.
+    driver's clock. Before the first input both are minus infinity.
     """
 
     __slots__ = (
@@ -50,9 +52,9 @@ class OperationContext:
         self.started = _NEVER
         self._exchange: Exchange | None = None
         self._sent_at = _NEVER
-        #: When the current exchange is abandoned, and the reason to report.
+        #: The time at which the current exchange is abandoned, and the reason to report.
         self._limit = _NO_LIMIT
-        #: The same for every exchange, by the time at which it began.
+        #: Computes both for any exchange, from the time at which it began.
         self._limit_of_each: Callable[[float], tuple[float, str]] | None = None
 
     # --- for `Operation` ---------------------------------------------------------------------
@@ -67,22 +69,22 @@ class OperationContext:
         return None if deadline == _FOREVER else deadline
 
     def exchange_for(self, number: int, now: float) -> Exchange | None:
-        """Record the time of an input and return its exchange, or None if that was abandoned.
+        """Record the time of an input and return its exchange, or None for an earlier one.
 
         Raises:
             LocalProtocolError: no `SendRequest` had this number, or `now` is NaN.
         """
         newest = self._exchange
         if newest is None or number > newest.number:
+            latest = "there was none yet" if newest is None else f"it has number {newest.number}"
             raise LocalProtocolError(
-                f"there is no exchange {number}: the newest SendRequest that was handed out has "
-                f"number {0 if newest is None else newest.number}"
+                f"there is no exchange {number}: pass the latest SendRequest's number ({latest})"
             )
         self.record_time(now)
         return newest if number == newest.number else None
 
     def record_time(self, now: float) -> None:
-        """Record the time of an input; ignore a clock that ran backwards.
+        """Record the time of an input; ignore it if the clock ran backwards.
 
         Raises:
             LocalProtocolError: `now` is NaN.
@@ -91,13 +93,15 @@ class OperationContext:
             if self.now == _NEVER:
                 self.started = now
             self.now = now
-        elif now != now:  # noqa: PLR0124 - the test for a NaN, with which no deadline ever comes
-            raise LocalProtocolError("now is not a number")
+        elif now != now:  # noqa: PLR0124 - true for NaN alone, which no deadline could reach
+            raise LocalProtocolError(
+                "now is not a number (NaN): pass the seconds of a monotonic clock"
+            )
 
     # --- for flows ---------------------------------------------------------------------------
 
     def send(self, request: Request) -> Flow[None]:
-        """Begin the next exchange; abandon the one before it."""
+        """Begin the next exchange, and abandon the previous one."""
         number = 1 if self._exchange is None else self._exchange.number + 1
         self.abandon()
         self._exchange = Exchange(number)
@@ -106,11 +110,11 @@ class OperationContext:
         yield SendRequest(exchange=number, request=request)
 
     def limit(self, seconds: float, reason: str) -> None:
-        """Abandon the current exchange after this many seconds from now, for this reason."""
+        """Abandon the current exchange in so many seconds from now, and report this reason."""
         self._limit = (self.now + seconds, reason)
 
     def limit_each(self, limit: Callable[[float], tuple[float, str]]) -> None:
-        """Limit every exchange: `limit` returns its end and the reason, by the time it began."""
+        """Limit every exchange: `limit` returns a deadline and a reason, given when it began."""
         self._limit_of_each = limit
 
     def receive(self) -> Flow[ResponseEvent]:
@@ -119,7 +123,7 @@ class OperationContext:
         An exchange that outlasts its limit is abandoned and counts as lost. Events that arrived
         before are still returned.
         """
-        while (event := self.take()) is None:
+        while (event := self.pop_event()) is None:
             deadline, reason = self._nearest_limit()
             if deadline != _FOREVER and self.now >= deadline:
                 self.abandon()
@@ -127,19 +131,19 @@ class OperationContext:
             yield Need.DATA
         return event
 
-    def take(self) -> ResponseEvent | None:
+    def pop_event(self) -> ResponseEvent | None:
         """Return the next event of the current exchange, or None if none has arrived."""
-        assert self._exchange is not None, "a flow receives only after it sent"  # noqa: S101
+        assert self._exchange is not None  # noqa: S101 - a flow receives only after it has sent
         inbox = self._exchange.inbox
         return inbox.popleft() if inbox else None
 
     def abandon(self) -> None:
-        """Abandon the current exchange; the driver closes it at the next directive but DATA."""
+        """Abandon the current exchange. The driver closes it at the next directive but DATA."""
         if self._exchange is not None:
             self._exchange.abandon()
 
     def pause(self, seconds: float) -> Flow[None]:
-        """Wait. The current exchange is abandoned, so that a wait keeps no connection busy."""
+        """Wait. The current exchange is abandoned, so that the wait keeps no connection busy."""
         self.abandon()
         deadline = self.now + seconds
         while self.now < deadline:
@@ -148,5 +152,5 @@ class OperationContext:
     def _nearest_limit(self) -> tuple[float, str]:
         if self._limit_of_each is None or self.now == _NEVER:
             return self._limit
-        # If no input had reported a time when the request was sent, it began with the first input.
+        # If no time was known when the request was sent, the exchange began at the first input.
         return min(self._limit, self._limit_of_each(max(self._sent_at, self.started)))

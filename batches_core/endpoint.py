@@ -1,7 +1,7 @@
-"""Where the API is and how it is asked: base URL, credential, headers and paths become requests.
+"""The API's address and credentials, from which requests are built.
 
-Decides that the credential goes to the API's own origin alone, and which other hosts may be read
-without it. What the requests are for is `api`'s.
+`Endpoint` sends the credential to the API's own origin alone, and decides which other hosts may be
+read without it. `api` decides which requests an operation makes.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _Headers = tuple[tuple[str, str], ...]
 class Endpoint:
     """The Message Batches API at one base URL, for one credential.
 
-    `scope` is a hash that names the list of batches: of the base URL, the workspace and the
-    credential. The other parameters are those of `BatchesAPI`.
+    The parameters are those of `BatchesAPI`. `scope` is a hash of the base URL, the workspace and
+    the credential; it identifies the list of batches.
 
     Raises:
-        InvalidInputError: no credential or two, or a value that cannot be sent.
+        InvalidInputError: there is no credential or there are two, or a value cannot be sent.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class Endpoint:
         self._allow_http = allow_http
         if is_in_the_clear(self.base_url) and not allow_http:
             raise InvalidInputError(
-                "base_url is plain http to another machine, where anyone on the way can read the "
-                "credential: use https, or pass allow_http=True if the way is safe"
+                f"base_url {self.base_url} is plain http to another machine, so others can read "
+                "the credential: use https, or pass allow_http=True if the network is safe"
             )
-        self._trusted_hosts = _check_trusted(trusted_hosts)
-        self._credentials: _Headers = (_credential(api_key, auth_token),)
-        self.scope = _scope(self.base_url, workspace_id, self._credentials[0][1])
+        self._trusted_hosts = _check_trusted_hosts(trusted_hosts)
+        self._credentials: _Headers = (_credential_header(api_key, auth_token),)
+        self.scope = _hash_scope(self.base_url, workspace_id, self._credentials[0][1])
         self._headers: _Headers = (
             ("anthropic-version", check_header_value("version", version)),
             _USER_AGENT,
-            *_betas(betas),
-            *_optional("anthropic-workspace-id", "workspace_id", workspace_id),
+            *_beta_headers(betas),
+            *_optional_header("anthropic-workspace-id", "workspace_id", workspace_id),
         )
-        self._create_headers: _Headers = _optional(
+        self._create_headers: _Headers = _optional_header(
             "anthropic-user-profile-id", "user_profile_id", user_profile_id
         )
 
@@ -84,7 +84,7 @@ class Endpoint:
         """Build a request for one batch; `action` is a path below it, such as ``/cancel``.
 
         Raises:
-            InvalidInputError: the id cannot be part of a path.
+            InvalidInputError: the id cannot be used in a path.
         """
         return self._request(method, f"/{path_segment('batch', batch_id)}{action}")
 
@@ -103,17 +103,18 @@ class Endpoint:
     def results_request(self, link: str, redirected_from: Request | None) -> Request:
         """Build the request for a ``results_url``, or for the location of a redirect.
 
-        A request to another origin than the API's holds no credential.
+        A request to an origin other than the API's holds no credential.
 
         Raises:
             RemoteProtocolError: the link is not a URL that can be fetched.
-            UntrustedHostError: its host is neither the API's nor trusted.
+            UntrustedHostError: its host is neither the API's nor trusted, or it is plain http and
+                not allowed.
         """
         if redirected_from is None:
             url = resolve(self.base_url, link)
         else:
             url = resolve_redirect(redirected_from.url, link)
-        # Not dispatched on: the service was seen to send results without a content-type.
+        # The content-type of the response is ignored: the service has sent results without one.
         accept = ("accept", "application/x-jsonl, application/json;q=0.9, */*;q=0.8")
         if origin(url) == origin(self.base_url):
             headers = (*self._credentials, accept, *self._headers)
@@ -149,9 +150,9 @@ class Endpoint:
         )
 
 
-def _credential(api_key: str | None, auth_token: str | None) -> tuple[str, str]:
+def _credential_header(api_key: str | None, auth_token: str | None) -> tuple[str, str]:
     if api_key is not None and auth_token is not None:
-        raise InvalidInputError("api_key and auth_token are two credentials: pass one of them")
+        raise InvalidInputError("both api_key and auth_token were passed: pass one of them")
     if api_key is not None:
         return "x-api-key", Secret(check_header_value("api_key", api_key))
     if auth_token is not None:
@@ -163,31 +164,33 @@ def _credential(api_key: str | None, auth_token: str | None) -> tuple[str, str]:
     )
 
 
-def _betas(betas: Sequence[str]) -> _Headers:
+def _beta_headers(betas: Sequence[str]) -> _Headers:
     if isinstance(betas, str):
-        raise InvalidInputError("betas is a list of names, not one str")
+        raise InvalidInputError(f"betas must be a list of names, not one str: pass [{betas!r}]")
     names = [check_header_value("each of betas", name) for name in betas]
     return (("anthropic-beta", ",".join(names)),) if names else ()
 
 
-def _optional(header: str, parameter: str, value: str | None) -> _Headers:
+def _optional_header(header: str, parameter: str, value: str | None) -> _Headers:
     return () if value is None else ((header, check_header_value(parameter, value)),)
 
 
-def _scope(base_url: str, workspace_id: str | None, credential: str) -> str:
+def _hash_scope(base_url: str, workspace_id: str | None, credential: str) -> str:
     named = "\0".join((base_url, workspace_id or "", credential))
     return blake2b(named.encode(), digest_size=16, person=b"batches-core").hexdigest()
 
 
-def _check_trusted(hosts: Iterable[str]) -> frozenset[str]:
+def _check_trusted_hosts(hosts: Iterable[str]) -> frozenset[str]:
     if isinstance(hosts, str):
-        raise InvalidInputError("trusted_hosts is a list of host names, not one str")
+        raise InvalidInputError(
+            f"trusted_hosts must be a list of host names, not one str: pass [{hosts!r}]"
+        )
     trusted = tuple(hosts)
     for host in trusted:
         if not is_host(host):
             raise InvalidInputError(
-                "trusted_hosts lists host names, with a port unless it is the usual one, as in "
-                f"'files.example.com'; not {host!r}"
+                f"trusted_hosts holds {host!r}: pass host names, with a port unless it is the "
+                "default one, as in 'files.example.com'"
             )
-    # In the form in which a URL's host and port are compared: lower case, without a usual port.
+    # Normalized like the URLs that are compared with them: lower case, without a default port.
     return frozenset(authority(f"https://{host}") for host in trusted)

@@ -1,7 +1,7 @@
-"""What an operation hands out: directives to its driver, and events for its user.
+"""What `Operation.next_event` returns: directives for the driver, and events for the caller.
 
-Plain values that know nothing of the operation. A driver carries out the directives
-(`SendRequest`, `Need.DATA`, `WaitUntil`) until `Done`, and passes everything else on.
+These are plain values without behaviour. When each is returned is decided in `context` and in
+`operations`.
 """
 
 from __future__ import annotations
@@ -20,57 +20,67 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class SendRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Send this request; it is HTTP exchange number `exchange`. Any earlier one is given up."""
+    """Directive: send `request` as HTTP exchange number `exchange`, and report its response.
+
+    Numbers count up from 1. The previous exchange has ended: close it, unless its response was read
+    to the end.
+    """
 
     exchange: int
     request: Request
 
 
 class Need(enum.Enum):
-    """What the operation waits for from the peer."""
+    """Directive: report what the peer sends next."""
 
     DATA = "data"
-    """Hand in the next thing of the current exchange: its head, body bytes, end, or loss."""
+    """Report the next input of the current exchange: a head, body bytes, their end, or its loss.
+
+    After `Operation.deadline` call `handle_timeout` instead.
+    """
 
 
 class WaitUntil(msgspec.Struct, frozen=True, kw_only=True):
-    """Call `handle_timeout` once the clock shows `deadline`, in the clock's own seconds."""
+    """Directive: call `handle_timeout` when the driver's clock shows `deadline`, in seconds.
+
+    No exchange is under way: close the previous one, unless its response was read to the end.
+    """
 
     deadline: float
 
 
 class Done(msgspec.Struct, Generic[T_co], frozen=True, kw_only=True):
-    """The operation ended, with this value."""
+    """The operation succeeded, with this value."""
 
     value: T_co
 
 
 class BatchState(msgspec.Struct, frozen=True, kw_only=True):
-    """A poll's answer: the batch as it is now."""
+    """Event: a poll returned this state of the batch."""
 
     batch: MessageBatch
 
 
 class PageReceived(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of a list."""
+    """Event: one page of the list was read."""
 
     page: Page
 
 
 class ResultsReceived(msgspec.Struct, frozen=True, kw_only=True):
-    """The results that one piece of the body completed, in the order of the file.
+    """Event: one piece of the body completed these results, in the order of the file.
 
-    A line that could not be read is a `MalformedResultError` at its place. The others are
-    `ResultItem`s, or those of `BatchesAPI.raw_results` `RawResult`s.
+    Each item is a `ResultItem`, or a `RawResult` if `BatchesAPI.raw_results` reads them. In the
+    place of a line that could not be read there is a `MalformedResultError`.
     """
 
     items: list[Any]
 
 
 class RetryScheduled(msgspec.Struct, frozen=True, kw_only=True):
-    """An exchange failed and will be tried again.
+    """Event: an attempt failed and will be retried.
 
-    `error` is the failure, `retry` the number of the retry to come, counted from 1, `delay` the
+    `error` is the failure, `retry` the number of the coming retry, counted from 1, and `delay` the
     seconds before it.
     """
 
@@ -80,18 +90,19 @@ class RetryScheduled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CreateMarked(msgspec.Struct, frozen=True, kw_only=True):
-    """A create is about to be sent.
+    """Event: a create is about to be sent.
 
-    Who keeps `marker` can settle the outcome even if the process dies before it is known.
+    Store `marker` to settle the create later, even if this process dies before its outcome is
+    known.
     """
 
     marker: CreateMarker
 
 
 class SettlingStarted(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of a create is unknown, and is looked for in the list.
+    """Event: the outcome of a create is unknown, so its batch is searched for in the list.
 
-    `error` tells why, `settle_time` for how many seconds at most.
+    `error` says why. `settle_time` is how long the batch may take to appear, in seconds.
     """
 
     error: OutcomeUnknownError
@@ -99,16 +110,20 @@ class SettlingStarted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchCreated(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch was created; `adopted` where the list told so, and not the answer."""
+    """Event: a batch was created.
+
+    `adopted` is True if it was found in the list, after the response to its create was lost.
+    """
 
     batch: MessageBatch
     adopted: bool = False
 
 
 class ResultsInterrupted(msgspec.Struct, frozen=True, kw_only=True):
-    """The results broke off after `delivered` items and will be read again after `delay` seconds.
+    """Event: the results broke off after `delivered` items, and will be read again.
 
-    What was delivered is not delivered again.
+    `error` is the failure, and `delay` the seconds before the next attempt. Items that were
+    delivered are not repeated.
     """
 
     error: BatchesError
@@ -116,9 +131,9 @@ class ResultsInterrupted(msgspec.Struct, frozen=True, kw_only=True):
     delay: float
 
 
-#: What a driver carries out.
+#: What a driver carries out itself.
 Directive: TypeAlias = SendRequest | WaitUntil | Need
-#: What a driver passes on to its user.
+#: What a driver passes to its caller.
 Event: TypeAlias = (
     BatchState
     | PageReceived

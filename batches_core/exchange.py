@@ -1,23 +1,29 @@
-"""One HTTP exchange, from the moment its request is handed out.
+"""One HTTP exchange: a request, and what has arrived for it so far.
 
-An exchange is an explicit state machine: `TRANSITIONS` is the table of its legal moves, and what is
-not in it is a `LocalProtocolError`, a mistake of whoever drives it. It knows the order in which
-a message's parts may come, not what they mean::
+`Exchange` checks the order of a response's parts and queues them. What the parts mean is decided in
+`call` and in `operations`.
 
-           informational head
-                ┌───┐
-                ▼   │  head            end
-    request ──▶ SENT ────────▶ BODY ────────▶ COMPLETE
-                 │            ▲   │ │
-                 │ lost       └───┘ │ lost
-                 └────▶ LOST ◀──────┘        any ── given up ──▶ ABANDONED
-                              data
+An exchange begins when its request is handed to the driver. It receives any number of informational
+heads (1xx), one final head, pieces of the body, and the end of the body::
 
-A flood of informational heads is a loss, after which the exchange is given up.
+          informational head           data
+                 ┌───┐                ┌───┐
+                 ▼   │      head      ▼   │      end
+    request ──▶  SENT  ────────────▶  BODY  ────────────▶  COMPLETE
+                  │                    │
+                  │ lost               │ lost
+                  └─────▶  LOST  ◀─────┘           any state ── abandon ──▶ ABANDONED
 
-What came is kept in `inbox`, in order, until the operation takes it. Once an exchange is given up
-nothing that still comes for it is kept, and nothing that comes for it is an error: the transport
-may well have bytes in flight.
+`TRANSITIONS` lists every legal transition. Any other input is a bug in the driver and raises
+`LocalProtocolError`. The drawing leaves out three rules:
+
+- A loss after a complete response, and a second loss, change nothing. No more input was expected.
+- More than `MAX_INFORMATIONAL` informational heads count as a loss. The exchange is then abandoned,
+  so that the driver can keep reporting without an error.
+- An abandoned exchange ignores every input. This is no error either, because the transport may have
+  bytes in flight.
+
+Events wait in `inbox`, in order, until the operation takes them out. Abandoning empties it.
 """
 
 from __future__ import annotations
@@ -32,13 +38,13 @@ from .errors import LocalProtocolError
 
 
 class State(enum.StrEnum):
-    """Where an exchange stands."""
+    """What an exchange waits for, or how it ended."""
 
-    SENT = "waiting for the response's head"
-    BODY = "waiting for the response's body"
+    SENT = "waiting for a response head"
+    BODY = "waiting for the response body"
     COMPLETE = "complete"
     LOST = "lost"
-    ABANDONED = "given up"
+    ABANDONED = "abandoned"
 
 
 class Trigger(enum.StrEnum):
@@ -47,12 +53,12 @@ class Trigger(enum.StrEnum):
     INFORMATIONAL = "an informational head"
     HEAD = "a head"
     DATA = "body bytes"
-    EOF = "the end of the body"
-    LOST = "the loss of the connection"
-    ABANDON = "giving it up"
+    EOF = "the end of a body"
+    LOST = "a lost connection"
+    ABANDON = "being abandoned"
 
 
-#: The legal moves. A connection that is lost after a whole message took nothing away.
+#: Every legal transition; the module's docstring draws them.
 TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.SENT, Trigger.INFORMATIONAL): State.SENT,
     (State.SENT, Trigger.HEAD): State.BODY,
@@ -66,38 +72,42 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
     **{(State.ABANDONED, trigger): State.ABANDONED for trigger in Trigger},
 }
 
-#: How many heads may say that the response itself is still to come; servers send one or two.
+#: How many informational heads (1xx) may precede a final head. Servers send one or two.
 MAX_INFORMATIONAL = 100
 
-# To look up a member in its enum takes longer than all else that a piece of a body takes here.
+# Bound once, because looking up an enum member takes longer than everything else that is done here
+# for a piece of a body.
 _DATA, _ABANDONED = Trigger.DATA, State.ABANDONED
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """A final response head; header names are lower-case."""
+    """A final response head. Header names are lower-case."""
 
     status: int
     headers: dict[str, str]
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a connection in the middle of an exchange."""
+    """The loss of the connection before the response was complete.
+
+    The fields are the arguments of `Operation.connection_lost`.
+    """
 
     reason: str
     sent: bool
     cause: BaseException | None = None
 
 
-#: What arrives for an exchange, in order: its head, the bytes of its body and `END_OF_BODY`; or, at
-#: any point, its loss.
+#: An event of an exchange. In order: a head, pieces of the body, and `END_OF_BODY`. A `Lost` can
+#: take the place of any of them, and is then the last.
 ResponseEvent: TypeAlias = Head | bytes | Lost
 
-#: Received bytes are never empty, so an empty piece is the end of a body.
+#: The end of a body. No piece of a body is empty, so it cannot be mistaken for one.
 END_OF_BODY = b""
 
 
 class Exchange:
-    """One request and what has come back for it so far."""
+    """The state of one exchange, and its events until the operation takes them out."""
 
     __slots__ = ("_informational", "inbox", "number", "state")
 
@@ -108,69 +118,72 @@ class Exchange:
         self._informational = 0
 
     def receive_head(self, status: int, headers: dict[str, str]) -> None:
-        """Receive a response head; skip informational ones, up to `MAX_INFORMATIONAL`.
+        """Receive a response head; skip up to `MAX_INFORMATIONAL` informational ones.
 
         Raises:
-            LocalProtocolError: no head was due, or the status is no HTTP status.
+            LocalProtocolError: the exchange does not wait for a head, or the status is invalid.
         """
         if not 100 <= status <= 999:  # noqa: PLR2004 - a status has three digits
-            raise LocalProtocolError(f"{status!r} is no HTTP status")
-        if status < 200:  # noqa: PLR2004 - 1xx: the response itself is still to come
-            self._move(Trigger.INFORMATIONAL)
+            raise LocalProtocolError(f"{status!r} is not an HTTP status: pass 100 to 999")
+        if status < 200:  # noqa: PLR2004 - 1xx: the final head is still to come
+            self._advance(Trigger.INFORMATIONAL)
             self._informational += 1
             if self._informational > MAX_INFORMATIONAL and self.state is State.SENT:
-                # Lost, but as if it was given up: the driver is not to stumble over what follows.
-                self._move(Trigger.ABANDON)
-                self.inbox.append(Lost(reason="there is no end of 1xx heads", sent=True))
+                # Abandoned, so that further input is ignored. The loss is queued nevertheless.
+                self._advance(Trigger.ABANDON)
+                reason = f"more than {MAX_INFORMATIONAL} informational (1xx) heads arrived"
+                self.inbox.append(Lost(reason=reason, sent=True))
         else:
-            self._move(Trigger.HEAD, Head(status=status, headers=headers))
+            self._advance(Trigger.HEAD, Head(status=status, headers=headers))
 
     def receive_data(self, data: bytes) -> None:
-        """Take body bytes.
+        """Receive a piece of the body.
 
         Raises:
-            LocalProtocolError: none were due, or there are none, or they are no bytes.
+            LocalProtocolError: the exchange does not wait for a body, or `data` is empty or is not
+                bytes.
         """
         if not isinstance(data, bytes):
             kind = type(data).__name__
-            raise LocalProtocolError(f"receive_data takes bytes, not a {kind}: pass bytes(data)")
+            raise LocalProtocolError(f"receive_data accepts bytes, not {kind}: pass bytes(data)")
         if not data:
             raise LocalProtocolError(
-                "receive_data got no bytes; the end of a body is told by receive_eof, a "
-                "connection that ended too early by connection_lost"
+                "receive_data got no bytes: report the end of a body with receive_eof, and a "
+                "connection that ended too early with connection_lost"
             )
-        self._move(_DATA, data)
+        self._advance(_DATA, data)
 
     def receive_eof(self) -> None:
-        """Take the end of the body.
+        """Receive the end of the body.
 
         Raises:
-            LocalProtocolError: no body was under way.
+            LocalProtocolError: the exchange does not wait for a body.
         """
-        self._move(Trigger.EOF, END_OF_BODY)
+        self._advance(Trigger.EOF, END_OF_BODY)
 
     def connection_lost(
         self, reason: str, *, sent: bool, cause: BaseException | None = None
     ) -> None:
-        """Take the loss of the connection; after a whole response it means nothing."""
-        # A head that came proves that the request was sent, whatever the transport believes.
+        """Receive the loss of the connection. It changes nothing after a complete response."""
+        # A head proves that the request was sent, even if the transport reports otherwise.
         lost = Lost(reason=reason, sent=sent or self.state is State.BODY, cause=cause)
-        was = self.state
-        self._move(Trigger.LOST)
-        if self.state is not was and self.state is State.LOST:
+        before = self.state
+        self._advance(Trigger.LOST)
+        if self.state is not before and self.state is State.LOST:
             self.inbox.append(lost)
 
     def abandon(self) -> None:
-        """Give the exchange up: what has come and was not taken is dropped."""
-        self._move(Trigger.ABANDON)
+        """Drop the events that were not taken out, and ignore every further input."""
+        self._advance(Trigger.ABANDON)
         self.inbox.clear()
 
-    def _move(self, trigger: Trigger, arrival: ResponseEvent | None = None) -> None:
+    def _advance(self, trigger: Trigger, event: ResponseEvent | None = None) -> None:
         state = TRANSITIONS.get((self.state, trigger))
         if state is None:
             raise LocalProtocolError(
-                f"exchange {self.number} is {self.state.value}: {trigger.value} cannot come now"
+                f"exchange {self.number} is {self.state.value} and cannot receive {trigger.value}: "
+                "report its head first, then its body bytes, then the end of its body"
             )
         self.state = state
-        if arrival is not None and state is not _ABANDONED:
-            self.inbox.append(arrival)
+        if event is not None and state is not _ABANDONED:
+            self.inbox.append(event)

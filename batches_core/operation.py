@@ -1,24 +1,25 @@
-"""An operation: a flow over exchanges and waits, driven from outside.
+"""An operation: one call of the API, which a driver runs step by step.
 
-Knows how a flow is driven, not what any flow does (that is `operations`). The flow runs only inside
-`Operation.next_event`, so nothing moves before the driver asks for it.
+`Operation` passes a driver's inputs to the current exchange, and advances its flow. `exchange`
+checks the order of the inputs; the modules of `operations` define the flows.
 
-The loop of a driver is ten lines long::
+A driver is a short loop::
 
-    operation.handle_timeout(clock())             # reports the time; optional, and harmless
+    operation.handle_timeout(clock())             # optional: timeouts count from here
     while True:
         match operation.next_event():
             case SendRequest(exchange=number, request=request):
-                ...                               # send it; then receive_head, or connection_lost
+                ...                               # send it; then receive_head or connection_lost
             case Need.DATA:
-                ...                               # receive_data, receive_eof or connection_lost;
-                                                  # or, after operation.deadline, handle_timeout
+                ...                               # read; then receive_head, receive_data,
+                                                  # receive_eof or connection_lost;
+                                                  # after operation.deadline: handle_timeout
             case WaitUntil(deadline=deadline):
                 ...                               # sleep; then handle_timeout
             case Done(value=value):
                 return value
             case event:
-                ...                               # the user's
+                ...                               # pass it to the caller
 """
 
 from __future__ import annotations
@@ -38,49 +39,87 @@ StartFlow: TypeAlias = Callable[[OperationContext], Flow[T]]
 
 
 class Operation(Generic[T]):
-    """One call of the API, as a machine without I/O.
+    """One call of the API, as a state machine without I/O.
 
-    Two parties use it. The *driver* pulls `next_event` and passes what happened with
-    `receive_head`, `receive_data`, `receive_eof`, `connection_lost` and `handle_timeout`; the
-    *user* gets the events and the value of `Done`. One operation has one owner at a time: it is
-    not thread-safe, and not to be called from inside of its own jitter or predicate.
+    The *driver* performs the I/O: it calls `next_event`, and reports what happened through the five
+    inputs. The *caller* receives the events and the final value. `BatchesAPI` makes operations.
 
-    `next_event` is lazy: state moves as an event is handed over. A driver that pulls until
-    `Need.DATA` before it passes more holds at most one piece of a body in memory.
+    **Output.** `next_event` returns one of these:
 
-    `exchange` numbers the HTTP exchanges. Input for one that was given up is dropped, so late
-    bytes of a failed attempt cannot get into the next. `now` is any monotonic clock in seconds.
-    `deadline` tells by that clock how long an exchange is wanted.
+    - `SendRequest`: send the request; `Request` describes its fields. The `exchange` number
+      identifies this HTTP exchange in every later input.
+    - `Need.DATA`: wait for the peer, at most until `deadline`, and report the next input.
+    - `WaitUntil`: sleep until its deadline, then call `handle_timeout`.
+    - `Done`: the operation succeeded, and `Done.value` is its value.
+    - any other object is an event: pass it to the caller, and call `next_event` again.
+
+    `next_event` raises an error if the operation failed. An error, `SendRequest`, `WaitUntil` and
+    `Done` each end the previous exchange. Close its connection, unless its response was read to the
+    end.
+
+    **Inputs.** After `SendRequest`, report what happens to the exchange, in the order in which it
+    happens:
+
+    - `receive_head`: a response head. Report every status, also 1xx and redirects, and do not
+      follow a redirect.
+    - `receive_data`: a piece of the body, without its content-encoding.
+    - `receive_eof`: the response is complete, as the transport's framing says.
+    - `connection_lost`: the exchange failed, before or during its response. Read timeouts are the
+      driver's, and are reported here.
+    - `handle_timeout`: nothing happened, but time has passed.
+
+    The legal order is a final head, then pieces of the body, then its end; `exchange` draws it. Any
+    other order raises `LocalProtocolError`, and changes nothing. Input for an earlier or abandoned
+    exchange is ignored, so that late bytes of a failed attempt cannot reach the next one.
+
+    **Flow control.** `next_event` is lazy: the state advances when an event is returned, not when
+    bytes arrive. Inputs are queued until then, so several may be reported in a row. If the driver
+    reports an input only at `Need.DATA`, at most one piece of a body is in memory.
+
+    **Time.** `now` is the time of an input in seconds, always from the same monotonic clock.
+    `deadline` is the time by that clock until which the current exchange may last.
+
+    **Stopping early.** Close the connection and stop calling `next_event`. For a create, call
+    `CreateOperation.interrupt` too. To continue later instead, report `connection_lost` first.
+
+    **Threads.** An operation has one owner at a time. It is not thread-safe, and must not be called
+    from its own jitter or predicate.
     """
 
     def __init__(self, start: StartFlow[T], context: OperationContext) -> None:
         self._context = context
         self._flow = start(context)
         self._end: Done[T] | Exception | None = None
-        #: How many events were handed over, directives not counted. A caller that is interrupted
-        #: between `next_event` and its own next step tells by it that one was lost.
+        #: How many events `next_event` has returned, not counting directives. A caller that counts
+        #: too notices if an interrupt made it lose an event.
         self.handed_over = 0
 
     def next_event(self) -> Event | Directive | Done[T]:
-        """Hand over the next event or directive; at the end `Done`, again and again.
+        """Advance to the next event or directive, and return it.
+
+        After the end, every call returns the same `Done` or raises the same error.
 
         Raises:
-            BatchesError: the operation failed; the same error again at each later call.
+            BatchesError: the operation failed.
+            LocalProtocolError: an earlier call was interrupted, so the operation cannot continue.
         """
         if self._end is None:
             try:
                 event = next(self._flow)
                 if not isinstance(event, (Need, SendRequest, WaitUntil)):
                     self.handed_over += 1
-                return event  # noqa: TRY300 - in here an interruption is noticed
+                return event  # noqa: TRY300 - an interrupt can also arrive at this line
             except StopIteration as stop:
                 self._end = Done(value=stop.value)
-            except Exception as error:  # noqa: BLE001 - kept, and raised below
-                # Whatever it is, it came out of a flow that cannot go on.
+            except Exception as error:  # noqa: BLE001 - stored, and raised below
+                # This can be any error, because the caller's predicate may raise. The flow is over.
                 self._end = error
             except BaseException:
-                # As where a predicate is interrupted: that is not this operation's to repeat.
-                self._end = LocalProtocolError("this was interrupted in the middle: start it again")
+                # An interrupt, perhaps inside the caller's predicate. The flow is over. Later calls
+                # raise another error, because the interrupt does not concern them.
+                self._end = LocalProtocolError(
+                    "this operation was interrupted in the middle: start it again"
+                )
                 raise
             self._context.abandon()
         if isinstance(self._end, Exception):
@@ -89,38 +128,47 @@ class Operation(Generic[T]):
 
     @property
     def deadline(self) -> float | None:
-        """The time after which the exchange under way is not wanted any more, or None.
+        """The time until which the current exchange may last, in seconds; None for no limit.
 
-        To be read after `SendRequest` and at each `Need.DATA`, for it can change with every input.
-        A driver bounds by it what it does for the exchange, and calls `handle_timeout` when it has
-        passed; then `next_event` goes on without the exchange. A driver that does not look at it
-        has only its own timeouts, and the exchange is given up at the first input that is later.
+        Read it after `SendRequest` and at each `Need.DATA`, because every input can change it. Wait
+        for the peer no longer than this. Then call `handle_timeout`; the next `next_event` abandons
+        the exchange and continues. If the driver waits longer, the exchange is abandoned once an
+        input reports a later time.
         """
         return self._context.deadline
 
     def receive_head(self, exchange: int, status: int, headers: RawHeaders, now: float) -> None:
-        """Take a response head: its status and its header pairs, str or bytes.
+        """Report a response head.
+
+        `status` is from 100 to 999. `headers` are pairs of a name and a value, both str or both
+        bytes, or a mapping; case does not matter. Heads of status 1xx are skipped.
 
         Raises:
-            LocalProtocolError: no head was due for this exchange.
+            LocalProtocolError: the exchange cannot receive a head now, the status or the headers
+                are invalid, no `SendRequest` had this number, or `now` is NaN.
         """
         if (current := self._context.exchange_for(exchange, now)) is not None:
             current.receive_head(status, fold_headers(headers))
 
     def receive_data(self, exchange: int, data: bytes, now: float) -> None:
-        """Take the next bytes of a response body, decoded: no content-encoding left.
+        """Report the next piece of a response body: bytes, not empty, without content-encoding.
 
         Raises:
-            LocalProtocolError: no body bytes were due for this exchange, or `data` is empty.
+            LocalProtocolError: the exchange cannot receive data now, `data` is empty or not bytes,
+                no `SendRequest` had this number, or `now` is NaN.
         """
         if (current := self._context.exchange_for(exchange, now)) is not None:
             current.receive_data(data)
 
     def receive_eof(self, exchange: int, now: float) -> None:
-        """Take the end of a response that is complete, as the transport's framing says.
+        """Report that the response is complete.
+
+        Call it only if the transport's framing (content-length, chunks, HTTP/2) says so. A
+        connection that ended too early is `connection_lost`.
 
         Raises:
-            LocalProtocolError: no body was under way for this exchange.
+            LocalProtocolError: the exchange has no body under way, no `SendRequest` had this
+                number, or `now` is NaN.
         """
         if (current := self._context.exchange_for(exchange, now)) is not None:
             current.receive_eof()
@@ -134,26 +182,31 @@ class Operation(Generic[T]):
         sent: bool,
         cause: BaseException | None = None,
     ) -> None:
-        """Take the loss of an exchange: no connection, a reset, a timeout, a broken encoding.
+        """Report that an exchange failed: no connection, a reset, a timeout, a broken encoding.
 
-        `reason` is put into the error that a person may read. `sent` tells whether the
-        last byte of the request may have left this machine. Pass False only if that byte was
-        certainly never given to the network, for then a create is sent again; in any doubt True.
-        `cause` becomes the ``__cause__`` of the error; pass nothing that holds a credential.
+        `reason` is a short text for the error's message.
+
+        `sent` says whether the last byte of the request may have left this machine. Pass False only
+        if that byte was certainly never given to the network, because a create is then sent again.
+        In doubt pass True.
+
+        `cause` becomes the ``__cause__`` of the error. It must not hold a credential.
+
+        After a complete response, or a second time, this changes nothing.
 
         Raises:
-            LocalProtocolError: there is no such exchange.
+            LocalProtocolError: no `SendRequest` had this number, or `now` is NaN.
         """
         if (current := self._context.exchange_for(exchange, now)) is not None:
             current.connection_lost(reason, sent=sent, cause=cause)
 
     def handle_timeout(self, now: float) -> None:
-        """Take the time. Too early, too late or for no reason: always harmless.
+        """Report the time. This is harmless at any moment, early, late or unneeded.
 
-        Called once before the first `next_event`, it sets the moment that timeouts count from;
-        without that they count from the first input.
+        If called before the first `next_event`, it sets the time from which timeouts count.
+        Otherwise they count from the first input. A time before the latest one is ignored.
 
         Raises:
-            LocalProtocolError: `now` is not a number.
+            LocalProtocolError: `now` is NaN.
         """
         self._context.record_time(now)

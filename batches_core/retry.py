@@ -1,7 +1,7 @@
-"""Which failure is tried again, and after how long.
+"""Which failures are retried, and after what delay.
 
-Knows errors and the headers that speak of trying again; no clock and no randomness: the jitter
-is passed, and a delay is a number of seconds that somebody else waits.
+`RetryPolicy` decides from an error alone: it has no clock and no randomness. `call` repeats the
+attempts, and the driver waits.
 """
 
 from __future__ import annotations
@@ -23,37 +23,43 @@ from .errors import (
     TransportError,
 )
 
-#: A number from 0 (included) to 1: the share of a delay that is really waited.
+#: Returns the share of a delay that is waited: a number from 0 (included) to 1.
 Jitter = Callable[[], float]
 
-#: Answers that a later try may better: the crate's list, 504 and 529 included.
+#: Statuses after which a later attempt may succeed. The list is that of the Rust crate
+#: ``claude-api``, with 504 and 529.
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
-#: By how much of itself a wait that the service asks for can be longer.
+#: How much longer than the service asked a delay may be, as a share of it.
 _RETRY_AFTER_SPREAD = 0.2
 
-#: The longest wait that an answer is taken to ask for, in seconds: any longer one says no more.
-LONGEST = 1e9
+#: The longest delay that is read from a response, in seconds (31 years). Longer ones are cut to it.
+LONGEST_RETRY_AFTER = 1e9
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 def no_jitter() -> float:
-    """Wait the whole delay, every time: what a core without randomness does by itself."""
+    """Return 1.0, so that each delay is waited in full. The core itself has no randomness."""
     return 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often a failed exchange is tried again, and how long before.
+    """How often a failed exchange is retried, and after what delays.
 
-    `attempts` counts the first try: 1 means no retries. Before the n-th retry the wait is a
-    random share (the jitter) of `initial_delay` * `multiplier` ** (n - 1), at most `max_delay`;
-    all in seconds. A wait that the service asks for replaces it, up to `max_retry_after`; 0 seconds
-    are no wait.
+    - `attempts`: how many attempts are made, the first included; 3 by default, 1 for no retries.
+    - `initial_delay`: the delay before the first retry in seconds, 0.5 by default.
+    - `multiplier`: the factor by which the delay grows with each further retry, 2.0 by default.
+    - `max_delay`: the longest such delay in seconds, 30 by default.
+    - `max_retry_after`: the longest delay that the service can ask for in seconds, 300 by default.
+
+    Each delay is multiplied by the jitter, a number from 0 to 1. A delay that the service asks for
+    replaces the policy's, unless it is 0. The jitter lengthens it by up to 20 %, but not beyond
+    `max_retry_after`.
 
     Raises:
-        InvalidInputError: a figure is out of its range.
+        InvalidInputError: a value is out of range.
     """
 
     attempts: int = 3
@@ -65,20 +71,26 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
             raise InvalidInputError(
-                "RetryPolicy.attempts counts the first try: it is an int, 1 or more"
+                "RetryPolicy.attempts must be an int, 1 or more (the first attempt counts), not "
+                f"{self.attempts!r}"
             )
         for name in ("initial_delay", "max_delay", "max_retry_after"):
             seconds = getattr(self, name)
             if not 0 <= seconds < math.inf:
-                raise InvalidInputError(f"RetryPolicy.{name} is in seconds, 0 or more and finite")
+                raise InvalidInputError(
+                    f"RetryPolicy.{name} must be a number of seconds, 0 or more and finite, not "
+                    f"{seconds!r}"
+                )
         if not 1 <= self.multiplier < math.inf:
-            raise InvalidInputError("RetryPolicy.multiplier is 1 or more and finite")
+            raise InvalidInputError(
+                f"RetryPolicy.multiplier must be 1 or more and finite, not {self.multiplier!r}"
+            )
 
     def retries(self, error: BatchesError) -> bool:
-        """Whether an operation that may be sent twice is tried again after this failure.
+        """Return whether an operation that may be sent twice is retried after this failure.
 
-        What the service says of it (``x-should-retry``) is believed. An answer that is not the
-        protocol is tried again like a network failure: more often than not it is one.
+        The service's own advice (``x-should-retry``) decides if there is any. A response that
+        breaks the protocol is retried like a network failure, because it usually is one.
         """
         match error:
             case APIStatusError(should_retry=bool(should)):
@@ -91,10 +103,10 @@ class RetryPolicy:
                 return isinstance(error, (TransportError, RemoteProtocolError))
 
     def delay(self, retry: int, error: BatchesError, jitter: Jitter) -> float:
-        """Give the seconds to wait before the `retry`-th retry, counted from 1."""
+        """Return the delay before the `retry`-th retry, in seconds; `retry` counts from 1."""
         asked = error.retry_after if isinstance(error, APIStatusError) else None
-        if asked:  # 0 asks for no wait, and so leaves it to the policy: at once would be too soon
-            # A little later, and never sooner, so that those who were told the same come apart.
+        if asked:  # not 0: an immediate retry would be too soon, so the policy decides
+            # Up to 20 % later and never sooner, so that clients with the same delay spread out.
             return min(asked * (1 + _RETRY_AFTER_SPREAD * (1 - jitter())), self.max_retry_after)
         try:
             grown = self.initial_delay * self.multiplier ** (retry - 1)
@@ -103,44 +115,44 @@ class RetryPolicy:
         return min(grown, self.max_delay) * jitter()
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the wait that an answer asks for, in seconds, or None where it asks for none.
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Parse the delay that a response asks for, in seconds; return None if it asks for none.
 
-    ``retry-after-ms`` comes before ``retry-after``, which is a number of seconds or a date; a
-    date counts from the answer's own ``date``, so that the local clock does not matter. A date
-    that is past is 0, and whatever is longer than `LONGEST` is that.
+    ``retry-after-ms`` precedes ``retry-after``, which is a number of seconds or a date. A date
+    counts from the response's own ``date``, so that the local clock does not matter. A date in the
+    past means 0 seconds. The result is at most `LONGEST_RETRY_AFTER`.
     """
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _SECONDS.fullmatch(milliseconds):
-        return min(float(milliseconds) / 1000, LONGEST)
+        return min(float(milliseconds) / 1000, LONGEST_RETRY_AFTER)
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
-        return min(float(value), LONGEST)
-    now = http_date(headers.get("date", ""))
-    if now is not None and _is_beyond_dates(value):
-        return LONGEST
-    until = http_date(value)
+        return min(float(value), LONGEST_RETRY_AFTER)
+    now = parse_http_date(headers.get("date", ""))
+    if now is not None and _exceeds_datetime(value):
+        return LONGEST_RETRY_AFTER
+    until = parse_http_date(value)
     if until is None or now is None:
         return None
-    return min(max(0.0, (until - now).total_seconds()), LONGEST)
+    return min(max(0.0, (until - now).total_seconds()), LONGEST_RETRY_AFTER)
 
 
-def should_retry(headers: Mapping[str, str]) -> bool | None:
-    """Read ``x-should-retry``: True, False, or None where the answer does not say."""
+def parse_should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Parse ``x-should-retry``; return None if it is neither ``true`` nor ``false``."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
-def _is_beyond_dates(value: str) -> bool:
-    """Whether this is a date of a year that no `datetime` can hold."""
+def _exceeds_datetime(value: str) -> bool:
+    """Return whether this is a date in a year after the last one that `datetime` can hold."""
     parts = parsedate_tz(value)
     return parts is not None and parts[0] > MAXYEAR
 
 
-def http_date(value: str) -> datetime | None:
-    """Read a date as HTTP's headers have it, or None where it is none."""
+def parse_http_date(value: str) -> datetime | None:
+    """Parse a date in an HTTP header; return None if it is not one."""
     try:
         moment = parsedate_to_datetime(value)
-        # A date without a zone is one in GMT, as HTTP's dates are.
+        # HTTP dates are in GMT, so a date without a zone is too.
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         moment.timestamp()
     except (ValueError, OverflowError):

@@ -1,1 +1,1 @@
-"""The operations on batches, one module each; `BatchesAPI` wires them to requests."""
+"""The flows of the operations, and what they share; `BatchesAPI` connects them with requests."""

@@ -1,17 +1,17 @@
-"""The operations on one batch that take one exchange: read it, cancel it, delete it.
+"""The operations on one batch that need one exchange: read it, cancel it, delete it.
 
-Knows which of them may be repeated. Polling a batch until it ends is `wait`'s.
+These flows decide which failures may be retried. `wait` polls a batch until it has ended.
 """
 
 from __future__ import annotations
 
 from batches_core.call import (
     FAILURES,
+    is_not_found,
     may_have_had_effect,
-    not_found,
     request_json,
     request_json_with_retries,
-    retried,
+    with_retries,
 )
 from batches_core.context import Flow, OperationContext
 from batches_core.http import Request
@@ -19,7 +19,7 @@ from batches_core.models import DeletedMessageBatch, MessageBatch
 
 
 def cancel(context: OperationContext, request: Request) -> Flow[MessageBatch]:
-    """Ask for the end of a batch; asking twice is harmless."""
+    """Cancel a batch. It is retried like a read, because a second cancel is harmless."""
     return (yield from request_json_with_retries(context, request, MessageBatch, "a batch"))
 
 
@@ -29,17 +29,21 @@ def get(context: OperationContext, request: Request) -> Flow[MessageBatch]:
 
 
 def delete(context: OperationContext, request: Request, batch_id: str) -> Flow[DeletedMessageBatch]:
-    """Delete a batch; gone after a try with an unknown outcome is deleted by that try."""
-    unknown = False
+    """Delete a batch.
+
+    A 404 means success if the outcome of an earlier attempt is unknown: that attempt deleted the
+    batch.
+    """
+    is_outcome_unknown = False
 
     def attempt() -> Flow[DeletedMessageBatch]:
-        nonlocal unknown
+        nonlocal is_outcome_unknown
         try:
             return (yield from request_json(context, request, DeletedMessageBatch, "a deletion"))
         except FAILURES as error:
-            if unknown and not_found(error):
+            if is_outcome_unknown and is_not_found(error):
                 return DeletedMessageBatch(id=batch_id)
-            unknown = unknown or may_have_had_effect(error)
+            is_outcome_unknown = is_outcome_unknown or may_have_had_effect(error)
             raise
 
-    return (yield from retried(context, attempt))
+    return (yield from with_retries(context, attempt))

@@ -1,8 +1,8 @@
-"""Creating a batch, and never twice.
+"""Creating a batch, and never creating it twice.
 
-Decides when a create may be sent and sent again. The list is read first, as a marker by which a
-lost answer can be settled: how is `settling`'s. What the process knows of its other creates is
-`ledger`'s; credentials and paths are `api`'s.
+`create` decides when a create may be sent, and when it may be retried. Before it, the list is read
+as a marker, by which `settle` can find out the outcome of a lost response. `ledger` records what
+the process knows of its other creates; `endpoint` adds credentials and paths.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Literal, TypeAlias
 
 from batches_core.call import (
     FAILURES,
+    certainly_had_no_effect,
     may_have_had_effect,
     request_json,
-    retried,
-    surely_had_no_effect,
+    with_retries,
 )
 from batches_core.context import Flow, OperationContext
 from batches_core.errors import BatchesError, OutcomeUnknownError
@@ -25,16 +25,17 @@ from batches_core.http import Request
 from batches_core.marker import CLOCK_SLACK, CreateMarker
 from batches_core.models import MessageBatch
 from batches_core.operation import Operation
-from batches_core.retry import http_date
+from batches_core.retry import parse_http_date
 
 from .ledger import CreateState, PendingCreate
 from .listing import ORGANIZATION_HEADER, Pages
-from .settle import Settling, settle, summary
+from .settle import Settling, settle, summarize_error
 
-#: How many batches a marker lists at most, about: more are never made within the clock slack.
+#: No further page is read for a marker with more batches than this. More are never made within the
+#: clock slack.
 _MAX_LISTED = 1000
 
-#: What to do if the answer of a create is lost.
+#: What to do if the response to a create is lost.
 IfUnknown: TypeAlias = Literal["raise", "settle"]
 #: What to do if the list cannot be read before a create.
 IfUnmarked: TypeAlias = Literal["raise", "send"]
@@ -44,7 +45,7 @@ IfUnmarked: TypeAlias = Literal["raise", "send"]
 class CreatePlan:
     """Everything that one create needs besides its context.
 
-    `request` is the create itself; `base_url` is recorded in the marker.
+    `request` sends the create itself. `base_url` is recorded in the marker.
     """
 
     request: Request
@@ -56,7 +57,7 @@ class CreatePlan:
 
 
 class CreateOperation(Operation[MessageBatch]):
-    """An operation that creates a batch, and reports its outcome if its driver stops early."""
+    """An operation that creates a batch, and can say what is known of it if it is stopped early."""
 
     def __init__(self, plan: CreatePlan, context: OperationContext) -> None:
         super().__init__(lambda context: create(context, plan), context)
@@ -64,17 +65,20 @@ class CreateOperation(Operation[MessageBatch]):
         self._settle_time = plan.settling.settle_time
 
     def interrupt(self, error: BaseException, now: float) -> None:
-        """Attach to `error` what is known of the create, and record it. Call it once.
+        """Attach to `error` what is known of the create, and record it in the ledger.
 
-        For a driver that stops before `Done`, or whose caller does not get the value of `Done`: an
-        event handler that raised, a cancellation, an interrupt. `error` gets a note and
+        Call it once if the driver stops before `Done`, or if the caller cannot receive the value of
+        `Done`: an event handler raised, or there was a cancellation or an interrupt. `now` is the
+        time in seconds, by the clock of the other inputs.
+
+        `error` gets a note, and one of these attributes:
 
         - ``created_batch``, the `MessageBatch`, if the batch is known;
         - ``create_outcome``, an `OutcomeUnknownError` to pass to `settle`, if the outcome is
-        unknown.
+          unknown.
 
-        If nothing of the create was sent, or `error` is an `OutcomeUnknownError` itself, it gets
-        neither. `CreateLedger.unfinished` returns the same for an error that nobody sees, such as a
+        It gets neither if no attempt had an effect, or if it is an `OutcomeUnknownError` itself.
+        `CreateLedger.unfinished` returns the same, for errors that no caller sees, such as a
         cancellation.
         """
         pending = self._pending
@@ -89,7 +93,7 @@ class CreateOperation(Operation[MessageBatch]):
             return
         elif pending.state is CreateState.NOT_SENT:
             if not isinstance(error, BatchesError):
-                _attach(error, "this was before the create was sent: nothing was created")
+                _attach(error, "nothing was created: the create was not sent, or it was refused")
         else:
             self.handle_timeout(now)
             if pending.state is CreateState.IN_FLIGHT:
@@ -100,7 +104,7 @@ class CreateOperation(Operation[MessageBatch]):
 
 
 def _attach(error: BaseException, note: str, **attributes: object) -> None:
-    # Some errors take nothing, such as trio's cancellation, which is frozen.
+    # Some errors cannot be changed, such as trio's cancellation, which is frozen.
     with suppress(AttributeError, TypeError):
         for name, value in attributes.items():
             setattr(error, name, value)
@@ -108,10 +112,13 @@ def _attach(error: BaseException, note: str, **attributes: object) -> None:
 
 
 def create(context: OperationContext, plan: CreatePlan) -> Flow[MessageBatch]:
-    """Create a batch, and never twice.
+    """Create a batch, and never create it twice.
 
     A create is retried only if the previous attempt certainly had no effect: its last byte never
     left, the service refused it, or the list proves that it made no batch.
+
+    Raises:
+        OutcomeUnknownError: an attempt may have made a batch.
     """
     pending = plan.pending
     pending.known_ids = plan.settling.known_ids
@@ -120,31 +127,31 @@ def create(context: OperationContext, plan: CreatePlan) -> Flow[MessageBatch]:
         yield CreateMarked(marker=pending.marker)
     attempts = _Attempts(context, plan)
     try:
-        return (yield from retried(context, attempts.attempt, attempts.is_retried))
+        return (yield from with_retries(context, attempts.attempt, attempts.is_retryable))
     except FAILURES as error:
         if pending.state is CreateState.LOST and not isinstance(error, OutcomeUnknownError):
-            # The outcome of the last attempt is clear, but not that of the attempts before.
+            # The last attempt certainly had no effect, but an earlier one may have had.
             raise attempts.lose(error) from error
         raise
     finally:
         if pending.state is CreateState.IN_FLIGHT:
-            # The driver stopped, and this generator is being closed or collected.
+            # The driver stopped in the middle, and this generator is closed or collected.
             pending.lose("interrupted", now=context.now, settle_time=plan.settling.settle_time)
 
 
 class _Attempts:
-    """The attempts of one create, and what is known of them."""
+    """The attempts of one create. It records their outcomes in the plan's `pending`."""
 
     def __init__(self, context: OperationContext, plan: CreatePlan) -> None:
         self._context = context
         self._plan = plan
         #: Whether the list proved that the last attempt made no batch.
-        self._is_absent = False
+        self._made_no_batch = False
 
     def attempt(self) -> Flow[MessageBatch]:
-        """Send the create once, and settle its outcome if the answer is lost."""
+        """Send the create once, and settle its outcome if the response is lost."""
         plan, pending = self._plan, self._plan.pending
-        self._is_absent = False
+        self._made_no_batch = False
         was_lost = pending.state is CreateState.LOST
         pending.begin_attempt()
         try:
@@ -165,21 +172,21 @@ class _Attempts:
         yield SettlingStarted(error=lost, settle_time=plan.settling.settle_time)
         adopted = yield from settle(self._context, pending, plan.settling)
         if adopted is None:
-            self._is_absent = True
+            self._made_no_batch = True
             raise lost
         return adopted
 
-    def is_retried(self, error: BatchesError) -> bool:
-        """Whether the create may be sent again after this failure."""
-        if self._is_absent:
+    def is_retryable(self, error: BatchesError) -> bool:
+        """Return whether the create may be retried after this failure."""
+        if self._made_no_batch:
             return True
-        return surely_had_no_effect(error) and self._context.policy.retries(error)
+        return certainly_had_no_effect(error) and self._context.policy.retries(error)
 
     def lose(self, error: BatchesError) -> OutcomeUnknownError:
-        """Record that the answer was lost, and build the error that says so."""
+        """Record that the response was lost, and build the error that says so."""
         plan = self._plan
         plan.pending.lose(
-            summary(error), now=self._context.now, settle_time=plan.settling.settle_time
+            summarize_error(error), now=self._context.now, settle_time=plan.settling.settle_time
         )
         unknown = plan.pending.outcome()
         unknown.__cause__ = error
@@ -187,7 +194,12 @@ class _Attempts:
 
 
 def _mark(context: OperationContext, plan: CreatePlan) -> Flow[None]:
-    """Read the newest batches, back by the clock slack, and the service's time of that."""
+    """Record the newest batches of the list in a marker, back to the clock slack.
+
+    Raises:
+        TransportError, APIStatusError, RemoteProtocolError: the list cannot be read, and the plan
+            does not allow an unmarked create.
+    """
     pending, settling = plan.pending, plan.settling
     pages = Pages(context, settling.page_request)
     listed: list[MessageBatch] = []
@@ -195,16 +207,16 @@ def _mark(context: OperationContext, plan: CreatePlan) -> Flow[None]:
     try:
         while (page := (yield from pages.next())) is not None:
             if not listed:
-                read_at = http_date(pages.headers.get("date", ""))
+                read_at = parse_http_date(pages.headers.get("date", ""))
             listed += page.data
-            if not page.data or len(listed) > _MAX_LISTED or _spans_slack(listed):
+            if not page.data or len(listed) > _MAX_LISTED or _covers_clock_slack(listed):
                 break
     except FAILURES as error:
         if plan.if_unmarked == "send":
             return
         error.add_note(
-            "this was the look at the list before the create: nothing was created. If it must be "
-            'sent even though a lost answer could not be settled, pass if_unmarked="send"'
+            "the list could not be read before the create: nothing was created. To send the create "
+            'even though a lost response could not be settled, pass if_unmarked="send"'
         )
         raise
     stamps = [batch.created_at for batch in listed]
@@ -221,13 +233,13 @@ def _mark(context: OperationContext, plan: CreatePlan) -> Flow[None]:
             oldest_created_at=None if pages.is_complete else min(stamps, default=None),
             read_at=read_at,
         ),
-        # The answer can have been long under way since its date. A driver need not tell the time
-        # before it.
+        # The time of the request, because the response may arrive long after its ``Date``. If no
+        # time was known then, the time of the first input.
         now=max(began, context.started),
     )
 
 
-def _spans_slack(listed: list[MessageBatch]) -> bool:
-    """Whether these reach so far back that any older one is too old to be a new one."""
+def _covers_clock_slack(listed: list[MessageBatch]) -> bool:
+    """Return whether every batch older than these is too old to be the create's."""
     stamps = [batch.created_at for batch in listed]
     return max(stamps) - min(stamps) > CLOCK_SLACK

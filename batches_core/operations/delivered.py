@@ -1,6 +1,6 @@
-"""What a reader of results has already been given, so that a second reading adds only what is new.
+"""The record of results that were delivered, so that a second reading adds only new ones.
 
-Knows custom_ids and lines. When a file is read again is `results`'s.
+`Delivered` compares custom_ids and unreadable lines. `results` decides when a file is read again.
 """
 
 from __future__ import annotations
@@ -13,97 +13,103 @@ from typing import Any, TypeAlias, TypeVar
 from batches_core.errors import MalformedResultError
 from batches_core.models import RawResult, ResultItem
 
-#: A line as the user gets it: decoded, or as it came.
+#: A line as it is delivered: decoded, or unparsed.
 Line = TypeVar("Line", ResultItem[Any], RawResult)
 _Block: TypeAlias = list[Line | MalformedResultError]
 
-_ID = attrgetter("custom_id")
+_custom_id_of = attrgetter("custom_id")
 
 
 class Delivered:
-    """What the user has got, so that a second reading of the file adds only what is new.
+    """The results that the caller has received, in one or more readings of the file.
 
-    Items are known again by their custom_id. An unreadable line is known again by its bytes, of
-    which only the hash is kept: of equal ones in a reading, as many are new as are more than in
-    any reading before.
+    `before` holds the custom_ids that an earlier operation delivered.
+
+    A result is recognized by its custom_id, and an unreadable line by a hash of its bytes. The same
+    unreadable line can occur several times in a file. On re-reading, only repetitions beyond the
+    highest count seen so far are new.
     """
 
     def __init__(self, before: Iterable[str]) -> None:
-        self._lines_now = 0
         self._ids = set(before)
-        #: What the user had from before, and no reading has shown yet.
-        self._unseen = set(self._ids)
-        self._malformed: Counter[int] = Counter()
-        self._malformed_now: Counter[int] = Counter()
-        self._named_now: set[str] = set()
-        self._nameless_now = 0
+        #: The ids from before that no reading has contained yet.
+        self._unconfirmed = set(self._ids)
+        #: How often each unreadable line was delivered, by its hash.
+        self._unreadable: Counter[int] = Counter()
+        # The other attributes describe the current reading.
+        self._lines = 0
+        self._unreadable_in_reading: Counter[int] = Counter()
+        #: The custom_ids of unreadable lines, and how many such lines show none.
+        self._unreadable_ids: set[str] = set()
+        self._unreadable_without_id = 0
 
     @property
-    def items(self) -> int:
-        """How many items were delivered, each custom_id once."""
+    def count(self) -> int:
+        """The number of results that were delivered, each custom_id once."""
         return len(self._ids)
 
     @property
     def accounted_for(self) -> int:
-        """How many results are delivered or, in the present reading, were seen to be unreadable."""
-        unread = len(self._named_now - self._ids) + self._nameless_now
-        return len(self._ids) - len(self._unseen) + unread
+        """The number of results that were delivered, or were unreadable in the current reading."""
+        unreadable = len(self._unreadable_ids - self._ids) + self._unreadable_without_id
+        return len(self._ids) - len(self._unconfirmed) + unreadable
 
     @property
-    def is_something_else(self) -> bool:
-        """Whether lines came, and none of them was a result or named one."""
-        return self._lines_now > 0 and not self._ids and not self._named_now
+    def is_not_a_results_file(self) -> bool:
+        """Whether the current reading has lines, but none that shows a custom_id."""
+        return self._lines > 0 and not self._ids and not self._unreadable_ids
 
     @property
-    def unseen(self) -> int:
-        """How many the user had from before that no reading has shown."""
-        return len(self._unseen)
+    def unconfirmed(self) -> int:
+        """The number of ids from before that no reading has contained."""
+        return len(self._unconfirmed)
 
     def missing(self, expected: tuple[str, ...]) -> tuple[str, ...]:
-        """Give those ids of which nothing came that names them."""
-        return tuple(i for i in expected if i not in self._ids and i not in self._named_now)
+        """Return the expected ids that no line shows."""
+        return tuple(i for i in expected if i not in self._ids and i not in self._unreadable_ids)
 
     def unexpected(self, expected: tuple[str, ...]) -> tuple[str, ...]:
-        """Give the ids that came and are not among these."""
-        return tuple(sorted((self._ids | self._named_now).difference(expected)))
+        """Return the ids of lines that were not expected, sorted."""
+        return tuple(sorted((self._ids | self._unreadable_ids).difference(expected)))
 
-    def read_again(self) -> None:
-        """Begin a further reading of the file."""
-        self._lines_now = 0
-        self._malformed_now.clear()
-        self._named_now.clear()
-        self._nameless_now = 0
+    def begin_reading(self) -> None:
+        """Begin another reading of the file."""
+        self._lines = 0
+        self._unreadable_in_reading.clear()
+        self._unreadable_ids.clear()
+        self._unreadable_without_id = 0
 
-    def new(self, block: _Block[Line]) -> _Block[Line]:
-        """Give those of a block that were not delivered before, and count them as delivered."""
+    def add(self, block: _Block[Line]) -> _Block[Line]:
+        """Return the items of a block that are new, and record them as delivered."""
         if not block:
             return block
-        self._lines_now += len(block)
-        items = block
+        self._lines += len(block)
+        readable = block
         if MalformedResultError in map(type, block):
-            items = [item for item in block if not isinstance(item, MalformedResultError)]
-        named = set(map(_ID, items))
-        self._unseen -= named
-        if len(named) == len(block) and self._ids.isdisjoint(named):
-            # Nearly every block. In a large file its look-ups take longer than all else here.
-            self._ids |= named
+            readable = [item for item in block if not isinstance(item, MalformedResultError)]
+        ids = set(map(_custom_id_of, readable))
+        self._unconfirmed -= ids
+        if len(ids) == len(block) and self._ids.isdisjoint(ids):
+            # Nearly every block is new as a whole. This path saves look-ups, which take longer than
+            # everything else here if the file is large.
+            self._ids |= ids
             return block
-        new = named - self._ids
-        self._ids |= named
+        new = ids - self._ids
+        self._ids |= ids
         return [item for item in block if self._is_new(item, new)]
 
     def _is_new(self, item: Line | MalformedResultError, new: set[str]) -> bool:
         if not isinstance(item, MalformedResultError):
-            was_new = item.custom_id in new
+            is_new = item.custom_id in new
             new.discard(item.custom_id)
-            return was_new
+            return is_new
         if item.custom_id is None:
-            self._nameless_now += 1
+            self._unreadable_without_id += 1
         else:
-            self._named_now.add(item.custom_id)
+            self._unreadable_ids.add(item.custom_id)
         key = hash(item.raw)
-        self._malformed_now[key] += 1
-        if self._malformed_now[key] <= self._malformed[key]:
+        self._unreadable_in_reading[key] += 1
+        if self._unreadable_in_reading[key] <= self._unreadable[key]:
             return False
-        self._malformed[key] += 1
+        self._unreadable[key] += 1
         return True

@@ -1,11 +1,12 @@
-"""What a process knows of its own creates, so that none takes another's batch for its own.
+"""What a process knows of its own creates, so that none adopts the batch of another.
 
-Keeps ids, markers and states. Sending a create is `creation`'s, reading the list `settling`'s.
+`CreateLedger` keeps ids, markers and states. `create` sends a create, and `settle` reads the list.
 
-Several threads may use one ledger at once without a lock, because every step is one atomic
-operation on a dict or an attribute, and because of their order: a create is pending before its
-first byte can leave, and its batch is known before it stops being pending. Whoever reads the
-pending creates first and the known batches second never misses both.
+Several threads may use one ledger without a lock, for two reasons. Every step is one atomic
+operation on a dict or an attribute. And the steps have an order: a create becomes pending before
+its first byte can leave, and its batch becomes known before it stops being pending. A reader that
+asks for the pending creates first, and for the known batches second, therefore finds each create in
+at least one of them.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ from batches_core.marker import CreateMarker, Fit, is_later
 from batches_core.models import MessageBatch
 
 #: How many batches, and how many creates of unknown outcome, a ledger remembers. Older ones cannot
-#: be mistaken: what a create can have made is bounded by its time.
+#: be confused with a new create, because its marker limits the time at which its batch was made.
 _REMEMBERED = 1000
 
 K = TypeVar("K")
 
 
 class CreateState(enum.Enum):
-    """Where a create stands."""
+    """How far a create has come."""
 
-    NOT_SENT = "nothing of it had an effect"
-    IN_FLIGHT = "it was handed to the driver, and its answer is awaited"
-    LOST = "its answer was lost"
+    NOT_SENT = "no attempt was made, or none had an effect"
+    IN_FLIGHT = "it was handed to the driver, and its response has not arrived"
+    LOST = "its response was lost"
     CREATED = "its batch is known"
 
 
 class PendingCreate:
     """One create of this process, from its start until its outcome is known.
 
-    `marker` is None until the list was read, and stays None if the caller sent without it.
+    `marker` is None until the list has been read, and stays None for an unmarked create.
     """
 
     def __init__(self, ledger: CreateLedger, serial: int, requests: int) -> None:
@@ -49,43 +50,44 @@ class PendingCreate:
         self.requests = requests
         self.state = CreateState.NOT_SENT
         self.marker: CreateMarker | None = None
-        #: Batches that the caller knows to be others.
+        #: The ids of batches that the caller knows to be of other creates.
         self.known_ids: Collection[str] = ()
         self.batch: MessageBatch | None = None
         self._ledger = ledger
-        #: When the list was read, by the driver's clock.
+        #: When the list was read for the marker, in seconds of the driver's clock.
         self._marked_at = 0.0
-        #: Why the answer was lost, and for how long the request can arrive from then on.
+        #: Why the response was lost, and how many seconds later the request may still arrive.
         self._reason = ""
         self._settle_time = 0.0
-        #: When the list was first read after that, which dates a create without a marker.
+        #: The service's time when the list was first read after the loss. It dates an unmarked
+        #: create.
         self._listed_at: datetime | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells this create from every other, also from those of other processes."""
+        """The identity of this create, different from every other's, also in other processes."""
         return (self.serial,) if self.marker is None else self.marker.key
 
     def mark(self, marker: CreateMarker, *, now: float) -> None:
-        """Record what the list showed before the create."""
+        """Record the marker. `now` is when the list was read, by the driver's clock."""
         self._ledger.observe_list(marker.read_at)
         self.marker = marker
         self._marked_at = now
 
     def begin_attempt(self) -> None:
-        """Record that the create may leave from now on."""
+        """Record that the create may leave this machine from now on."""
         self.state = CreateState.IN_FLIGHT
         self._ledger.add_pending(self)
 
     def withdraw(self) -> None:
-        """Record that no attempt had an effect: it was refused, or it is not in the list."""
+        """Record that no attempt had an effect: each was refused, or the list has no batch."""
         self.state = CreateState.NOT_SENT
         self._ledger.remove_pending(self)
 
     def lose(self, reason: str, *, now: float, settle_time: float) -> None:
-        """Record that the answer was lost, at `now` by the driver's clock.
+        """Record that the response was lost, at `now` by the driver's clock.
 
-        The network may hold the request, and the list the batch, for `settle_time` seconds more.
+        The request may arrive, and its batch appear in the list, until `settle_time` seconds later.
         """
         self._reason = reason
         self._settle_time = settle_time
@@ -96,21 +98,24 @@ class PendingCreate:
         self._ledger.add_pending(self)
 
     def succeed(self, batch: MessageBatch) -> None:
-        """Record the batch."""
+        """Record the batch that the create made."""
         self.batch = batch
-        # In this order: see the module's docstring.
+        # The order matters: see the module's docstring.
         self._ledger.add_known(self.key, batch)
         self.state = CreateState.CREATED
         self._ledger.remove_pending(self)
 
     def record_unreturned(self, batch: MessageBatch) -> None:
-        """Record that the batch is known, but did not reach the caller."""
+        """Record that the caller did not receive the batch."""
         self._ledger.add_unreturned(batch)
 
     def outcome(
         self, reason: str = "", candidates: tuple[MessageBatch, ...] = ()
     ) -> OutcomeUnknownError:
-        """Build the error that says that the outcome is unknown."""
+        """Build the error for an unknown outcome, by default with the reason of the loss.
+
+        Its marker excludes the batches that are known to be of other creates.
+        """
         marker = self.marker
         if marker is not None:
             marker = marker.excluding((*self.known_ids, *self._ledger.ids_of_others(marker)))
@@ -119,17 +124,17 @@ class PendingCreate:
         )
 
     def observe_list(self, read_at: datetime | None) -> None:
-        """Note when the list was read for another create, which dates one without a marker."""
+        """Record the service's time at which the list was read for another create."""
         if self.state is CreateState.LOST and self._listed_at is None:
             self._listed_at = read_at
 
     def may_have_made(self, batch: MessageBatch, listed_at: datetime | None) -> bool:
-        """Whether this create can have made a batch that was not in the list at `listed_at`."""
+        """Return whether this create can have made a batch that was not listed at `listed_at`."""
         if batch.request_counts.total != self.requests:
             return False
         if self.marker is not None and self.marker.fit(batch) is Fit.NO:
             return False
-        # What could no longer arrive by then was listed.
+        # If the create could no longer arrive by then, its batch would have been in that list.
         return listed_at is None or not self._is_over_at(listed_at)
 
     def _is_over_at(self, moment: datetime) -> bool:
@@ -141,30 +146,33 @@ class PendingCreate:
 class CreateLedger:
     """The creates of one process in one workspace.
 
-    Give every `BatchesAPI` of the same base URL, credential and workspace the same ledger. Serials
-    count up from `first_serial`.
+    Pass the same ledger to every `BatchesAPI` of one base URL, credential and workspace. Several
+    threads may use it.
+
+    `first_serial` is the serial of the first create, 0 by default. Serials count up from it.
     """
 
     def __init__(self, first_serial: int = 0) -> None:
         self._serials = itertools.count(first_serial)
-        #: The batches of this process's creates, the oldest first, and the keys of those.
+        #: The batches that creates of this process made, by id and oldest first, each with the key
+        #: of its create.
         self._known: dict[str, tuple[tuple[object, ...], MessageBatch]] = {}
-        #: The creates that may have an effect; a dict for its order and its atomic steps.
+        #: The creates that may have an effect. A dict has an order, and its steps are atomic.
         self._pending: dict[PendingCreate, None] = {}
-        #: Batches that a create made whose call ended in another error.
+        #: The batches that their callers did not receive, because an error ended the call.
         self._unreturned: dict[str, MessageBatch] = {}
 
     def begin(self, requests: int) -> PendingCreate:
-        """Begin a create."""
+        """Begin a create of so many requests."""
         return PendingCreate(self, next(self._serials), requests)
 
     def resume(self, marker: CreateMarker) -> PendingCreate:
         """Resume a create whose outcome is unknown, of this process or another.
 
         Raises:
-            InvalidInputError: it is under way in this process.
+            InvalidInputError: the create is still under way in this process.
         """
-        same = (each for each in self._pendings() if each.key == marker.key)
+        same = (each for each in self._snapshot_pending() if each.key == marker.key)
         if (pending := next(same, None)) is None:
             pending = PendingCreate(self, marker.serial, marker.requests)
             pending.marker = marker
@@ -178,15 +186,17 @@ class CreateLedger:
         return pending
 
     def unfinished(self) -> list[OutcomeUnknownError | MessageBatch]:
-        """Return what became of creates whose call did not return a batch.
+        """Return the outcomes of the creates whose callers received no batch.
 
-        An `OutcomeUnknownError` for each one whose outcome is still unknown, and the `MessageBatch`
-        of each one that was interrupted after its batch was known.
+        They are an `OutcomeUnknownError` for each create whose outcome is still unknown, then the
+        `MessageBatch` of each create that was interrupted after its batch was known.
         """
-        lost = [each.outcome() for each in self._pendings() if each.state is CreateState.LOST]
+        lost = [
+            each.outcome() for each in self._snapshot_pending() if each.state is CreateState.LOST
+        ]
         return [*lost, *tuple(self._unreturned.values())]
 
-    # What follows is for the operations.
+    # --- for `create` and `settle` -----------------------------------------------------------
 
     def add_pending(self, pending: PendingCreate) -> None:
         """Remember a create that may have an effect."""
@@ -203,41 +213,44 @@ class CreateLedger:
         _drop_oldest(self._known)
 
     def add_unreturned(self, batch: MessageBatch) -> None:
-        """Remember a batch whose id did not reach the caller."""
+        """Remember a batch that its caller did not receive."""
         self._unreturned[batch.id] = batch
         _drop_oldest(self._unreturned)
 
     def observe_list(self, read_at: datetime | None) -> None:
-        """Note when the list was read."""
-        for pending in self._pendings():
+        """Record the service's time at which the list was read for a marker."""
+        for pending in self._snapshot_pending():
             pending.observe_list(read_at)
 
     def batch_of(self, marker: CreateMarker) -> MessageBatch | None:
-        """Return the batch that this create is known to have made."""
-        return next((batch for key, batch in self._knowns() if key == marker.key), None)
+        """Return the batch that this marker's create is known to have made, or None."""
+        return next((batch for key, batch in self._snapshot_known() if key == marker.key), None)
 
     def ids_of_others(self, marker: CreateMarker) -> list[str]:
-        """Return the ids of batches that could be this create's, if another had not made them."""
+        """Return the ids of batches that fit this marker, but that other creates made."""
         return [
             batch.id
-            for key, batch in self._knowns()
+            for key, batch in self._snapshot_known()
             if key != marker.key and marker.fit(batch) is not Fit.NO
         ]
 
     def is_of_another(self, batch: MessageBatch, marker: CreateMarker) -> bool:
-        """Whether another create made this batch."""
+        """Return whether a create other than this marker's is known to have made this batch."""
         maker, known = self._known.get(batch.id, (marker.key, batch))
-        # Also by its stamp: an emulator may well use an id a second time.
+        # Its date is compared too, because an emulator may use an id a second time.
         return maker != marker.key and known.created_at == batch.created_at
 
     def rivals(self, marker: CreateMarker) -> list[PendingCreate]:
-        """Return the other creates of unknown outcome. Call it before `is_of_another`."""
-        return [each for each in self._pendings() if each.key != marker.key]
+        """Return the other pending creates.
 
-    def _pendings(self) -> tuple[PendingCreate, ...]:
+        Call it before `is_of_another`, for the reason in the module's docstring.
+        """
+        return [each for each in self._snapshot_pending() if each.key != marker.key]
+
+    def _snapshot_pending(self) -> tuple[PendingCreate, ...]:
         return tuple(self._pending)
 
-    def _knowns(self) -> tuple[tuple[tuple[object, ...], MessageBatch], ...]:
+    def _snapshot_known(self) -> tuple[tuple[tuple[object, ...], MessageBatch], ...]:
         return tuple(self._known.values())
 
 

@@ -1,7 +1,7 @@
-"""Reading a batch's results: every one once, or an error that says how many are missing.
+"""Reading a batch's results: each one once, or an error that says how many are missing.
 
-Knows what was delivered and when a file is read again; how its bytes become items is `jsonl`'s
-and `decoding`'s.
+`read_results` decides when the file is read again, and whether it is complete. `delivered` records
+what was delivered; `jsonl` and `decoding` turn the bytes into items.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 from batches_core.call import (
     FAILURES,
+    build_transport_error,
     check_success,
-    not_found,
+    is_not_found,
     start_exchange,
-    transport_error,
 )
 from batches_core.context import Flow, OperationContext
 from batches_core.errors import (
@@ -35,18 +35,19 @@ from batches_core.models import MessageBatch
 from .batch import get
 from .delivered import Delivered, Line
 
-#: Builds the request for a ``results_url``, or for the place to which another request was led. It
-#: decides on the credentials, and raises `UntrustedHostError` where nothing is to be fetched.
+#: Builds the request for a ``results_url``, or for the location to which another request was
+#: redirected. It decides about the credential, and raises `UntrustedHostError` for a host that may
+#: not be read.
 ResultsRequest: TypeAlias = Callable[[str, Request | None], Request]
 
-#: How many redirects are followed, one after the other.
+#: How many redirects in a row are followed.
 MAX_REDIRECTS = 5
-#: How many lines beyond twice the batch's size are read before a file counts as endless, blank
-#: ones included: a file may have a blank line behind each result, and some are there twice.
-_SPARE = 1000
-#: How many times the longest line, by its limit or by the default of that, a line can have before
-#: it counts as endless. One that is only too long is passed over; this one may never end.
-_ENDLESS = 4
+#: How many lines more than twice the batch's size a file may have; with more it counts as endless.
+#: A file may have a blank line after each result, and contain some results twice.
+_SPARE_LINES = 1000
+#: How many times the larger of `max_line` and its default a line may have, in bytes. A longer one
+#: counts as endless: a line that is only too long is skipped, but this one may never end.
+_ENDLESS_LINE_FACTOR = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -54,8 +55,10 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class ResultsOptions:
     """How results are read.
 
-    The longest line in bytes, whether a broken stream is resumed, the ids that were requested,
-    where the user said them, and those that the user has already.
+    - `max_line`: the longest line in bytes;
+    - `resume`: whether results that broke off are read again;
+    - `expected`: the custom_ids that were requested, or None if the caller did not pass them;
+    - `delivered`: the custom_ids that an earlier operation delivered.
     """
 
     max_line: int
@@ -64,14 +67,24 @@ class ResultsOptions:
     delivered: tuple[str, ...] = ()
 
 
-def results(
+def read_results(
     context: OperationContext,
     batch: MessageBatch | Request,
     results_request: ResultsRequest,
     decoder: LineDecoder[Line],
     options: ResultsOptions,
 ) -> Flow[None]:
-    """Read a batch's results: every one once, or an error that says how many are missing."""
+    """Read a batch's results, each once.
+
+    `batch` may be the request that reads the batch. `results_request` decides where results may be
+    read; `decoder` decodes their lines.
+
+    Raises:
+        ResultsUnavailableError: the batch has no `results_url`.
+        UntrustedHostError: the results are at a host that may not be read.
+        IncompleteResultsError: results are missing, or are not the expected ones.
+        InvalidInputError: a delivered custom_id is not of this batch.
+    """
     if isinstance(batch, Request):
         batch = yield from get(context, batch)
     if batch.results_url is None:
@@ -79,10 +92,11 @@ def results(
     request = results_request(batch.results_url, None)
     total = batch.request_counts.total
     delivered = Delivered(options.delivered)
+    # `fruitless` counts the readings in a row without new results, `readings` all of them.
     fruitless = readings = 0
     while True:
         readings += 1
-        had = delivered.items
+        count_before = delivered.count
         is_open = False
         try:
             yield from _open(context, request, results_request)
@@ -90,41 +104,42 @@ def results(
             lines = JSONLines(
                 decoder,
                 options.max_line,
-                max_lines=2 * total + _SPARE,
-                longest=_ENDLESS * max(options.max_line, MAX_LINE),
+                max_lines=2 * total + _SPARE_LINES,
+                longest=_ENDLESS_LINE_FACTOR * max(options.max_line, MAX_LINE),
             )
             yield from _read(context, request, lines, delivered, total)
             _check_reading(batch, delivered, options.expected)
             break
         except FAILURES as error:
-            if delivered.items - delivered.unseen == total:
-                break  # whatever broke then, nothing is missing
-            # A try that brought something new was worth it, however it ended.
-            fruitless = 1 if had < delivered.items <= total else fruitless + 1
-            # Fresh results were reported to give 404s that pass; this batch has a results_url. So
-            # one is tried again even where the service says not to, as it does of any refusal.
-            again = context.policy.retries(error) or not_found(error)
+            if delivered.count - delivered.unconfirmed == total:
+                break  # nothing is missing, so the failure does not matter
+            # A reading that added results starts the count of attempts anew.
+            fruitless = 1 if count_before < delivered.count <= total else fruitless + 1
+            # Fresh results were reported to return temporary 404s, and this batch has a
+            # results_url. A 404 is therefore retried even if the service advises against it, which
+            # it does with every refusal.
+            may_retry = context.policy.retries(error) or is_not_found(error)
             if (
                 (is_open and not options.resume)
                 or fruitless >= context.policy.attempts
-                or not again
+                or not may_retry
             ):
                 error.attempts = readings
                 raise
             delay = context.policy.delay(fruitless, error, context.jitter)
-            # Without its traceback, which would keep the last piece of the file alive.
+            # Its traceback would keep the last piece of the file alive during the pause.
             error.with_traceback(None)
-            interrupted = ResultsInterrupted(error=error, delivered=delivered.items, delay=delay)
+            interrupted = ResultsInterrupted(error=error, delivered=delivered.count, delay=delay)
         yield interrupted
         yield from context.pause(delay)
-        delivered.read_again()
-    # By the batch's own count it is all there, so to read it again would not help.
-    if delivered.unseen:
+        delivered.begin_reading()
+    # By the batch's own count nothing is missing, so reading it again would not help.
+    if delivered.unconfirmed:
         raise InvalidInputError(
-            f"{delivered.unseen} of the custom_ids that were delivered before are none of batch "
-            f"{quote(batch.id)}'s: they belong to another one"
+            f"{delivered.unconfirmed} of the custom_ids that were delivered before are not in "
+            f"batch {quote(batch.id)}: they belong to another one, so check which was meant"
         )
-    incomplete = _incomplete(batch, delivered, options.expected)
+    incomplete = _build_incomplete_error(batch, delivered, options.expected)
     if incomplete.missing or incomplete.unexpected:
         raise incomplete
 
@@ -132,18 +147,23 @@ def results(
 def _check_reading(
     batch: MessageBatch, delivered: Delivered, expected: tuple[str, ...] | None
 ) -> None:
-    """Hold a reading that came to its end against the batch's own counts."""
+    """Check a complete reading against the batch's own counts.
+
+    Raises:
+        RemoteProtocolError: the file has lines, but no line of results.
+        IncompleteResultsError: results are missing.
+    """
     total = batch.request_counts.total
-    if total and delivered.is_something_else:
+    if total and delivered.is_not_a_results_file:
         raise RemoteProtocolError(
-            f"what came as the results of batch {quote(batch.id)} has no line that is one; is "
-            "there a proxy that answers in the service's place?"
+            f"the file that was read for batch {quote(batch.id)} holds no results; check whether a "
+            "proxy responds in the service's place"
         )
     if delivered.accounted_for < total:
-        raise _incomplete(batch, delivered, expected)
+        raise _build_incomplete_error(batch, delivered, expected)
 
 
-def _incomplete(
+def _build_incomplete_error(
     batch: MessageBatch, delivered: Delivered, expected: tuple[str, ...] | None
 ) -> IncompleteResultsError:
     return IncompleteResultsError(
@@ -158,7 +178,14 @@ def _incomplete(
 def _open(
     context: OperationContext, request: Request, results_request: ResultsRequest
 ) -> Flow[None]:
-    """Ask for the file, and follow where its place has changed."""
+    """Request the file and follow redirects, until the body of a success begins.
+
+    Raises:
+        TransportError: the connection was lost.
+        APIStatusError: the status is an error.
+        UntrustedHostError: a redirect leads to a host that may not be read.
+        RemoteProtocolError: there are too many redirects.
+    """
     for _ in range(MAX_REDIRECTS + 1):
         head = yield from start_exchange(context, request)
         location = head.headers.get("location")
@@ -167,7 +194,7 @@ def _open(
             return
         request = results_request(location, request)
     raise RemoteProtocolError(
-        f"the results are behind more than {MAX_REDIRECTS} redirects; try again later"
+        f"the results are behind more than {MAX_REDIRECTS} redirects: try again later"
     )
 
 
@@ -178,26 +205,31 @@ def _read(
     delivered: Delivered,
     total: int,
 ) -> Flow[None]:
-    """Read the file from its start to its end, or until it breaks off."""
+    """Read the file to its end, and yield its new items.
+
+    Raises:
+        TransportError: the file broke off.
+        RemoteProtocolError: the file has too many lines, or one without an end.
+    """
     while True:
-        # As `receive` does, but without a generator for each piece of a large file.
-        while (event := context.take()) is None:
+        # The same as `receive_body`, without a generator for each piece of a large file.
+        while (event := context.pop_event()) is None:
             yield Need.DATA
         if isinstance(event, Lost):
-            raise transport_error(request, event) from event.cause
-        assert isinstance(event, bytes), "a head is followed by a body"  # noqa: S101
+            raise build_transport_error(request, event) from event.cause
+        assert isinstance(event, bytes)  # noqa: S101 - only the body or a loss follows a head
         if event == END_OF_BODY:
             break
-        if items := delivered.new(lines.feed(event)):
+        if items := delivered.add(lines.feed(event)):
             yield ResultsReceived(items=items)
-            del items  # so that their memory can be used again for the next ones
+            del items  # frees their memory before the next ones are decoded
         if lines.exceeded_limit is not None:
             raise RemoteProtocolError(
                 f"the results file may have no end: {lines.exceeded_limit}, for a batch of "
-                f"{total:,} requests; it is not read on: check what came"
+                f"{total:,} requests; reading stopped: check the items so far"
             )
     block, truncated = lines.finish()
-    if items := delivered.new(block):
+    if items := delivered.add(block):
         yield ResultsReceived(items=items)
     if truncated:
         raise TransportError("the results ended in the middle of a line", sent=True)

@@ -1,9 +1,12 @@
-"""Finding out what became of a create: the walk through the list, and when its verdict is final.
+"""Settling a create: finding out from the list of batches whether it made one.
 
-The list is read from its newest batch back past the marker by the clock slack. A batch that can be
-the create's and stays the only one for a while is adopted. Absence is proven only by a list that is
-certainly the right one, read to where the create's batch would have to be. What fits is `marker`'s
-to say, who else could have made it `ledger`'s.
+`settle` looks at the list repeatedly, and decides when the outcome is certain. `marker` decides
+whether a batch fits the create; `ledger` knows which other creates may have made it.
+
+Each *look* reads the list from its newest batch back past the marker by the clock slack. A batch
+that fits is a *candidate*. A candidate is adopted if it stays the only one for a while. Absence is
+proven only by a list that is certainly the right one, and that was read to where the batch would
+have to be.
 """
 
 from __future__ import annotations
@@ -29,26 +32,29 @@ from batches_core.models import MessageBatch
 from .ledger import CreateLedger, PendingCreate
 from .listing import ORGANIZATION_HEADER, PageRequest, Pages
 
-#: By how much the time from one look to the next grows.
+#: The factor by which the time between looks grows.
 _LOOK_GROWTH = 2.0
-#: How many pages of the list are walked at most: more batches than that are never made meanwhile.
+#: How many pages one look reads at most. More batches are never made between a create and a look.
 _MAX_PAGES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettlingPolicy:
-    """How the outcome of a create is looked for in the list; all times in seconds.
+    """How long a batch is searched for in the list, and how often; all times in seconds.
 
-    `settle_time` is how long a create may be held up by the network and then be left out of the
-    list; only after it does a batch that is not there count as not created. How soon the list
-    shows a new batch is not documented. A batch is adopted once it was the only one that fits for
-    `alone` seconds, for another one can be listed sooner than the one that was sent. Looks are
-    `first_look` apart at first, twice as far each time, and `longest_look` at most.
+    - `settle_time`: how long the network may delay a create and the list may omit its batch, in
+      total; 60 by default. Only after that does a batch that is not listed count as not created.
+      How soon the list shows a new batch is not documented.
+    - `alone`: for how long a batch must be the only one that fits before it is adopted; 10 by
+      default. Another create's batch can be listed before the create's own.
+    - `first_look`: the time between the first two looks at the list; 1 by default. It doubles with
+      each look.
+    - `longest_look`: the longest time between two looks; 15 by default.
 
-    Shorten them only for tests against an emulator.
+    Shorten these only for tests against an emulator.
 
     Raises:
-        InvalidInputError: a figure is negative, not finite, or 0 where looks would never pause.
+        InvalidInputError: a value is negative or not finite, or a time between looks is 0.
     """
 
     settle_time: float = 60.0
@@ -62,19 +68,21 @@ class SettlingPolicy:
             is_number = isinstance(seconds, (int, float)) and 0 <= seconds < math.inf
             if not is_number or (not seconds and name in {"first_look", "longest_look"}):
                 raise InvalidInputError(
-                    f"SettlingPolicy.{name} is in seconds, finite and 0 or more (between looks: "
-                    f"more than 0), not {seconds!r}"
+                    f"SettlingPolicy.{name} must be a number of seconds, finite and 0 or more "
+                    f"(between looks, more than 0), not {seconds!r}"
                 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settling:
-    """What settling one outcome needs besides its marker.
+    """Everything that settling one create needs besides its marker.
 
-    `scope` and `workspace_id` tell whether the list is the one that the marker was read from.
-    `known_ids` are batches that the caller knows to be others, read anew at each look. `is_fresh`
-    says that the create was sent by this very operation: then what is newer than its marker needs
-    no date to be new.
+    - `settle_time`: replaces the policy's, in seconds;
+    - `scope`, `workspace_id`: identify the list that is read, to compare it with the marker's;
+    - `known_ids`: the batches that the caller knows to be of other creates, read again at each
+      look;
+    - `is_fresh`: whether the create was sent by this operation itself. Then every batch newer than
+      its marker is new, even if the service sent no date.
     """
 
     policy: SettlingPolicy
@@ -89,45 +97,47 @@ class Settling:
 
 @dataclass(slots=True)
 class _Look:
-    """What one walk through the list showed.
+    """What one look at the list showed.
 
-    `shown` are the batches of the create's size; `likely` and `unsure` those that may be the one.
-    `is_right` tells whether the list is certainly the one that the create went to, `is_absence`
-    whether finding none in it proves that there is none.
+    - `same_size`: the batches with as many requests as the create;
+    - `likely`, `unsure`: those of them that fit, by their `Fit`;
+    - `is_contested`: whether another pending create may have made one of these;
+    - `is_right_list`: whether this is certainly the list that the create went to;
+    - `proves_absence`: whether a list without a candidate proves that the create made no batch.
     """
 
-    shown: list[MessageBatch] = field(default_factory=list)
+    same_size: list[MessageBatch] = field(default_factory=list)
     likely: list[MessageBatch] = field(default_factory=list)
     unsure: list[MessageBatch] = field(default_factory=list)
     is_contested: bool = False
-    is_right: bool = False
-    is_absence: bool = False
+    is_right_list: bool = False
+    proves_absence: bool = False
 
     @property
-    def fitting(self) -> tuple[MessageBatch, ...]:
+    def candidates(self) -> tuple[MessageBatch, ...]:
         return (*self.likely, *self.unsure)
 
     @property
-    def lone(self) -> MessageBatch | None:
-        """The batch that is the one if it stays alone."""
-        is_clear = self.is_right and not self.is_contested and len(self.fitting) == 1
+    def only_candidate(self) -> MessageBatch | None:
+        """The batch that may be adopted if it stays the only candidate, or None."""
+        is_clear = self.is_right_list and not self.is_contested and len(self.candidates) == 1
         return self.likely[0] if is_clear and self.likely else None
 
     @property
-    def doubt(self) -> str:
-        """Why what fits cannot be adopted."""
-        if not self.is_right:
+    def why_undecided(self) -> str:
+        """Why the candidates cannot be adopted."""
+        if not self.is_right_list:
             return _WRONG_LIST
         if self.is_contested:
-            return "another create of as many requests is in doubt too"
-        if len(self.fitting) > 1:
-            return "several fit"
-        return "it was made at a time that the service's clocks do not agree on"
+            return "the outcome of another create with as many requests is unknown too"
+        if len(self.candidates) > 1:
+            return "several batches fit"
+        return "the service's clocks disagree on when the batch was made"
 
 
 _WRONG_LIST = (
-    "the list shows none of the batches that were there before the create: it may be another "
-    "workspace's, so use the credential that the create was sent with"
+    "the list has none of the batches from before the create and may be another workspace's: use "
+    "the credential that the create was sent with"
 )
 _WRONG_ORGANIZATION = (
     "the list is another organization's: use the credential that the create was sent with"
@@ -137,53 +147,62 @@ _WRONG_ORGANIZATION = (
 def settle(
     context: OperationContext, pending: PendingCreate, settling: Settling
 ) -> Flow[MessageBatch | None]:
-    """Find the batch that a create made; None if it made none.
+    """Find the batch that a create made, and adopt it; return None if the create made none.
 
-    The list is walked again and again until the settling time is over, and until a batch that is
-    alone has been so for long enough. An outage in between is waited out.
+    Looks are repeated until a candidate has been the only one for `policy.alone` seconds, or until
+    `settle_time` is over without a candidate. Outages in between are waited out.
+
+    Raises:
+        OutcomeUnknownError: the list does not decide the outcome.
     """
     began = context.now
-    times = settling.policy
+    policy = settling.policy
 
-    def left() -> float:
-        # A driver need not tell the time before the first answer; until then none has passed.
+    def time_left() -> float:
+        # If no time was known at the beginning, no time has passed before the first input.
         start = max(began, context.started)
         return settling.settle_time - (context.now - start if math.isfinite(start) else 0)
 
-    delay = times.first_look
-    lone: MessageBatch | None = None
-    lone_since = context.now
-    fitted: set[str] = set()
+    delay = policy.first_look
+    candidate: MessageBatch | None = None
+    only_since = context.now
+    candidate_ids: set[str] = set()
     while True:
-        is_last = left() <= 0
-        look = yield from _look(context, pending, settling, is_last=is_last)
-        fitted.update(batch.id for batch in look.fitting)
-        was, lone = lone, look.lone
-        if lone is None:
-            if is_last and not look.fitting:
-                _check_absence(pending, look, fitted)
+        is_last = time_left() <= 0
+        look = yield from _find_candidates(context, pending, settling, is_last=is_last)
+        candidate_ids.update(batch.id for batch in look.candidates)
+        previous, candidate = candidate, look.only_candidate
+        if candidate is None:
+            if is_last and not look.candidates:
+                _check_absence(pending, look, candidate_ids)
                 return None
-            if is_last or (look.fitting and not look.is_contested and look.is_right):
-                raise pending.outcome(look.doubt, look.fitting)
-            wait = min(delay, left())
+            if is_last or (look.candidates and not look.is_contested and look.is_right_list):
+                raise pending.outcome(look.why_undecided, look.candidates)
+            wait = min(delay, time_left())
         else:
-            if was is None or was.id != lone.id:
-                if is_last and was is not None:
-                    raise pending.outcome("several fit, one after the other", (lone, was))
-                lone_since = context.now
-            wait = lone_since + times.alone - context.now
+            if previous is None or previous.id != candidate.id:
+                if is_last and previous is not None:
+                    reason = "several batches fit, one after the other"
+                    raise pending.outcome(reason, (candidate, previous))
+                only_since = context.now
+            wait = only_since + policy.alone - context.now
             if wait <= 0:
-                pending.succeed(lone)
-                yield BatchCreated(batch=lone, adopted=True)
-                return lone
+                pending.succeed(candidate)
+                yield BatchCreated(batch=candidate, adopted=True)
+                return candidate
         yield from context.pause(wait)
-        delay = min(delay * _LOOK_GROWTH, times.longest_look)
+        delay = min(delay * _LOOK_GROWTH, policy.longest_look)
 
 
 def settle_later(
     context: OperationContext, marker: CreateMarker, settling: Settling
 ) -> Flow[MessageBatch | None]:
-    """Settle an outcome of before, or of another process."""
+    """Settle a create of an earlier operation, perhaps of another process.
+
+    Raises:
+        InvalidInputError: the create is still under way in this process.
+        OutcomeUnknownError: the list does not decide the outcome.
+    """
     if (known := settling.ledger.batch_of(marker)) is not None:
         yield BatchCreated(batch=known)
         return known
@@ -195,39 +214,48 @@ def settle_later(
     return batch
 
 
-def _check_absence(pending: PendingCreate, look: _Look, fitted: set[str]) -> None:
-    """Accept a list without a fitting batch as the proof that the create made none.
+def _check_absence(pending: PendingCreate, look: _Look, candidate_ids: set[str]) -> None:
+    """Check that a list without a candidate proves that the create made no batch.
+
+    `candidate_ids` are the candidates of all looks.
 
     Raises:
         OutcomeUnknownError: it proves nothing.
     """
-    if not look.is_absence:
+    if not look.proves_absence:
         raise pending.outcome(_WRONG_LIST)
-    if gone := fitted.difference(batch.id for batch in look.shown):
-        raise pending.outcome(f"batch {min(gone)} fitted, and is not in the list any more")
+    if gone := candidate_ids.difference(batch.id for batch in look.same_size):
+        raise pending.outcome(f"batch {min(gone)} fitted, but is not in the list any more")
 
 
-def _look(
+def _find_candidates(
     context: OperationContext,
     pending: PendingCreate,
     settling: Settling,
     *,
     is_last: bool,
 ) -> Flow[_Look]:
-    """Walk the list once, and judge what it shows."""
+    """Read the list once, and find its candidates.
+
+    A failure that may pass counts as a look without candidates, unless this is the last look.
+
+    Raises:
+        OutcomeUnknownError: the list could not be read, or is another organization's.
+    """
     marker = pending.marker
-    assert marker is not None, "what has no marker cannot be settled"  # noqa: S101
+    assert marker is not None  # noqa: S101 - unmarked creates are not settled
     try:
-        look = yield from _walk(context, pending, marker, settling)
+        look = yield from _read_past_marker(context, pending, marker, settling)
     except OutcomeUnknownError:
         raise
     except FAILURES as error:
-        if is_last or not (context.policy.retries(error) or _is_moved(error)):
-            raise pending.outcome(f"the list could not be read: {summary(error)}") from error
+        if is_last or not (context.policy.retries(error) or _may_have_lost_place(error)):
+            reason = f"the list could not be read: {summarize_error(error)}"
+            raise pending.outcome(reason) from error
         return _Look()
-    # Asked only now, for others may have been created, or adopted, during the walk.
+    # The ledger is asked only now, because others may have created or adopted batches meanwhile.
     rivals = settling.ledger.rivals(marker)
-    for batch in look.shown:
+    for batch in look.same_size:
         fit = marker.fit(batch)
         is_other = settling.ledger.is_of_another(batch, marker)
         if fit is Fit.NO or is_other or batch.id in pending.known_ids:
@@ -240,12 +268,12 @@ def _look(
     return look
 
 
-def _is_moved(error: BatchesError) -> bool:
-    """Whether the walk may have lost its place: the batch that a cursor names can be deleted."""
+def _may_have_lost_place(error: BatchesError) -> bool:
+    """Return whether a cursor may be invalid because the batch that it names was deleted."""
     return isinstance(error, APIStatusError) and error.status in {400, 404}
 
 
-def _walk(
+def _read_past_marker(
     context: OperationContext,
     pending: PendingCreate,
     marker: CreateMarker,
@@ -254,14 +282,14 @@ def _walk(
     """Read the list back past the marker.
 
     Raises:
-        RemoteProtocolError: the list ended before that.
-        OutcomeUnknownError: it is another organization's.
+        RemoteProtocolError: the list broke off before that.
+        OutcomeUnknownError: the list is another organization's.
     """
-    found: dict[str, MessageBatch] = {}
+    same_size: dict[str, MessageBatch] = {}
     listed_ids = frozenset(marker.listed_ids)
     pages = Pages(context, settling.page_request)
-    is_seen = False
-    is_past = False
+    shows_marker = False
+    is_past_marker = False
     for _ in range(_MAX_PAGES):
         page = yield from pages.next()
         if page is None:
@@ -272,30 +300,35 @@ def _walk(
         ):
             raise pending.outcome(_WRONG_ORGANIZATION)
         for batch in page.data:
-            is_seen = is_seen or batch.id in listed_ids
-            is_past = is_past or marker.is_before(batch)
+            shows_marker = shows_marker or batch.id in listed_ids
+            is_past_marker = is_past_marker or marker.is_before(batch)
             if batch.request_counts.total == marker.requests:
-                found[batch.id] = batch
-        if is_past:
+                same_size[batch.id] = batch
+        if is_past_marker:
             break
-    if not is_past and not pages.is_complete:
+    if not is_past_marker and not pages.is_complete:
         raise RemoteProtocolError("the list does not reach back to the time before the create")
-    is_own = settling.scope == marker.scope or (
+    is_own_list = settling.scope == marker.scope or (
         marker.workspace_id is not None and marker.workspace_id == settling.workspace_id
     )
-    # An older batch in a list without any of the marker's page: that list is another one, or too
-    # much of it is gone. At its end nothing older is left to tell, so there its owner decides.
-    is_absence = is_seen or (is_own and not is_past)
-    is_right = is_seen or is_own
-    return _Look(shown=[*found.values()], is_right=is_right, is_absence=is_absence)
+    # An older batch without any batch of the marker means that this is another list, or that too
+    # many batches were deleted. A list that ends before an older batch cannot show this, so its
+    # credential or workspace decides.
+    proves_absence = shows_marker or (is_own_list and not is_past_marker)
+    is_right_list = shows_marker or is_own_list
+    return _Look(
+        same_size=[*same_size.values()],
+        is_right_list=is_right_list,
+        proves_absence=proves_absence,
+    )
 
 
-def summary(error: BatchesError) -> str:
-    """Say in a few words what went wrong, without the advice of the error's own text."""
+def summarize_error(error: BatchesError) -> str:
+    """Return what went wrong in a few words, without the advice in the error's message."""
     match error:
         case TransportError(reason=reason):
             return reason
         case APIStatusError(status=status, message=message):
-            return f"the answer was {status}: {message}"
+            return f"the response was {status}: {message}"
         case _:
             return str(error)

@@ -1,6 +1,6 @@
-"""Waiting until a batch has ended: when to poll, what to wait out, and when to stop.
+"""Waiting until a batch has ended: when to poll, which failures to retry, and when to stop.
 
-Knows polls and times. What one poll's answer means is `call`'s.
+These flows decide on polls and times. `call` interprets the response to a poll.
 """
 
 from __future__ import annotations
@@ -9,57 +9,57 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batches_core.call import FAILURES, not_found, request_json
+from batches_core.call import FAILURES, is_not_found, request_json
 from batches_core.context import Flow, OperationContext
 from batches_core.errors import BatchesError, WaitTimeoutError
 from batches_core.events import BatchState, RetryScheduled
 from batches_core.http import Request
 from batches_core.models import MessageBatch
 
-#: For how long a wait takes a 404 for one that passes, counted from its start, or from the last
-#: answer: reads right after a create, and between polls, were reported to give them.
+#: Treat a 404 as temporary for this long after the wait began or, later, after the first failed
+#: poll, in seconds. Such 404s were reported for reads right after a create, and between polls.
 PASSING_404 = 60.0
-#: By how much of its interval a poll can come early, which spreads the polls of many waits.
+#: The share of its interval by which a poll may come early. It spreads the polls of many waits.
 POLL_SPREAD = 0.2
-#: How long before its deadline a wait makes its last poll, at most, so that the answer can come in
-#: time; a poll that cannot begin before the deadline is given as long. In seconds: an answer takes
-#: less than one, a new connection over a bad network a few.
+#: How long before its deadline a wait makes its last poll, at most, in seconds. A poll that cannot
+#: begin before the deadline may take this long too. A response takes less than a second, and a new
+#: connection over a bad network a few.
 LAST_POLL = 5.0
-#: The least that a wait adds to its delay with each failed poll, in seconds.
-_LEAST_DELAY = 0.5
+#: What each failed poll in a row adds to the shortest delay before the next poll, in seconds.
+_DELAY_PER_FAILURE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitOptions:
-    """How a wait goes about it; all times in seconds."""
+    """The arguments of a wait, as `BatchesAPI.wait_for` documents them; all times in seconds."""
 
     poll_interval: float
     timeout: float | None
     max_outage: float
     until: Callable[[MessageBatch], bool] | None
 
-    def last_poll(self, started: float) -> float:
-        """Give the time at which the last poll is made: early enough to be answered."""
+    def last_poll_at(self, started: float) -> float:
+        """Return the time of the last poll, which is early enough for a response."""
         if self.timeout is None:
             return math.inf
         return started + self.timeout - min(self.poll_interval, LAST_POLL, self.timeout / 4)
 
-    def end_of_poll(self, started: float, began: float) -> tuple[float, str]:
-        """Give the time at which a poll is given up, and in what words."""
+    def limit_of_poll(self, started: float, began: float) -> tuple[float, str]:
+        """Return the time at which a poll is abandoned, and the reason to report."""
         deadline = math.inf if self.timeout is None else started + self.timeout
-        # A wait is there for its polls: with a timeout of 0, or woken too late, it makes one.
+        # With a timeout of 0, or after too long a sleep, the wait still makes one poll.
         end = deadline if began < deadline else began + LAST_POLL
-        return end, "no answer came before the deadline"
+        return end, "no response arrived before the deadline"
 
-    def next_poll(self, context: OperationContext) -> float:
-        """Give the wait before the next poll: many waits that began at once do not stay in step."""
+    def delay_to_poll(self, context: OperationContext) -> float:
+        """Return the time until the next poll. The jitter keeps many waits from polling in step."""
         return self.poll_interval * (1 - POLL_SPREAD * (1 - context.jitter()))
 
-    def settled(self, batch: MessageBatch) -> bool:
-        """Whether the wait is over with this batch.
+    def is_met_by(self, batch: MessageBatch) -> bool:
+        """Return whether the wait is over with this batch.
 
-        A status that this version does not know can be a stage before the end. So it ends the wait
-        only if the batch says that it ended: by `ended_at`, or by a `results_url`.
+        An unknown status can be a stage before the end. It therefore ends the wait only if the
+        batch has an `ended_at` or a `results_url`.
         """
         if self.until is not None and self.until(batch):
             return True
@@ -71,12 +71,15 @@ class WaitOptions:
 def wait_for(
     context: OperationContext, request: Request, batch_id: str, options: WaitOptions
 ) -> Flow[MessageBatch]:
-    """Poll a batch until it ended.
+    """Poll a batch until it has ended.
 
-    One failed poll is no reason to end a wait of a day: what may pass is waited out for up to
-    `max_outage`. The last poll is made a little before the deadline, and given up at it.
+    One failed poll must not end a wait of a day, so failures that may pass are retried for
+    `max_outage` seconds in a row.
+
+    Raises:
+        WaitTimeoutError: the deadline has passed.
     """
-    context.limit_each(lambda began: options.end_of_poll(context.started, began))
+    context.limit_each(lambda began: options.limit_of_poll(context.started, began))
     last: MessageBatch | None = None
     outage_began: float | None = None
     failures = 0
@@ -86,23 +89,23 @@ def wait_for(
             batch = yield from request_json(context, request, MessageBatch, "a batch")
         except FAILURES as error:
             since = context.started if last is None else outage_began
-            fresh = since is None or context.now - since < PASSING_404
-            if not context.policy.retries(error) and not (fresh and not_found(error)):
+            may_pass = since is None or context.now - since < PASSING_404
+            if not context.policy.retries(error) and not (may_pass and is_not_found(error)):
                 error.attempts = failures + 1
                 raise
             failure = error
         else:
             last, outage_began, failures = batch, None, 0
             yield BatchState(batch=batch)
-            if options.settled(batch):
+            if options.is_met_by(batch):
                 return batch
         now = context.now
-        last_poll = options.last_poll(context.started)
-        if options.timeout is not None and now >= last_poll:
+        last_poll_at = options.last_poll_at(context.started)
+        if options.timeout is not None and now >= last_poll_at:
             raise WaitTimeoutError(
                 batch_id, timeout=options.timeout, batch=last, failure=failure
             ) from failure
-        delay = options.next_poll(context)
+        delay = options.delay_to_poll(context)
         if failure is not None:
             failures += 1
             outage_began = now if outage_began is None else outage_began
@@ -111,9 +114,11 @@ def wait_for(
                 failure.attempts = failures
                 raise failure
             delay = context.policy.delay(failures, failure, context.jitter)
-            # A wait has no number of attempts, so no policy and no answer may make it a hot loop.
-            delay = max(delay, min(options.poll_interval, failures * _LEAST_DELAY))
+            # The number of polls is not limited. A delay of 0, from the policy or from the service,
+            # must not turn the wait into a busy loop.
+            delay = max(delay, min(options.poll_interval, failures * _DELAY_PER_FAILURE))
             delay = min(delay, outage_left)
-            failure.with_traceback(None)  # which would keep alive what was held there
+            # Its traceback would keep the objects of every frame alive during the pause.
+            failure.with_traceback(None)
             yield RetryScheduled(error=failure, retry=failures, delay=delay)
-        yield from context.pause(min(delay, last_poll - now))
+        yield from context.pause(min(delay, last_poll_at - now))

@@ -158,7 +158,10 @@ class TestCredentials:
         ("settings", "why"),
         [
             ({}, "there is no credential: pass api_key"),
-            ({"api_key": KEY, "auth_token": KEY}, "are two credentials: pass one"),
+            (
+                {"api_key": KEY, "auth_token": KEY},
+                "both api_key and auth_token were passed: pass one",
+            ),
             ({"api_key": ""}, "api_key must be a non-empty str"),
             ({"auth_token": ""}, "auth_token must be a non-empty str"),
             ({"api_key": KEY.encode()}, "api_key must be a non-empty str"),
@@ -187,14 +190,14 @@ class TestCredentials:
         ({"base_url": "api.example.test"}, "base_url cannot be used"),
         ({"version": ""}, "version must be a non-empty str"),
         ({"version": "a\nb"}, "version contains a character"),
-        ({"betas": "one"}, "betas is a list of names, not one str"),
+        ({"betas": "one"}, "betas must be a list of names, not one str"),
         ({"betas": ["one", ""]}, "each of betas must be a non-empty str"),
         ({"betas": ["one", "t\nwo"]}, "each of betas contains a character"),
         ({"workspace_id": ""}, "workspace_id must be a non-empty str"),
         ({"workspace_id": "a\n"}, "workspace_id contains a character"),
         ({"user_profile_id": ""}, "user_profile_id must be a non-empty str"),
         ({"user_profile_id": "a\0"}, "user_profile_id contains a character"),
-        ({"max_line": 0}, "max_line is a number of bytes, 1 or more"),
+        ({"max_line": 0}, "max_line must be a number of bytes, 1 or more, not 0"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(settings: dict[str, Any], why: str) -> None:
@@ -287,11 +290,14 @@ class TestLists:
     @pytest.mark.parametrize(
         ("query", "why"),
         [
-            ({"limit": 0}, "limit is an int from 1 to 1,000, not 0"),
-            ({"limit": -1}, "limit is an int from 1 to 1,000, not -1"),
-            ({"limit": 1001}, "limit is an int from 1 to 1,000, not 1001"),
-            ({"limit": math.nan}, "limit is an int from 1 to 1,000, not nan"),
-            ({"before_id": "a", "after_id": "b"}, "are two directions: pass one"),
+            ({"limit": 0}, "limit must be an int from 1 to 1,000, not 0"),
+            ({"limit": -1}, "limit must be an int from 1 to 1,000, not -1"),
+            ({"limit": 1001}, "limit must be an int from 1 to 1,000, not 1001"),
+            ({"limit": math.nan}, "limit must be an int from 1 to 1,000, not nan"),
+            (
+                {"before_id": "a", "after_id": "b"},
+                "both before_id and after_id were passed: pass one",
+            ),
             ({"before_id": ""}, "before_id must be an id"),
             ({"after_id": ".."}, "after_id must be an id"),
             ({"after_id": "\ud800"}, "after_id contains characters"),
@@ -452,5 +458,7 @@ def test_the_retry_policy_and_the_jitter_are_the_callers() -> None:
 
 @pytest.mark.parametrize("retry", [3, True, "twice"])
 def test_a_retry_policy_that_is_none_is_refused(retry: Any) -> None:
-    with pytest.raises(InvalidInputError, match=r"retry is a RetryPolicy, as in retry="):
+    with pytest.raises(
+        InvalidInputError, match=r"retry must be a RetryPolicy, not .*: pass retry="
+    ):
         api(retry=retry)

@@ -20,7 +20,7 @@ from batches_core import (
     RetryScheduled,
     TransportError,
 )
-from batches_core.call import may_have_had_effect, surely_had_no_effect
+from batches_core.call import certainly_had_no_effect, may_have_had_effect
 from tests.support.playbook import Playbook, api, batch_json, error_json
 
 PATH = "/v1/messages/batches"
@@ -176,14 +176,14 @@ def test_an_answer_that_does_not_come_to_its_end_leaves_the_outcome_unknown() ->
     assert book.next() is Need.DATA
     book.now += 601
     book.data(LIVE[9:20])
-    with pytest.raises(OutcomeUnknownError, match="did not come to its end"):
+    with pytest.raises(OutcomeUnknownError, match="did not end"):
         book.next()
 
 
 @pytest.mark.parametrize("status", [408, 500, 503, 504])
 def test_advice_to_retry_does_not_prove_that_a_request_had_no_effect(status: int) -> None:
     error = APIStatusError(status=status, message="no", should_retry=True)
-    assert not surely_had_no_effect(error)
+    assert not certainly_had_no_effect(error)
     assert may_have_had_effect(error)
 
 

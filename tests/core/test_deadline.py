@@ -67,7 +67,7 @@ def test_an_answer_has_ten_minutes_from_its_head() -> None:
     assert book.operation.deadline == book.now + 600
     book.data(b" ")
     pass_deadline(book)
-    with pytest.raises(TransportError, match="did not come to its end in 600 s") as caught:
+    with pytest.raises(TransportError, match="did not end within 600 s") as caught:
         book.next()
     assert caught.value.sent
     assert book.operation.deadline is None
@@ -107,7 +107,7 @@ def test_a_driver_that_ignores_the_deadline_is_told_with_its_next_input() -> Non
     assert book.next() is Need.DATA
     book.now += 5000
     book.data(b" ")
-    with pytest.raises(TransportError, match="did not come to its end"):
+    with pytest.raises(TransportError, match="did not end"):
         book.next()
     book.data(b"late")
     book.eof()
@@ -217,7 +217,7 @@ def test_a_poll_under_way_at_the_deadline_of_a_wait_is_given_up() -> None:
     began = book.now
     assert book.operation.deadline == began + 3
     pass_deadline(book)
-    told = r"not be read within 3 s; the last poll failed: no answer came before the deadline"
+    told = r"not be read within 3 s; the last poll failed: no response arrived before the deadline"
     with pytest.raises(WaitTimeoutError, match=told) as caught:
         book.next()
     assert isinstance(caught.value.__cause__, TransportError)
@@ -239,7 +239,7 @@ def test_a_later_poll_is_given_up_at_the_same_deadline() -> None:
     book.data(b"{")
     assert book.next() is Need.DATA
     pass_deadline(book)
-    with pytest.raises(WaitTimeoutError, match=r"'in_progress'.*no answer came") as caught:
+    with pytest.raises(WaitTimeoutError, match=r"'in_progress'.*no response arrived") as caught:
         book.next()
     assert caught.value.batch is not None
 
@@ -282,7 +282,7 @@ def test_a_timeout_of_zero_gives_its_one_poll_five_seconds() -> None:
     book = wait(timeout=0)
     assert book.operation.deadline == book.now + 5
     pass_deadline(book)
-    with pytest.raises(WaitTimeoutError, match=r"within 0 s.*no answer came"):
+    with pytest.raises(WaitTimeoutError, match=r"within 0 s.*no response arrived"):
         book.next()
 
 

@@ -70,7 +70,7 @@ def test_every_pair_of_state_and_input(state: State, trigger: Trigger) -> None:
     before = list(exchange.inbox)
     expected = EXPECTED[state, trigger]
     if expected is None:
-        with pytest.raises(LocalProtocolError, match="cannot come now"):
+        with pytest.raises(LocalProtocolError, match="and cannot receive"):
             DO[trigger](exchange)
         assert (exchange.state, list(exchange.inbox)) == (state, before)
     else:
@@ -115,7 +115,7 @@ def test_giving_up_drops_what_was_not_taken_and_what_still_comes() -> None:
 
 @pytest.mark.parametrize("status", [-1, 0, 99, 1000])
 def test_what_is_no_status_is_refused(status: int) -> None:
-    with pytest.raises(LocalProtocolError, match="no HTTP status"):
+    with pytest.raises(LocalProtocolError, match="is not an HTTP status"):
         Exchange(1).receive_head(status, {})
 
 
@@ -148,7 +148,9 @@ def test_a_flood_of_informational_heads_ends_the_exchange_and_is_no_fault_of_the
     exchange.receive_data(b"late")
     exchange.receive_eof()
     exchange.connection_lost("late", sent=False)
-    assert list(exchange.inbox) == [Lost(reason="there is no end of 1xx heads", sent=True)]
+    assert list(exchange.inbox) == [
+        Lost(reason="more than 100 informational (1xx) heads arrived", sent=True)
+    ]
     assert exchange.state is State.ABANDONED
 
 

@@ -97,7 +97,7 @@ def test_two_lost_creates_of_equal_size_are_undecided() -> None:
     for each in (outcome, other):
         book = Playbook(one.settle(each, settle_time=0))
         looks(book, made(), BEFORE)
-        error = undecided(book, r"another create .* in doubt")
+        error = undecided(book, r"another create .* is unknown too")
         assert [batch.id for batch in error.candidates] == ["new"]
 
 
@@ -320,7 +320,7 @@ def test_an_interruption_before_the_create_says_that_nothing_was_created() -> No
     book = Playbook(on.create(TWO))
     book.mark(BEFORE)
     error = interrupted(book)
-    assert error.__notes__ == ["this was before the create was sent: nothing was created"]
+    assert error.__notes__ == ["nothing was created: the create was not sent, or it was refused"]
     assert not hasattr(error, "create_outcome")
     assert on.ledger.unfinished() == []
 

@@ -304,7 +304,7 @@ def test_a_body_is_bytes_and_nothing_that_can_change(data: Any) -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", "/v1/messages/batches/msgbatch_1")
     book.head()
-    with pytest.raises(LocalProtocolError, match="takes bytes, not a"):
+    with pytest.raises(LocalProtocolError, match="accepts bytes, not"):
         book.data(data)
     book.data(msgspec.json.encode(batch_json()))
     book.eof()

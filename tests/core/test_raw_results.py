@@ -152,5 +152,5 @@ def test_a_reading_that_brings_the_last_one_to_come_was_worth_it() -> None:
 @pytest.mark.parametrize("name", ["expected", "delivered"])
 @pytest.mark.parametrize("ids", ["abc", [b"a"], [5]])
 def test_ids_are_ids(name: str, ids: Any) -> None:
-    with pytest.raises(InvalidInputError, match=f"{name} is a list of custom_ids"):
+    with pytest.raises(InvalidInputError, match=f"{name} must be a list of custom_ids"):
         api().raw_results("msgbatch_1", **{name: ids})

@@ -22,7 +22,7 @@ from batches_core import (
     RetryScheduled,
     TransportError,
 )
-from batches_core.call import MAX_ANSWER, MAX_ERROR
+from batches_core.call import MAX_ERROR_BODY, MAX_RESPONSE
 from tests.support.playbook import KEY, Playbook, api, batch_json, error_json
 
 LIST = "/v1/messages/batches"
@@ -156,17 +156,17 @@ def test_of_an_endless_error_body_the_beginning_is_read() -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", ONE)
     book.head(400)
-    for _ in range(MAX_ERROR // 1000):
+    for _ in range(MAX_ERROR_BODY // 1000):
         book.data(b"e" * 1000)
     assert book.next() is Need.DATA
     book.data(b"f" * 1000)
     with pytest.raises(BadRequestError) as caught:
         book.next()
-    assert len(caught.value.body) == MAX_ERROR
+    assert len(caught.value.body) == MAX_ERROR_BODY
     book.data(b"late")  # and what still comes is dropped
 
 
-@pytest.mark.parametrize("piece", [1 << 20, MAX_ANSWER + 1])
+@pytest.mark.parametrize("piece", [1 << 20, MAX_RESPONSE + 1])
 def test_an_endless_answer_is_cut_off_for_every_cut(piece: int) -> None:
     api_ = api()
     book = Playbook(api_.get("msgbatch_1"))
@@ -174,7 +174,7 @@ def test_an_endless_answer_is_cut_off_for_every_cut(piece: int) -> None:
         book.expect_request("GET", ONE)
         book.head()
         sent = 0
-        while sent <= MAX_ANSWER:
+        while sent <= MAX_RESPONSE:
             assert book.next() is Need.DATA
             book.data(b" " * piece)
             sent += piece
@@ -190,7 +190,7 @@ def test_an_endless_answer_is_cut_off_for_every_cut(piece: int) -> None:
 
 
 def test_the_bounds_of_an_answer() -> None:
-    assert (MAX_ANSWER, MAX_ERROR) == (16_777_216, 65_536)
+    assert (MAX_RESPONSE, MAX_ERROR_BODY) == (16_777_216, 65_536)
 
 
 def test_an_answer_at_the_bound_is_read() -> None:
@@ -198,7 +198,7 @@ def test_an_answer_at_the_bound_is_read() -> None:
     book.expect_request("GET", LIST)
     book.head()
     body = b'{"data":[]}'
-    book.data(body + b" " * (MAX_ANSWER - len(body)))
+    book.data(body + b" " * (MAX_RESPONSE - len(body)))
     book.eof()
     assert book.expect_done().data == []
 
@@ -318,7 +318,7 @@ def test_a_cursor_that_comes_again_is_a_fault_of_the_server_and_no_endless_loop(
     book.expect_request("GET", f"{LIST}?after_id=b")
     book.answer(page("c", "b"))
     assert ids(book.expect(PageReceived)) == ["c", "b"]
-    with pytest.raises(RemoteProtocolError, match="circle"):
+    with pytest.raises(RemoteProtocolError, match="repeats its cursor"):
         book.next()
 
 
@@ -327,7 +327,7 @@ def test_a_cursor_that_names_the_one_handed_in_is_a_circle_too() -> None:
     book.expect_request("GET", f"{LIST}?after_id=b")
     book.answer(page("c", "b"))
     book.expect(PageReceived)
-    with pytest.raises(RemoteProtocolError, match="circle"):
+    with pytest.raises(RemoteProtocolError, match="repeats its cursor"):
         book.next()
 
 
@@ -367,7 +367,7 @@ def test_an_answer_that_drips_for_ever_is_left() -> None:
     book = Playbook(api(retry=RetryPolicy(attempts=1)).get("msgbatch_1"))
     book.expect_request("GET", "/v1/messages/batches/msgbatch_1")
     book.head()
-    with pytest.raises(TransportError, match="did not come to its end in 600 s"):  # noqa: PT012
+    with pytest.raises(TransportError, match="did not end within 600 s"):  # noqa: PT012
         for _ in range(1000):
             book.now += 1
             book.data(b" ")
@@ -385,7 +385,7 @@ def test_an_answer_may_take_all_of_its_time() -> None:
     assert book.next() is Need.DATA
     book.now += 1
     book.data(b" ")
-    with pytest.raises(TransportError, match="did not come to its end"):
+    with pytest.raises(TransportError, match="did not end"):
         book.next()
 
 
@@ -413,10 +413,10 @@ def test_an_error_that_fills_its_bound_is_told_without_waiting_for_more() -> Non
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", ONE)
     book.head(400)
-    book.data(b"e" * MAX_ERROR)
+    book.data(b"e" * MAX_ERROR_BODY)
     with pytest.raises(APIStatusError) as caught:
         book.next()
-    assert len(caught.value.body) == MAX_ERROR
+    assert len(caught.value.body) == MAX_ERROR_BODY
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])

@@ -433,7 +433,7 @@ def test_a_page_with_lines_enough_is_not_taken_for_results() -> None:
     book.answer(b"<html>\n<body>\nBad Gateway\n</html>\n")
     assert received(book) == [None] * 4
     error = again(book, delivered=0)
-    assert "no line that is one" in str(error)
+    assert "holds no results" in str(error)
     book.answer(A + B)
     assert received(book) == ["a", "b"]
     book.expect_done()
@@ -691,7 +691,7 @@ def test_of_many_ids_some_are_spelled_out() -> None:
 
 @pytest.mark.parametrize("expected", ["abc", [b"a"], [None], [{"custom_id": "a"}]])
 def test_what_is_expected_are_ids(expected: Any) -> None:
-    with pytest.raises(InvalidInputError, match="expected is a list of custom_ids"):
+    with pytest.raises(InvalidInputError, match="expected must be a list of custom_ids"):
         api().results_stream("msgbatch_1", expected=expected)
 
 

@@ -21,7 +21,13 @@ from batches_core import (
     TransportError,
     WaitTimeoutError,
 )
-from batches_core.retry import LONGEST, RETRIED_STATUSES, no_jitter, retry_after, should_retry
+from batches_core.retry import (
+    LONGEST_RETRY_AFTER,
+    RETRIED_STATUSES,
+    no_jitter,
+    parse_retry_after,
+    parse_should_retry,
+)
 
 LOST = TransportError("connection reset", sent=True)
 
@@ -99,7 +105,7 @@ class TestDelay:
 
     @pytest.mark.parametrize("value", ["1e9", "9" * 20, "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
     def test_that_is_huge_is_cut_to_the_cap(self, value: str) -> None:
-        error = status(503, retry_after=retry_after({"retry-after": value, "date": DATE}))
+        error = status(503, retry_after=parse_retry_after({"retry-after": value, "date": DATE}))
         assert RetryPolicy().delay(1, error, no_jitter) == 300
 
     def test_of_a_status_that_asks_for_none_is_the_policys(self) -> None:
@@ -188,8 +194,11 @@ class TestRetryAfter:
             ({"retry-after": "", "date": DATE}, None),
             ({"retry-after": "soon", "date": DATE}, None),
             ({"retry-after": "-5", "date": DATE}, None),
-            ({"retry-after": "Fri, 01 May 99999 20:30:00 GMT", "date": DATE}, LONGEST),
-            ({"retry-after": f"Fri, 01 May {'9' * 30} 20:30:00 GMT", "date": DATE}, LONGEST),
+            ({"retry-after": "Fri, 01 May 99999 20:30:00 GMT", "date": DATE}, LONGEST_RETRY_AFTER),
+            (
+                {"retry-after": f"Fri, 01 May {'9' * 30} 20:30:00 GMT", "date": DATE},
+                LONGEST_RETRY_AFTER,
+            ),
             ({"retry-after": "Fri, 01 May 99999 20:30:00 GMT"}, None),
             ({"retry-after": "Fri, 01 May -5 20:30:00 GMT", "date": DATE}, None),
             ({"retry-after": "1e3"}, 1000.0),
@@ -198,11 +207,11 @@ class TestRetryAfter:
             ({"retry-after": "7."}, 7.0),
             ({"retry-after": "0.0000000000001"}, 1e-13),
             ({"retry-after": "1e-3"}, 0.001),
-            ({"retry-after": "1e9"}, LONGEST),
-            ({"retry-after": "1e999"}, LONGEST),
-            ({"retry-after": "9" * 20}, LONGEST),
-            ({"retry-after": "9" * 400}, LONGEST),
-            ({"retry-after-ms": "9" * 400}, LONGEST),
+            ({"retry-after": "1e9"}, LONGEST_RETRY_AFTER),
+            ({"retry-after": "1e999"}, LONGEST_RETRY_AFTER),
+            ({"retry-after": "9" * 20}, LONGEST_RETRY_AFTER),
+            ({"retry-after": "9" * 400}, LONGEST_RETRY_AFTER),
+            ({"retry-after-ms": "9" * 400}, LONGEST_RETRY_AFTER),
             ({"retry-after": "-9999999999999999999"}, None),
             ({"retry-after": "1_000"}, None),
             ({"retry-after": "٣"}, None),
@@ -214,7 +223,7 @@ class TestRetryAfter:
         ],
     )
     def test_is_read_in_every_form(self, headers: dict[str, str], seconds: float | None) -> None:
-        assert retry_after(headers) == seconds
+        assert parse_retry_after(headers) == seconds
 
     @given(
         st.fixed_dictionaries(
@@ -226,8 +235,8 @@ class TestRetryAfter:
         )
     )
     def test_of_any_headers_is_none_or_a_number_of_seconds(self, headers: dict[str, str]) -> None:
-        seconds = retry_after(headers)
-        assert seconds is None or 0 <= seconds <= LONGEST
+        seconds = parse_retry_after(headers)
+        assert seconds is None or 0 <= seconds <= LONGEST_RETRY_AFTER
 
 
 @pytest.mark.parametrize(
@@ -243,5 +252,5 @@ class TestRetryAfter:
     ],
 )
 def test_the_services_word_on_trying_again_is_read(value: str, *, should: bool | None) -> None:
-    assert should_retry({"x-should-retry": value}) is should
-    assert should_retry({}) is None
+    assert parse_should_retry({"x-should-retry": value}) is should
+    assert parse_should_retry({}) is None

@@ -185,7 +185,7 @@ def test_another_that_is_listed_first_is_not_taken_for_it() -> None:
     looks(book, made("others"), BEFORE)
     book.expect_wait(10.0)
     looks(book, made(), made("others"), BEFORE)
-    with pytest.raises(OutcomeUnknownError, match="several fit") as caught:
+    with pytest.raises(OutcomeUnknownError, match="several batches fit") as caught:
         book.next()
     assert [batch.id for batch in caught.value.candidates] == ["new", "others"]
 
@@ -254,7 +254,7 @@ def test_one_that_fitted_and_is_gone_proves_no_absence() -> None:
     looks(book, made(), BEFORE)
     book.expect_wait(10.0)
     looks(book, BEFORE)
-    undecided(book, "batch new fitted, and is not in the list any more")
+    undecided(book, "batch new fitted, but is not in the list any more")
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_what_only_the_date_header_excludes_is_undecided_and_never_absent(second
     at = datetime(2026, 5, 1, 21, 0, 0, tzinfo=UTC) + timedelta(seconds=seconds)
     book = lost(settle_time=0)
     looks(book, made(at=at.isoformat()))
-    error = undecided(book, r"whether this batch of 2 requests.*clocks do not agree.*new")
+    error = undecided(book, r"whether this batch of 2 requests.*clocks disagree.*new")
     assert [batch.id for batch in error.candidates] == ["new"]
 
 
@@ -432,7 +432,7 @@ def test_what_may_be_older_than_a_full_page_is_undecided() -> None:
     oldest = made("oldest", 3, at="2026-05-01T20:59:58Z")
     book = lost(newest, oldest, has_more=True, settle_time=0)
     looks(book, newest, oldest, made(at="2026-05-01T20:59:57Z"))
-    assert undecided(book, "clocks do not agree").candidates[0].id == "new"
+    assert undecided(book, "clocks disagree").candidates[0].id == "new"
 
 
 @pytest.mark.parametrize("read_at", [None, READ_AT, "Fri, 31 Dec 9999 23:59:59 GMT"])
@@ -474,7 +474,7 @@ def test_without_a_date_a_later_settling_decides_nothing() -> None:
     book.expect_request("POST", PATH)
     book = Playbook(api().settle(marker))
     looks(book, made(), BEFORE)
-    undecided(book, "clocks do not agree")
+    undecided(book, "clocks disagree")
 
 
 def test_batches_that_are_known_to_be_others_are_left_out_also_those_of_meanwhile() -> None:
@@ -578,7 +578,7 @@ def test_what_was_made_after_the_request_could_arrive_is_no_candidate(at: str, f
     if fit == "adopted":
         assert adopted(book, made(at=at), BEFORE) == "new"
     elif fit == "undecided":
-        undecided(book, "clocks do not agree")
+        undecided(book, "clocks disagree")
     else:
         assert book.expect_done() is None
 
@@ -596,7 +596,7 @@ def test_after_a_death_nothing_later_than_an_hour_is_adopted_or_excluded(
     if is_adopted:
         assert adopted(book, made(at=at), BEFORE) == "new"
     else:
-        undecided(book, "clocks do not agree")
+        undecided(book, "clocks disagree")
 
 
 # --- another list ----------------------------------------------------------------------------
@@ -612,7 +612,7 @@ def test_another_keys_list_without_the_markers_page_proves_nothing(
 ) -> None:
     book = Playbook(api(**OTHER).settle(unknown(), settle_time=0))
     looks(book, *shown)
-    undecided(book, "may be another workspace's, so use the credential")
+    undecided(book, "may be another workspace's: use the credential")
 
 
 def test_another_key_of_the_same_workspace_is_known_by_the_markers_page() -> None:
@@ -624,7 +624,7 @@ def test_another_key_of_the_same_workspace_is_known_by_the_markers_page() -> Non
 def test_an_older_batch_without_the_markers_page_proves_no_absence_under_the_same_key() -> None:
     book = later()
     looks(book, OLDER)
-    undecided(book, "shows none of the batches that were there before")
+    undecided(book, "has none of the batches from before")
 
 
 @pytest.mark.parametrize("settings", [{}, {**OTHER, "workspace_id": "w"}], ids=["key", "workspace"])
@@ -728,10 +728,10 @@ def test_the_times_of_settling_can_be_shortened() -> None:
     [{"alone": -1}, {"settle_time": float("inf")}, {"first_look": 0}, {"longest_look": "1"}],
 )
 def test_a_settling_policy_refuses_odd_figures(figures: Any) -> None:
-    with pytest.raises(InvalidInputError, match="is in seconds"):
+    with pytest.raises(InvalidInputError, match="must be a number of seconds"):
         SettlingPolicy(**figures)
 
 
 def test_settling_is_a_settling_policy() -> None:
-    with pytest.raises(InvalidInputError, match="settling is a SettlingPolicy, as in settling="):
+    with pytest.raises(InvalidInputError, match="settling must be a SettlingPolicy, not 60: pass"):
         api(settling=60)

@@ -365,7 +365,7 @@ class OperationMachine(RuleBasedStateMachine):
         state = self.operation._context._exchange
         if self.exchanges and state is not None:
             newest = self.exchanges[-1]
-            if state.state.value == "given up":
+            if state.state.value == "abandoned":
                 newest.state = "given up"
             assert newest.state != "given up" or not state.inbox
         if isinstance(got, (WaitUntil, Done, BatchesError)) and self.exchanges:

@@ -33,7 +33,7 @@ from batches_core import (
     WaitUntil,
 )
 from batches_core.http import fold_headers
-from batches_core.retry import retry_after, should_retry
+from batches_core.retry import parse_retry_after, parse_should_retry
 from transports._client.content_encoding import END
 from transports._http11.connection import Head, HTTP11Connection
 from transports._http11.proxy import Proxy, TunnelError
@@ -137,9 +137,9 @@ def _status_error(source: Source) -> None:
     headers = fold_headers(pairs)
     assert headers == fold_headers(as_text)
     assert all(name == name.lower() for name in headers)
-    seconds = retry_after(headers)
+    seconds = parse_retry_after(headers)
     assert seconds is None or 0 <= seconds < math.inf
-    assert should_retry(headers) in {True, False, None}
+    assert parse_should_retry(headers) in {True, False, None}
     asked = operation("get", attempts=1)
     assert isinstance(asked.next_event(), SendRequest)
     asked.receive_head(1, status, pairs, 0.0)
