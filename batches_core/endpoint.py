@@ -27,7 +27,7 @@ from .urls import (
 from .validation import check_header_value
 
 _PATH = "/v1/messages/batches"
-_USER_AGENT = ("user-agent", "batches-core/0.2")
+_USER_AGENT = ("user-agent", "batches-core/0.3")
 
 _Headers = tuple[tuple[str, str], ...]
 
