@@ -1,26 +1,20 @@
-"""Whole runs in one process: clients, a network that fails, and the emulator on a virtual clock.
+"""The simulation: clients, a network that fails and the emulator, on a virtual clock.
 
-One seed decides one run: the work, the settings, and what the network does to each byte. So a run
-that fails is repeated by its seed::
+A seed decides everything in a run, so the same seed repeats the same run::
 
-    python -m tests.stress.simulation --runs 100000 --seed 0
+    python -m tests.stress.simulation --runs 100000
     python -m tests.stress.simulation --runs 1 --seed 4711 --trace
 
-The modules, from the ground up:
+`tests/stress/README.md` says what it checks. The modules, each using only those before it:
 
-- `world`: the clock, the tasks on it, the service with its truth, and what is counted;
-- `calls`: what one operation went through, and when its end is right;
-- `network`: what becomes of one exchange;
-- `driver`: an operation driven over that network, as early, late and clumsy as a driver may be;
-- `truth`: what the results of a batch have to be;
-- `scripts`: what clients do, each step held against the service's truth;
-- `runs`: seeds in, figures out.
-
-The promises that are checked: no result is lost or given twice without an error; no batch is
-bought twice, and none adopted that is another's; an error comes only after as many failures as it
-takes, and what failed succeeds once the network is calm; the end comes in bounded time; credentials
-reach the API's origin alone and no text; nothing that was handed out is held.
-
-What the documentation excludes is not checked but counted, in a few runs of their own: a list that
-shows a batch, or a network that delivers a create, only after the settle time.
+- `service`: the emulator, and the record of every batch that it created;
+- `world`: one run's clock, tasks, random numbers and counts;
+- `record`: what happened to one operation, and checks for every kind of operation;
+- `error_responses`, `delivery`, `network`: what happens to one exchange;
+- `driver`: drives one operation over the network;
+- `client`: a client process;
+- `result_checks`, `creating`, `waiting`, `reading`: what a client does, and checks of each step;
+- `scenarios`: whole tasks of these steps;
+- `plan`: what a seed decides;
+- `runs`: runs seeds and adds up their figures.
 """
