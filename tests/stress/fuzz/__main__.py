@@ -1,8 +1,8 @@
-"""Fuzzing by the clock: `python -m tests.stress.fuzz TARGET --minutes 10`.
+"""Fuzz for a number of minutes: `python -m tests.stress.fuzz TARGET --minutes 10`.
 
-TARGET is `machines` (hypothesis) or one of `jsonl`, `head` and `operation`, which atheris leads by
-coverage (`pip install '.[fuzz]'`). What is found is printed and kept, with what it takes to see it
-again: a seed, or a file for `--replay`.
+TARGET is `machines`, which hypothesis runs, or one of `jsonl`, `head` and `operation`, which
+atheris runs and guides by coverage (`pip install '.[fuzz]'`). A finding is printed with what
+repeats it: a seed, or a file for `--replay`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ import time
 from pathlib import Path
 from typing import Any
 
-#: The longest input that atheris makes up, in bytes.
-_LONGEST = 4096
-#: How long one input may take before it counts as a hang, in seconds.
+#: The longest input that atheris makes, in bytes.
+_MAX_INPUT = 4096
+#: An input that takes longer than this counts as a hang, in seconds.
 _HANG = 30
-#: How many examples make a round of a state machine, and of how many steps each.
+#: The longest word that libFuzzer accepts in a dictionary, in escaped characters.
+_MAX_WORD = 250
+#: One round of a state machine: so many examples, of so many steps each.
 _EXAMPLES, _STEPS = 150, 60
 
 
-def say(text: str) -> None:
+def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def machines(minutes: float, seed: int) -> None:
-    """Run each machine in turn, each round with a seed of its own, until the time is up."""
+def run_machines(minutes: float, seed: int) -> None:
+    """Run the machines in turn until the time is up; each round has a seed of its own."""
     hypothesis = importlib.import_module("hypothesis")
     stateful = importlib.import_module("hypothesis.stateful")
-    tests = importlib.import_module("tests.stress.fuzz.test_machines")
+    machines = importlib.import_module("tests.stress.fuzz.machines").MACHINES
     settings = hypothesis.settings(
         max_examples=_EXAMPLES,
         stateful_step_count=_STEPS,
@@ -46,26 +48,26 @@ def machines(minutes: float, seed: int) -> None:
     end = time.monotonic() + minutes * 60
     number = seed
     while time.monotonic() < end:
-        for machine in tests.MACHINES:
+        for machine in machines:
             examples_and_steps = counts.setdefault(machine.__name__, [0, 0])
-            counting = _counting(machine, examples_and_steps)
+            counting = _with_counts(machine, examples_and_steps)
             try:
                 stateful.run_state_machine_as_test(
                     hypothesis.seed(number)(counting), settings=settings
                 )
             except BaseException:
-                say(f"{machine.__name__} found something: --seed {number} shows it again")
+                _write(f"{machine.__name__} found something: --seed {number} repeats it")
                 raise
         number += 1
     for name, (examples, steps) in counts.items():
-        say(f"{name}: {examples} examples, {steps} steps, no finding")
-    say(f"seeds {seed} to {number - 1}")
+        _write(f"{name}: {examples} examples, {steps} steps, no finding")
+    _write(f"seeds {seed} to {number - 1}")
 
 
-def _counting(machine: Any, counts: list[int]) -> Any:
-    """Make a machine that counts its runs, and the steps of each."""
+def _with_counts(machine: Any, counts: list[int]) -> Any:
+    """Make a machine that counts its examples and their steps."""
 
-    class Counting(machine):  # type: ignore[misc]  # which machine it is, is known at run time alone
+    class Counting(machine):  # type: ignore[misc]  # the base class is known only at run time
         def __init__(self) -> None:
             super().__init__()
             counts[0] += 1
@@ -78,8 +80,8 @@ def _counting(machine: Any, counts: list[int]) -> Any:
     return Counting
 
 
-def fuzz(target: str, minutes: float, seed: int, artifacts: Path) -> None:
-    """Hand a target over to atheris, which ends the process."""
+def run_atheris(target: str, minutes: float, seed: int, artifacts: Path) -> None:
+    """Run a target under atheris, which exits the process at the end."""
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["batches_core", "transports", "h11"]):
         targets = importlib.import_module("tests.stress.fuzz.targets")
@@ -89,43 +91,48 @@ def fuzz(target: str, minutes: float, seed: int, artifacts: Path) -> None:
         corpus.mkdir()
         for number, data in enumerate(targets.SEEDS[target]):
             (corpus / f"seed-{number}").write_bytes(data)
-        words = Path(name, "words")
-        spelled = ("".join(f"\\x{byte:02x}" for byte in word) for word in targets.WORDS)
-        # libFuzzer takes no longer ones.
-        words.write_text("".join(f'"{word}"\n' for word in spelled if len(word) < 250))
+        dictionary = Path(name, "dictionary")
+        words = ("".join(f"\\x{byte:02x}" for byte in word) for word in targets.WORDS)
+        dictionary.write_text("".join(f'"{word}"\n' for word in words if len(word) < _MAX_WORD))
         options = {
             "max_total_time": round(minutes * 60),
             "seed": seed,
-            "max_len": _LONGEST,
-            "len_control": 0,  # long inputs from the start, for an operation takes many answers
+            "max_len": _MAX_INPUT,
+            "len_control": 0,  # long inputs from the start: an operation needs many responses
             "timeout": _HANG,
-            "dict": words,
+            "dict": dictionary,
             "artifact_prefix": f"{artifacts}/{target}-",
             "print_final_stats": 1,
         }
-        say(f"{target}: --seed {seed}, what is found is kept in {artifacts}")
+        _write(f"{target}: --seed {seed}, findings are kept in {artifacts}")
         arguments = [f"-{option}={value}" for option, value in options.items()]
         atheris.Setup([sys.argv[0], *arguments, str(corpus)], targets.TARGETS[target])
         atheris.Fuzz()
 
 
 def main() -> None:
+    """Run what the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress.fuzz", description=__doc__)
     parser.add_argument("target", choices=["machines", "jsonl", "head", "operation"])
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, help="by default a new one, which is printed")
-    parser.add_argument("--artifacts", type=Path, default=Path(tempfile.gettempdir(), "fuzz"))
-    parser.add_argument("--replay", type=Path, help="one file instead, as atheris kept it")
-    given = parser.parse_args()
-    seed = random.randrange(1, 2**31) if given.seed is None else given.seed
-    if given.target == "machines":
-        machines(given.minutes, seed)
-    elif given.replay is not None:
+    parser.add_argument("--seed", type=int, help="by default a random one, which is printed")
+    parser.add_argument(
+        "--artifacts",
+        type=Path,
+        default=Path(tempfile.gettempdir(), "fuzz"),
+        help="the folder in which atheris keeps findings",
+    )
+    parser.add_argument("--replay", type=Path, help="run the target once, with a kept finding")
+    arguments = parser.parse_args()
+    seed = random.randrange(1, 2**31) if arguments.seed is None else arguments.seed
+    if arguments.target == "machines":
+        run_machines(arguments.minutes, seed)
+    elif arguments.replay is not None:
         targets = importlib.import_module("tests.stress.fuzz.targets")
-        targets.TARGETS[given.target](given.replay.read_bytes())
-        say("nothing wrong")
+        targets.TARGETS[arguments.target](arguments.replay.read_bytes())
+        _write("nothing is wrong")
     else:
-        fuzz(given.target, given.minutes, seed, given.artifacts)
+        run_atheris(arguments.target, arguments.minutes, seed, arguments.artifacts)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The emulator beside a model of its batches.
+"""The state machine for the emulator: any calls at any time, compared with a model of its batches.
 
-Knows what a batch of the emulator may be at a time: when it has surely not ended, and when it
-surely has. Between the two the model learns from what it is told, and holds it to that.
+The emulator chooses when a batch ends. The model computes the earliest and the latest time at which
+it can. Once the emulator has shown a batch as ended, it must stay ended.
 """
 
 from __future__ import annotations
@@ -29,18 +29,20 @@ UNKNOWN = "msgbatch_01unknown"
 
 
 @dataclass(kw_only=True)
-class Batch:
-    """One batch of the model; times are seconds since the epoch."""
+class ModelBatch:
+    """One batch of the model. Times are seconds since 1970; lists are by the index of a request."""
 
     id: str
     created_at: float
-    #: By index, whether its params will do.
+    #: Whether the params are valid.
     valid: list[bool]
-    #: By index, when the request is begun at.
+    #: When the emulator begins the request.
     begins: list[float]
+    #: How long a request takes at most.
     seconds: float
     canceled_at: float | None = None
-    seen_ended: bool = False
+    was_seen_ended: bool = False
+    #: The results body, once it was read.
     results: bytes | None = None
 
     @property
@@ -51,13 +53,15 @@ class Batch:
     def count(self) -> int:
         return len(self.valid)
 
-    def is_begun(self, index: int) -> bool:
+    def begins_before_cancel(self, index: int) -> bool:
         return self.canceled_at is None or self.begins[index] <= self.canceled_at
 
-    def bounds(self) -> tuple[float, float]:
-        """Before when it cannot have ended, and from when on it must have."""
-        begun = [begin for index, begin in enumerate(self.begins) if self.is_begun(index)]
-        last = max(begun, default=self.created_at)
+    def end_bounds(self) -> tuple[float, float]:
+        """Return the earliest and the latest time at which the batch can end."""
+        begins = [
+            begin for index, begin in enumerate(self.begins) if self.begins_before_cancel(index)
+        ]
+        last = max(begins, default=self.created_at)
         early, late = last + self.seconds / 2, last + self.seconds
         if self.canceled_at is not None:
             early, late = max(early, self.canceled_at), max(late, self.canceled_at)
@@ -65,29 +69,29 @@ class Batch:
 
 
 class EmulatorMachine(RuleBasedStateMachine):
-    """Calls every endpoint, on a clock that only goes on."""
+    """Calls every endpoint, and lets time pass."""
 
-    batches: Bundle[Batch] = Bundle("batches")
+    batches: Bundle[ModelBatch] = Bundle("batches")
 
     @initialize(parallel=st.integers(1, 3), seconds=st.sampled_from([10.0, HOUR, 9 * HOUR]))
-    def start(self, parallel: int, seconds: float) -> None:
+    def begin(self, parallel: int, seconds: float) -> None:
         self.parallel = parallel
         self.seconds = seconds
         self.client = Client(Emulator(parallel=parallel, seconds_per_request=seconds))
         self.client.now = 1_800_000_000.0
-        self.model: list[Batch] = []
+        self.model: list[ModelBatch] = []
 
     # --- calls ---------------------------------------------------------------------------
 
     @rule(target=batches, valid=st.lists(st.booleans(), min_size=1, max_size=7))
-    def create(self, valid: list[bool]) -> Batch:
+    def create(self, valid: list[bool]) -> ModelBatch:
         wanted = [
             request(f"r{index}", **({} if is_valid else {"model": ABSENT}))
             for index, is_valid in enumerate(valid)
         ]
-        answer = self.client.ok("POST", "", {"requests": wanted})
-        batch = Batch(
-            id=answer["id"],
+        response = self.client.ok("POST", "", {"requests": wanted})
+        batch = ModelBatch(
+            id=response["id"],
             created_at=self.client.now,
             valid=valid,
             begins=[
@@ -98,7 +102,7 @@ class EmulatorMachine(RuleBasedStateMachine):
         )
         assert batch.id not in [each.id for each in self.model]
         self.model.append(batch)
-        self.check(batch, answer)
+        self.check(batch, response)
         return batch
 
     @rule(
@@ -106,45 +110,45 @@ class EmulatorMachine(RuleBasedStateMachine):
             [b"", b"{", b"[]", b'{"requests":[]}', b'{"requests":{}}', b'{"requests":[1]}']
         )
     )
-    def create_of_nothing(self, body: bytes) -> None:
+    def create_with_invalid_body(self, body: bytes) -> None:
         status, type_, _ = self.client.call("POST", "", body).error
         assert (status, type_) == (400, "invalid_request_error")
 
     @rule(batch=batches)
-    def get(self, batch: Batch) -> None:
-        if self.is_there(batch):
+    def get(self, batch: ModelBatch) -> None:
+        if self.exists(batch):
             first = self.client.get(batch.id)
             assert self.client.get(batch.id) == first
             self.check(batch, first)
 
     @rule(batch=batches)
-    def cancel(self, batch: Batch) -> None:
-        if not self.is_there(batch):
+    def cancel(self, batch: ModelBatch) -> None:
+        if not self.exists(batch):
             return
-        answer = self.client.call("POST", f"/{batch.id}/cancel")
-        early, late = batch.bounds()
-        if answer.status == 400:
+        response = self.client.call("POST", f"/{batch.id}/cancel")
+        early, late = batch.end_bounds()
+        if response.status == 400:
             assert self.client.now >= early
-            batch.seen_ended = True
+            batch.was_seen_ended = True
             return
-        assert answer.status == 200
-        assert not batch.seen_ended
+        assert response.status == 200
+        assert not batch.was_seen_ended
         assert self.client.now < late
         if batch.canceled_at is None:
             batch.canceled_at = self.client.now
-        self.check(batch, answer.json)
+        self.check(batch, response.json)
 
     @rule(batch=consumes(batches), target=batches)
-    def delete(self, batch: Batch) -> Any:
-        if not self.is_there(batch):
+    def delete(self, batch: ModelBatch) -> Any:
+        if not self.exists(batch):
             return batch
-        answer = self.client.call("DELETE", f"/{batch.id}")
-        early, late = batch.bounds()
-        if answer.status == 400:
+        response = self.client.call("DELETE", f"/{batch.id}")
+        early, late = batch.end_bounds()
+        if response.status == 400:
             assert self.client.now < late
-            assert not batch.seen_ended
+            assert not batch.was_seen_ended
             return batch
-        assert answer.json == {"id": batch.id, "type": "message_batch_deleted"}
+        assert response.json == {"id": batch.id, "type": "message_batch_deleted"}
         assert self.client.now >= early
         self.model.remove(batch)
         assert self.client.call("GET", f"/{batch.id}").error[0] == 404
@@ -153,30 +157,30 @@ class EmulatorMachine(RuleBasedStateMachine):
         return multiple()
 
     @rule(batch=batches)
-    def results(self, batch: Batch) -> None:
-        if not self.is_there(batch):
+    def results(self, batch: ModelBatch) -> None:
+        if not self.exists(batch):
             return
         state = self.client.get(batch.id)
         self.check(batch, state)
-        answer = self.client.call("GET", f"/{batch.id}/results")
+        response = self.client.call("GET", f"/{batch.id}/results")
         if state["processing_status"] != "ended" or state["archived_at"] is not None:
-            assert answer.error[:2] == (404, "not_found_error")
+            assert response.error[:2] == (404, "not_found_error")
             return
-        assert answer.status == 200
-        lines = [msgspec.json.decode(line) for line in answer.body.splitlines()]
+        assert response.status == 200
+        lines = [msgspec.json.decode(line) for line in response.body.splitlines()]
         assert sorted(line["custom_id"] for line in lines) == [f"r{i}" for i in range(batch.count)]
         counts = {"processing": 0, **ZEROS}
         for line in lines:
             counts[line["result"]["type"]] += 1
             self.check_result(batch, int(line["custom_id"][1:]), line["result"]["type"])
         assert counts == state["request_counts"]
-        assert batch.results in (None, answer.body), "the same file reads differently"
-        batch.results = answer.body
+        assert batch.results in (None, response.body), "a second read of the results differs"
+        batch.results = response.body
 
-    def check_result(self, batch: Batch, index: int, type_: str) -> None:
+    def check_result(self, batch: ModelBatch, index: int, type_: str) -> None:
         may_be = {"succeeded" if batch.valid[index] else "errored"}
         begin = batch.begins[index]
-        if not batch.is_begun(index):
+        if not batch.begins_before_cancel(index):
             may_be = {"canceled"}
         elif begin + batch.seconds / 2 >= batch.expires_at:
             may_be = {"expired"}
@@ -185,7 +189,7 @@ class EmulatorMachine(RuleBasedStateMachine):
         assert type_ in may_be
 
     @rule(limit=st.integers(1, 4), backwards=st.booleans(), data=st.data())
-    def list_from_somewhere(self, limit: int, backwards: bool, data: st.DataObject) -> None:  # noqa: FBT001
+    def list_page(self, limit: int, backwards: bool, data: st.DataObject) -> None:  # noqa: FBT001 - hypothesis passes it by name
         newest_first = self.model[::-1]
         query = f"?limit={limit}"
         start, end = 0, limit
@@ -206,10 +210,10 @@ class EmulatorMachine(RuleBasedStateMachine):
         for batch, each in zip(expected, page["data"], strict=True):
             self.check(batch, each)
 
-    @rule(what=st.sampled_from(["", "/results", "/cancel"]))
-    def ask_for_an_unknown_one(self, what: str) -> None:
-        method = "POST" if what == "/cancel" else "GET"
-        assert self.client.call(method, f"/{UNKNOWN}{what}").error[0] == 404
+    @rule(suffix=st.sampled_from(["", "/results", "/cancel"]))
+    def request_unknown_batch(self, suffix: str) -> None:
+        method = "POST" if suffix == "/cancel" else "GET"
+        assert self.client.call(method, f"/{UNKNOWN}{suffix}").error[0] == 404
 
     @rule(
         seconds=st.one_of(
@@ -222,36 +226,36 @@ class EmulatorMachine(RuleBasedStateMachine):
 
     # --- the model -----------------------------------------------------------------------
 
-    def is_there(self, batch: Batch) -> bool:
+    def exists(self, batch: ModelBatch) -> bool:
         return any(each is batch for each in self.model)
 
-    def check(self, batch: Batch, answer: Any) -> None:
+    def check(self, batch: ModelBatch, response: Any) -> None:
         now = self.client.now
-        early, late = batch.bounds()
-        assert answer["id"] == batch.id
-        has_ended = answer["processing_status"] == "ended"
-        assert not (has_ended and now < early), "it ended too early"
-        assert has_ended or now < late, "it ends too late"
-        assert has_ended or not batch.seen_ended, "it began again"
-        batch.seen_ended = has_ended
-        assert (answer["cancel_initiated_at"] is None) == (batch.canceled_at is None)
-        counts = answer["request_counts"]
+        early, late = batch.end_bounds()
+        assert response["id"] == batch.id
+        has_ended = response["processing_status"] == "ended"
+        assert not (has_ended and now < early), "the batch ended too early"
+        assert has_ended or now < late, "the batch ended too late"
+        assert has_ended or not batch.was_seen_ended, "an ended batch is not ended any more"
+        batch.was_seen_ended = has_ended
+        assert (response["cancel_initiated_at"] is None) == (batch.canceled_at is None)
+        counts = response["request_counts"]
         assert sum(counts.values()) == batch.count
         if not has_ended:
             state = "in_progress" if batch.canceled_at is None else "canceling"
-            assert answer["processing_status"] == state
+            assert response["processing_status"] == state
             assert counts == {"processing": batch.count, **ZEROS}
-            assert answer["ended_at"] is None
-            assert answer["results_url"] is None
+            assert response["ended_at"] is None
+            assert response["results_url"] is None
             return
         assert counts["processing"] == 0
-        assert answer["created_at"] <= answer["ended_at"] <= answer["expires_at"]
+        assert response["created_at"] <= response["ended_at"] <= response["expires_at"]
         is_archived = now >= batch.created_at + 29 * DAY
-        assert (answer["archived_at"] is not None) == is_archived
-        assert (answer["results_url"] is None) == is_archived
+        assert (response["archived_at"] is not None) == is_archived
+        assert (response["results_url"] is None) == is_archived
 
     @invariant()
-    def all_are_listed_once(self) -> None:
+    def every_batch_is_listed_once(self) -> None:
         page = self.client.ok("GET", "?limit=1000")
         assert [each["id"] for each in page["data"]] == [batch.id for batch in self.model[::-1]]
         assert page["has_more"] is False

@@ -1,4 +1,4 @@
-"""The bodies of the fuzz targets, with a handful of fixed inputs."""
+"""Each fuzz target with some fixed inputs; `python -m tests.stress.fuzz` finds new ones."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import random
 
 import pytest
 
-from .jsonl_machine import PIECES
-from .targets import SEEDS, TARGETS, tunnel, wire
+from .head_target import response, tunnel
+from .jsonl_reference import PIECES
+from .targets import SEEDS, TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_target_takes_its_seeds_and_what_they_can_become(target: str) -> None:
-    chance = random.Random(7)
+def test_a_fuzz_target_accepts_its_seeds_and_changed_seeds(target: str) -> None:
+    rng = random.Random(7)
     for seed in SEEDS[target]:
         TARGETS[target](seed)
         for _ in range(6):
-            place = chance.randrange(len(seed) + 1)
-            word = chance.choice((*PIECES, bytes([chance.randrange(256)])))
-            TARGETS[target](seed[:place] + word + seed[place + chance.randrange(3) :])
+            place = rng.randrange(len(seed) + 1)
+            word = rng.choice((*PIECES, bytes([rng.randrange(256)])))
+            TARGETS[target](seed[:place] + word + seed[place + rng.randrange(3) :])
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 40, bytes(range(256)) * 3], ids=len)
-def test_a_target_takes_anything(target: str, data: bytes) -> None:
+def test_a_fuzz_target_accepts_any_bytes(target: str, data: bytes) -> None:
     TARGETS[target](data)
 
 
-def test_a_wire_and_a_tunnel_take_anything() -> None:
-    chance = random.Random(7)
+def test_http11_responses_and_proxy_tunnels_accept_each_others_bytes() -> None:
+    rng = random.Random(7)
     for seed in SEEDS["head"]:
-        wire(seed[2:], chance)
-        tunnel(seed[2:], chance)
+        response(seed[2:], rng)
+        tunnel(seed[2:], rng)
