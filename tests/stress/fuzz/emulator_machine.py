@@ -189,7 +189,7 @@ class EmulatorMachine(RuleBasedStateMachine):
         assert type_ in may_be
 
     @rule(limit=st.integers(1, 4), backwards=st.booleans(), data=st.data())
-    def list_page(self, limit: int, backwards: bool, data: st.DataObject) -> None:  # noqa: FBT001 - hypothesis passes it by name
+    def list_page(self, *, limit: int, backwards: bool, data: st.DataObject) -> None:
         newest_first = self.model[::-1]
         query = f"?limit={limit}"
         start, end = 0, limit

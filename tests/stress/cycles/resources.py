@@ -1,0 +1,64 @@
+"""Counts of the sockets, threads, tasks and objects of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import sniffio
+import trio
+
+#: By how much the number of objects may grow: the caches of libraries fill slowly.
+SPARE_OBJECTS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """How many sockets are open, and how many threads, tasks and objects are alive."""
+
+    sockets: int
+    threads: int
+    tasks: int
+    objects: int
+
+    def leaked_until(self, later: Resources) -> bool:
+        """Whether a later count is higher."""
+        return (
+            later.sockets > self.sockets
+            or later.threads > self.threads
+            or later.tasks > self.tasks
+            or later.objects > self.objects + SPARE_OBJECTS
+        )
+
+
+def count_resources() -> Resources:
+    """Count after a garbage collection."""
+    gc.collect()
+    return Resources(
+        sockets=sum(1 for fd in Path("/proc/self/fd").iterdir() if _is_socket(fd)),
+        # trio caches idle threads for a few seconds.
+        threads=sum(not thread.name.startswith("Trio") for thread in threading.enumerate()),
+        tasks=_count_tasks(),
+        objects=len(gc.get_objects()),
+    )
+
+
+def _is_socket(fd: Path) -> bool:
+    try:
+        return os.readlink(fd).startswith("socket:")  # noqa: PTH115 - a socket's link is not a path
+    except OSError:
+        return False
+
+
+def _count_tasks() -> int:
+    try:
+        library = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return 0
+    if library == "trio":
+        return trio.lowlevel.current_statistics().tasks_living
+    return len(asyncio.all_tasks())
