@@ -1,75 +1,57 @@
+"""Fixtures for all tests: no secret is logged, and no socket or thread is left behind."""
+
 from __future__ import annotations
 
 import logging
-import os
-import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A failing example is printed with its seed; a run of another seed is `--hypothesis-seed=N`.
+from tests.support.leaks import open_sockets, secrets_in
+
+# A failing example is printed with its seed. `--hypothesis-seed=N` runs another one.
 settings.register_profile(
     "tests", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tests")
 
 
-#: A made-up key as the tests have them, a credential's scheme, or the query of a URL.
-_LEAK = re.compile(r"sk-[\w-]{3,}|Bearer \S|\?[\w.%-]+=")
+class _SecretFinder(logging.Handler):
+    """Collects log messages that contain a secret."""
 
-
-def leaks(text: str) -> list[str]:
-    """Find what must never be logged."""
-    return _LEAK.findall(text)
-
-
-class _Watch(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
-        self.leaked: list[str] = []
+        self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if leaks(text := self.format(record)):
-            self.leaked.append(text)
+        if secrets_in(text := self.format(record)):
+            self.found.append(text)
 
 
 @pytest.fixture(autouse=True)
 def no_secret_is_logged() -> Iterator[None]:
-    """Fail where any record of the clients holds a key or a query, whatever the test is about."""
-    logger, watch = logging.getLogger("transports"), _Watch()
+    """Fail a test in which a client logs a key or a query, whatever the test is about."""
+    logger, finder = logging.getLogger("transports"), _SecretFinder()
     level = logger.level
     logger.setLevel(logging.DEBUG)
-    logger.addHandler(watch)
+    logger.addHandler(finder)
     yield
-    logger.removeHandler(watch)
+    logger.removeHandler(finder)
     logger.setLevel(level)
-    assert not watch.leaked
-
-
-def _sockets() -> set[str]:
-    found = set()
-    for fd in Path("/proc/self/fd").iterdir():
-        try:
-            target = os.readlink(fd)  # noqa: PTH115 - a socket's link is no path
-        except OSError:
-            continue
-        if target.startswith("socket:"):
-            found.add(target)
-    return found
+    assert not finder.found
 
 
 @pytest.fixture
 def nothing_left_behind() -> Iterator[None]:
-    """Fail where a test leaves a socket or a thread, be it only to the garbage collector."""
-    sockets, threads = _sockets(), set(threading.enumerate())
+    """Fail a test that leaves a socket or a thread, even if garbage collection would close it."""
+    sockets, threads = set(open_sockets()), set(threading.enumerate())
     yield
-    assert _sockets() <= sockets, "a socket was left open"
+    assert set(open_sockets()) <= sockets, "a socket was left open"
     for thread in set(threading.enumerate()) - threads:
         if thread.name.startswith("AnyIO"):
-            thread.join(5)  # its loop has told it to end
-    # trio keeps the threads in which it looks up names for a few seconds, to use them again.
+            thread.join(5)  # its event loop has told it to end
+    # trio caches the threads in which it resolves names for a few seconds.
     left = {thread for thread in threading.enumerate() if not thread.name.startswith("Trio thread")}
     assert left <= threads, "a thread was left running"

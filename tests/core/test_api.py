@@ -54,7 +54,7 @@ def received(play: Playbook) -> list[Any]:
 def first_request(operation: Operation[Any], method: str, path: str) -> Request:
     play = Playbook(operation)
     if (method, path.removeprefix("/proxy")) == ("POST", BATCHES):
-        play.mark(prefix=path.removesuffix(BATCHES))
+        play.expect_marker(prefix=path.removesuffix(BATCHES))
     return play.expect_request(method, path)
 
 
@@ -125,7 +125,7 @@ class TestEveryOperation:
             made = operation(api(**credential))
             play = Playbook(made)
             if (method, path) == ("POST", BATCHES):
-                play.mark()
+                play.expect_marker()
             send: Any = play.next()
             assert (send.request.method, send.request.target) == (method, path)
             for shown in (made, send, send.request, send.request.headers):
@@ -243,7 +243,7 @@ class TestBatchId:
         batch = msgspec.convert(batch_json("msgbatch_7"), MessageBatch)
         play = Playbook(api().wait_for(batch, timeout=0, max_outage=0))
         play.expect_request("GET", f"{BATCHES}/msgbatch_7")
-        play.answer(batch_json("msgbatch_7"))
+        play.respond(batch_json("msgbatch_7"))
         play.expect(BatchState)
         with pytest.raises(WaitTimeoutError, match=r"^batch msgbatch_7 was still"):
             play.next()
@@ -255,7 +255,7 @@ class TestBatchId:
         play.lose()
         play.expect(RetryScheduled)
         play.expect_request("DELETE", f"{BATCHES}/msgbatch_7")
-        play.answer(error_json("not_found_error"), 404)
+        play.respond(error_json("not_found_error"), 404)
         assert play.expect_done() == DeletedMessageBatch(id="msgbatch_7")
 
     def test_is_not_a_call_that_nobody_awaited(self) -> None:
@@ -323,7 +323,7 @@ def test_a_walk_over_all_pages_keeps_its_direction_and_its_limit(
     page = {"data": [batch_json("a"), batch_json("z")], "first_id": "a", "last_id": "z"}
     for query, more in ((begin, True), (follow, False)):
         play.expect_request("GET", f"{BATCHES}?limit=2{query}")
-        play.answer({**page, "has_more": more})
+        play.respond({**page, "has_more": more})
         assert len(play.expect(PageReceived).page.data) == 2
     assert play.expect_done() is None
 
@@ -331,10 +331,10 @@ def test_a_walk_over_all_pages_keeps_its_direction_and_its_limit(
 def test_a_cursor_of_the_services_own_is_sent_whatever_it_is() -> None:
     play = Playbook(api().list_all())
     play.expect_request("GET", BATCHES)
-    play.answer({"data": [batch_json("a")], "has_more": True, "first_id": "a", "last_id": ".."})
+    play.respond({"data": [batch_json("a")], "has_more": True, "first_id": "a", "last_id": ".."})
     play.expect(PageReceived)
     play.expect_request("GET", f"{BATCHES}?after_id=..")
-    play.answer({"data": [batch_json("b")], "has_more": True, "first_id": "b", "last_id": ""})
+    play.respond({"data": [batch_json("b")], "has_more": True, "first_id": "b", "last_id": ""})
     play.expect(PageReceived)
     play.expect_done()
 
@@ -369,7 +369,7 @@ class TestWaitFor:
     def test_takes_no_time_at_all_for_the_others(self) -> None:
         play = Playbook(api().wait_for("b", timeout=0, max_outage=0))
         play.expect_request("GET", f"{BATCHES}/b")
-        play.answer(batch_json("b"))
+        play.respond(batch_json("b"))
         play.expect(BatchState)
         with pytest.raises(WaitTimeoutError):
             play.next()
@@ -380,11 +380,11 @@ class TestWaitFor:
 
         play = Playbook(api().wait_for("b", poll_interval=7, until=canceling))
         play.expect_request("GET", f"{BATCHES}/b")
-        play.answer(batch_json("b"))
+        play.respond(batch_json("b"))
         play.expect(BatchState)
         play.expect_wait(7)
         play.expect_request("GET", f"{BATCHES}/b")
-        play.answer(batch_json("b", "canceling"))
+        play.respond(batch_json("b", "canceling"))
         assert play.expect(BatchState).batch == play.expect_done()
 
 
@@ -421,7 +421,7 @@ class TestResultsURL:
     def test_is_asked_for_where_it_is_not_known(self, batch: MessageBatch | str) -> None:
         play = Playbook(api().results_stream(batch))
         play.expect_request("GET", f"{BATCHES}/msgbatch_1")
-        play.answer(batch_json(status="ended", results_url="/elsewhere"))
+        play.respond(batch_json(status="ended", results_url="/elsewhere"))
         play.expect_request("GET", "/elsewhere")
 
 
@@ -431,7 +431,7 @@ def test_the_message_type_is_checked_at_once_and_used() -> None:
         api().results_stream("b", message_type=no_type)
     play = Playbook(api().results_stream(ended("/r"), message_type=dict))
     play.expect_request("GET", "/r")
-    play.answer(result_line("a") + result_line("b"))
+    play.respond(result_line("a") + result_line("b"))
     messages: list[Any] = [item.result.message["id"] for item in received(play)]
     assert messages == ["msg_a", "msg_b"]
 
@@ -439,7 +439,7 @@ def test_the_message_type_is_checked_at_once_and_used() -> None:
 def test_the_longest_line_can_be_chosen() -> None:
     play = Playbook(api(max_line=10).results_stream(ended("/r")))
     play.expect_request("GET", "/r")
-    play.answer(result_line("a"))
+    play.respond(result_line("a"))
     [item] = received(play)
     assert "over the limit max_line=10" in item.reason
 
@@ -448,11 +448,11 @@ def test_the_retry_policy_and_the_jitter_are_the_callers() -> None:
     policy = RetryPolicy(attempts=2, initial_delay=8)
     play = Playbook(api(retry=policy, jitter=lambda: 0.25).get("b"))
     play.expect_request("GET", f"{BATCHES}/b")
-    play.answer(error_json("api_error"), status=500)
+    play.respond(error_json("api_error"), status=500)
     assert play.expect(RetryScheduled).delay == 2
     play.expect_wait(2)
     play.expect_request("GET", f"{BATCHES}/b")
-    play.answer(batch_json("b"))
+    play.respond(batch_json("b"))
     assert play.expect_done().id == "b"
 
 

@@ -41,21 +41,21 @@ LIVE = (
 
 def start() -> Playbook:
     book = Playbook(api().create(REQUESTS))
-    book.mark()
+    book.expect_marker()
     book.expect_request("POST", PATH)
     return book
 
 
 def test_it_posts_the_envelope_and_gives_the_batch() -> None:
     book = Playbook(api().create(REQUESTS))
-    book.mark()
+    book.expect_marker()
     request = book.expect_request("POST", PATH)
     assert request.body is not None
     body = b"".join(request.body)
     assert json.loads(body) == {"requests": REQUESTS}
     assert dict(request.headers)["content-length"] == str(len(body))
     assert dict(request.headers)["content-type"] == "application/json"
-    book.answer(LIVE)
+    book.respond(LIVE)
     assert not book.expect(BatchCreated).adopted
     batch = book.expect_done()
     assert batch.id == "msgbatch_01QqYr4Qk28BBxwJ9N9L4PxX"
@@ -79,7 +79,7 @@ def test_it_is_sent_again_where_nothing_of_it_left() -> None:
     again = book.expect_request("POST", PATH)
     assert again.body is not None
     assert json.loads(b"".join(again.body)) == {"requests": REQUESTS}
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchCreated)
     assert book.expect_done().id == "msgbatch_1"
 
@@ -115,11 +115,11 @@ def test_it_is_sent_again_where_the_service_says_that_it_was_not_taken(
     status: int, type_: str, headers: dict[str, str]
 ) -> None:
     book = start()
-    book.answer(error_json(type_), status, headers.items())
+    book.respond(error_json(type_), status, headers.items())
     book.expect(RetryScheduled)
     book.expect_wait(0.5)
     book.expect_request("POST", PATH)
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchCreated)
     assert book.expect_done().id == "msgbatch_1"
 
@@ -133,7 +133,7 @@ def test_a_server_error_leaves_the_outcome_unknown_whatever_it_advises(
     status: int, headers: dict[str, str]
 ) -> None:
     book = start()
-    book.answer(error_json("api_error", "it broke"), status, headers.items())
+    book.respond(error_json("api_error", "it broke"), status, headers.items())
     with pytest.raises(OutcomeUnknownError, match=r"2 requests.*it broke.*twice") as caught:
         book.next()
     assert isinstance(caught.value.__cause__, APIStatusError)
@@ -155,7 +155,7 @@ def test_an_answer_that_is_lost_leaves_the_outcome_unknown(how: str) -> None:
         book.data(LIVE[:100])
         book.lose()
     else:
-        book.answer(b"<html>a login page</html>")
+        book.respond(b"<html>a login page</html>")
         cause = RemoteProtocolError
     with pytest.raises(OutcomeUnknownError) as caught:
         book.next()
@@ -164,7 +164,7 @@ def test_an_answer_that_is_lost_leaves_the_outcome_unknown(how: str) -> None:
 
 def test_a_body_cut_by_a_clean_end_leaves_the_outcome_unknown() -> None:
     book = start()
-    book.answer(LIVE[:-5])
+    book.respond(LIVE[:-5])
     with pytest.raises(OutcomeUnknownError, match="not a batch"):
         book.next()
 
@@ -202,7 +202,7 @@ def test_a_refusal_is_what_it_is_and_is_not_sent_again(
     status: int, type_: str, kind: type[APIStatusError]
 ) -> None:
     book = start()
-    book.answer(error_json(type_, "no way"), status)
+    book.respond(error_json(type_, "no way"), status)
     with pytest.raises(kind, match="no way"):
         book.next()
 
@@ -212,7 +212,7 @@ def test_a_refusal_is_what_it_is_and_is_not_sent_again(
 )
 def test_the_services_word_not_to_retry_is_taken(status: int, kind: type[APIStatusError]) -> None:
     book = start()
-    book.answer(b"", status, [("x-should-retry", "false")])
+    book.respond(b"", status, [("x-should-retry", "false")])
     with pytest.raises(kind):
         book.next()
 
@@ -220,7 +220,7 @@ def test_the_services_word_not_to_retry_is_taken(status: int, kind: type[APIStat
 def test_a_spend_limit_does_not_pass() -> None:
     book = start()
     details = {"error_code": "enforced_spend_limit_reached"}
-    book.answer(error_json("rate_limit_error", details=details), 429)
+    book.respond(error_json("rate_limit_error", details=details), 429)
     with pytest.raises(RateLimitError, match="next month") as caught:
         book.next()
     assert caught.value.error_code == "enforced_spend_limit_reached"
@@ -228,7 +228,7 @@ def test_a_spend_limit_does_not_pass() -> None:
 
 def test_an_unknown_outcome_after_a_safe_retry_is_still_unknown() -> None:
     book = start()
-    book.answer(error_json("overloaded_error"), 529)
+    book.respond(error_json("overloaded_error"), 529)
     book.expect(RetryScheduled)
     book.expect_wait(0.5)
     book.expect_request("POST", PATH)
@@ -239,7 +239,7 @@ def test_an_unknown_outcome_after_a_safe_retry_is_still_unknown() -> None:
 
 def test_one_attempt_means_no_retry() -> None:
     book = Playbook(api(retry=RetryPolicy(attempts=1)).create(REQUESTS))
-    book.mark()
+    book.expect_marker()
     book.expect_request("POST", PATH)
     book.lose(sent=False)
     with pytest.raises(TransportError):
@@ -248,7 +248,7 @@ def test_one_attempt_means_no_retry() -> None:
 
 def test_a_redirect_is_a_refusal_that_names_its_target() -> None:
     book = start()
-    book.answer(b"", 307, [("location", "https://elsewhere.test/")])
+    book.respond(b"", 307, [("location", "https://elsewhere.test/")])
     with pytest.raises(APIStatusError, match=r"redirect to 'https://elsewhere\.test/'") as caught:
         book.next()
     assert caught.value.status == 307

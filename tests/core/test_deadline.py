@@ -96,7 +96,7 @@ def test_the_deadline_of_an_exchange_is_not_that_of_the_next() -> None:
 
 def test_what_came_in_time_is_used_though_it_is_asked_for_late() -> None:
     book = get(**ONCE)
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.operation.handle_timeout(book.now + 10_000)
     assert book.expect_done().id == "msgbatch_1"
 
@@ -116,7 +116,7 @@ def test_a_driver_that_ignores_the_deadline_is_told_with_its_next_input() -> Non
 def test_results_may_take_any_time() -> None:
     book = Playbook(api(**ONCE).results_stream("msgbatch_1"))
     book.expect_request("GET", ONE)
-    book.answer(batch_json(status="ended"))
+    book.respond(batch_json(status="ended"))
     book.expect_request("GET", f"{ONE}/results")
     book.head()
     for line in (result_line("a"), result_line("b")):
@@ -166,7 +166,7 @@ def test_an_error_that_drips_for_ever_is_told_after_ten_seconds(*, honours: bool
 def test_an_error_after_a_results_head_is_bounded_too() -> None:
     book = Playbook(api(**ONCE).results_stream("msgbatch_1"))
     book.expect_request("GET", ONE)
-    book.answer(batch_json(status="ended"))
+    book.respond(batch_json(status="ended"))
     book.expect_request("GET", f"{ONE}/results")
     book.head(500)
     assert book.next() is Need.DATA
@@ -180,7 +180,7 @@ def test_an_error_after_a_results_head_is_bounded_too() -> None:
 
 def create() -> Playbook:
     book = Playbook(api().create([REQUEST]))
-    book.mark()
+    book.expect_marker()
     book.expect_request("POST", "/v1/messages/batches")
     return book
 
@@ -229,7 +229,7 @@ def test_a_poll_under_way_at_the_deadline_of_a_wait_is_given_up() -> None:
 def test_a_later_poll_is_given_up_at_the_same_deadline() -> None:
     book = wait(timeout=100, poll_interval=60)
     began = book.now
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchState)
     book.expect_wait(60)
     book.expect_request("GET", ONE)
@@ -288,14 +288,14 @@ def test_a_timeout_of_zero_gives_its_one_poll_five_seconds() -> None:
 
 def test_a_wait_that_is_woken_too_late_looks_once_more_and_briefly() -> None:
     book = wait(timeout=60)
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchState)
     book.expect(WaitUntil)
     book.now += 50_000  # the machine slept
     book.operation.handle_timeout(book.now)
     book.expect_request("GET", ONE)
     assert book.operation.deadline == book.now + 5
-    book.answer(batch_json(status="ended"))
+    book.respond(batch_json(status="ended"))
     book.expect(BatchState)
     assert book.expect_done().ended
 
@@ -317,7 +317,7 @@ def test_where_the_time_is_not_told_first_a_deadline_counts_from_the_first_input
 
 def test_while_it_sleeps_an_operation_has_no_deadline() -> None:
     book = wait(timeout=500)
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchState)
     book.expect(WaitUntil)
     assert book.operation.deadline is None
@@ -414,16 +414,16 @@ def test_at_the_end_of_time_an_exchange_without_a_deadline_is_still_waited_for()
     book.operation.handle_timeout(book.now)
     assert book.operation.deadline is None
     assert book.next() is Need.DATA
-    book.answer(batch_json())
+    book.respond(batch_json())
     assert book.expect_done().id == "msgbatch_1"
 
 
 def test_at_the_end_of_time_a_wait_without_a_timeout_goes_on() -> None:
     book = wait()
     book.now = float("inf")
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchState)
     book.expect_request("GET", ONE)
-    book.answer(batch_json(status="ended"))
+    book.respond(batch_json(status="ended"))
     book.expect(BatchState)
     assert book.expect_done().ended

@@ -25,21 +25,21 @@ from batches_core import (
     TransportError,
 )
 from tests.support.playbook import KEY, REQUEST, Playbook, api, error_json
-from tests.support.settling_book import (
-    BEFORE,
+from tests.support.settling_playbook import (
+    BATCHES,
+    EXISTING,
     LIST,
     ONCE,
-    PATH,
-    SECOND,
-    adopted,
-    looks,
-    lost,
-    made,
-    undecided,
-    unknown,
+    SECOND_REQUEST,
+    expect_adoption,
+    expect_list,
+    expect_unknown,
+    listed_batch,
+    lose_create,
+    unknown_outcome,
 )
 
-TWO = [REQUEST, SECOND]
+TWO = [REQUEST, SECOND_REQUEST]
 
 
 def sharing(**settings: Any) -> tuple[BatchesAPI, BatchesAPI]:
@@ -51,8 +51,8 @@ def sharing(**settings: Any) -> tuple[BatchesAPI, BatchesAPI]:
 def sent(on: BatchesAPI, *listed: dict[str, Any], **how: Any) -> Playbook:
     """A create that waits for its answer."""
     book = Playbook(on.create(TWO, **how))
-    book.mark(*(listed or (BEFORE,)))
-    book.expect_request("POST", PATH)
+    book.expect_marker(*(listed or (EXISTING,)))
+    book.expect_request("POST", BATCHES)
     return book
 
 
@@ -68,11 +68,13 @@ def test_a_batch_that_answered_another_clients_create_is_not_adopted() -> None:
     one, two = sharing()
     settled = sent(one, if_unknown="settle", settle_time=0)
     answered = sent(two)
-    answered.answer(made("theirs"))
+    answered.respond(listed_batch("theirs"))
     answered.expect(BatchCreated)
     lose(settled)
-    looks(settled, made("mine"), made("theirs"), BEFORE)
-    assert adopted(settled, made("mine"), made("theirs"), BEFORE) == "mine"
+    expect_list(settled, listed_batch("mine"), listed_batch("theirs"), EXISTING)
+    assert (
+        expect_adoption(settled, listed_batch("mine"), listed_batch("theirs"), EXISTING) == "mine"
+    )
 
 
 def test_nothing_is_adopted_while_a_create_of_equal_size_is_under_way() -> None:
@@ -81,65 +83,65 @@ def test_nothing_is_adopted_while_a_create_of_equal_size_is_under_way() -> None:
     answered = sent(two)
     lose(settled)
     for delay in (1.0, 2.0):
-        looks(settled, made(), BEFORE)
+        expect_list(settled, listed_batch(), EXISTING)
         settled.expect_wait(delay)
-    answered.answer(made())
+    answered.respond(listed_batch())
     answered.expect(BatchCreated)
-    looks(settled, made(), BEFORE)
+    expect_list(settled, listed_batch(), EXISTING)
     settled.expect_wait(4.0)
-    looks(settled, made("mine"), made(), BEFORE)
-    assert adopted(settled, made("mine"), made(), BEFORE) == "mine"
+    expect_list(settled, listed_batch("mine"), listed_batch(), EXISTING)
+    assert expect_adoption(settled, listed_batch("mine"), listed_batch(), EXISTING) == "mine"
 
 
 def test_two_lost_creates_of_equal_size_are_undecided() -> None:
     one, two = sharing()
-    outcome, other = unknown(on=one), unknown(on=two)
+    outcome, other = unknown_outcome(on=one), unknown_outcome(on=two)
     for each in (outcome, other):
         book = Playbook(one.settle(each, settle_time=0))
-        looks(book, made(), BEFORE)
-        error = undecided(book, r"another create .* is unknown too")
+        expect_list(book, listed_batch(), EXISTING)
+        error = expect_unknown(book, r"another create .* is unknown too")
         assert [batch.id for batch in error.candidates] == ["new"]
 
 
 def test_two_lost_creates_of_which_none_arrived_are_both_absent() -> None:
     one, two = sharing()
-    for each in (unknown(on=one), unknown(on=two)):
+    for each in (unknown_outcome(on=one), unknown_outcome(on=two)):
         book = Playbook(two.settle(each, settle_time=0))
-        looks(book, BEFORE)
+        expect_list(book, EXISTING)
         assert book.expect_done() is None
 
 
 def test_what_is_settled_contests_nothing_any_more() -> None:
     one, two = sharing()
-    outcome, other = unknown(on=one), unknown(on=two)
+    outcome, other = unknown_outcome(on=one), unknown_outcome(on=two)
     book = Playbook(one.settle(other, settle_time=0))
-    looks(book, BEFORE)
+    expect_list(book, EXISTING)
     assert book.expect_done() is None
     book = Playbook(one.settle(outcome))
-    looks(book, made(), BEFORE)
-    assert adopted(book, made(), BEFORE) == "new"
+    expect_list(book, listed_batch(), EXISTING)
+    assert expect_adoption(book, listed_batch(), EXISTING) == "new"
 
 
 def test_a_doubt_contests_only_batches_of_its_size() -> None:
     one, two = sharing()
     book = Playbook(two.create([REQUEST]))
-    book.mark(BEFORE)
-    book.expect_request("POST", PATH)
+    book.expect_marker(EXISTING)
+    book.expect_request("POST", BATCHES)
     settled = sent(one, if_unknown="settle")
     lose(settled)
-    looks(settled, made(), BEFORE)
-    assert adopted(settled, made(), BEFORE) == "new"
+    expect_list(settled, listed_batch(), EXISTING)
+    assert expect_adoption(settled, listed_batch(), EXISTING) == "new"
 
 
 def test_a_doubt_does_not_contest_what_its_own_marker_shows_to_be_older() -> None:
     one, two = sharing()
-    outcome = unknown(on=one)
-    doubtful = sent(two, made(), BEFORE)
+    outcome = unknown_outcome(on=one)
+    doubtful = sent(two, listed_batch(), EXISTING)
     doubtful.lose()
-    undecided(doubtful, "connection reset")
+    expect_unknown(doubtful, "connection reset")
     book = Playbook(one.settle(outcome))
-    looks(book, made(), BEFORE)
-    assert adopted(book, made(), BEFORE) == "new"
+    expect_list(book, listed_batch(), EXISTING)
+    assert expect_adoption(book, listed_batch(), EXISTING) == "new"
 
 
 @pytest.mark.parametrize(("seconds", "is_contested"), [(69, True), (71, False)])
@@ -147,16 +149,16 @@ def test_a_doubt_does_not_contest_creates_that_begin_after_it_could_arrive(
     seconds: int, is_contested: Any
 ) -> None:
     one, two = sharing()
-    unknown(on=one)  # it can arrive for 60 s, and clocks differ by 10 s
+    unknown_outcome(on=one)  # it can arrive for 60 s, and clocks differ by 10 s
     later = datetime(2026, 5, 1, 21, 0, tzinfo=UTC) + timedelta(seconds=seconds)
     read_at = later.strftime("%a, %d %b %Y %H:%M:%S GMT")
-    settled = lost(BEFORE, on=two, read_at=read_at, settle_time=0)
-    batch = made(at=later.isoformat())
-    looks(settled, batch, BEFORE)
+    settled = lose_create(EXISTING, on=two, read_at=read_at, settle_time=0)
+    batch = listed_batch(at=later.isoformat())
+    expect_list(settled, batch, EXISTING)
     if is_contested:
-        undecided(settled, "another create")
+        expect_unknown(settled, "another create")
     else:
-        assert adopted(settled, batch, BEFORE) == "new"
+        assert expect_adoption(settled, batch, EXISTING) == "new"
 
 
 @pytest.mark.parametrize(
@@ -166,20 +168,20 @@ def test_a_doubt_without_a_marker_is_dated_by_the_next_look_at_the_list(read_at:
     one, two = sharing(retry=ONCE)
     book = Playbook(one.create(TWO, if_unmarked="send"))
     book.expect_request("GET", LIST)
-    book.answer(error_json("api_error"), 500)
-    book.expect_request("POST", PATH)
+    book.respond(error_json("api_error"), 500)
+    book.expect_request("POST", BATCHES)
     book.lose()
-    undecided(book, "list")
-    Playbook(two.create([REQUEST])).mark(BEFORE, read_at=None)
-    Playbook(two.create([REQUEST])).mark(BEFORE, read_at="Fri, 01 May 2026 21:00:00 GMT")
-    Playbook(two.create([REQUEST])).mark(BEFORE, read_at="Fri, 01 May 2026 21:30:00 GMT")
-    batch = made(at="2026-05-01T21:01:10Z")
-    settled = lost(BEFORE, on=two, read_at=read_at, settle_time=0)
-    looks(settled, batch, BEFORE)
+    expect_unknown(book, "list")
+    Playbook(two.create([REQUEST])).expect_marker(EXISTING, read_at=None)
+    Playbook(two.create([REQUEST])).expect_marker(EXISTING, read_at="Fri, 01 May 2026 21:00:00 GMT")
+    Playbook(two.create([REQUEST])).expect_marker(EXISTING, read_at="Fri, 01 May 2026 21:30:00 GMT")
+    batch = listed_batch(at="2026-05-01T21:01:10Z")
+    settled = lose_create(EXISTING, on=two, read_at=read_at, settle_time=0)
+    expect_list(settled, batch, EXISTING)
     if ":09" in read_at:
-        undecided(settled, "another create")
+        expect_unknown(settled, "another create")
     else:
-        assert adopted(settled, batch, BEFORE) == "new"
+        assert expect_adoption(settled, batch, EXISTING) == "new"
 
 
 def test_a_create_that_surely_had_no_effect_contests_nothing() -> None:
@@ -190,20 +192,20 @@ def test_a_create_that_surely_had_no_effect_contests_nothing() -> None:
         refused.next()
     settled = sent(one, if_unknown="settle")
     lose(settled)
-    looks(settled, made(), BEFORE)
-    assert adopted(settled, made(), BEFORE) == "new"
+    expect_list(settled, listed_batch(), EXISTING)
+    assert expect_adoption(settled, listed_batch(), EXISTING) == "new"
 
 
 def test_an_id_that_is_used_a_second_time_is_not_taken_for_the_batch_of_before() -> None:
     one, two = sharing()
     answered = sent(two)
-    answered.answer(made(at="2026-05-01T21:00:01Z"))
+    answered.respond(listed_batch(at="2026-05-01T21:00:01Z"))
     answered.expect(BatchCreated)
-    outcome = unknown(on=one)
+    outcome = unknown_outcome(on=one)
     assert outcome.marker is not None
     book = Playbook(one.settle(outcome))
-    looks(book, made(at="2026-05-01T21:00:02Z"), BEFORE)
-    assert adopted(book, made(at="2026-05-01T21:00:02Z"), BEFORE) == "new"
+    expect_list(book, listed_batch(at="2026-05-01T21:00:02Z"), EXISTING)
+    assert expect_adoption(book, listed_batch(at="2026-05-01T21:00:02Z"), EXISTING) == "new"
 
 
 def test_the_outcome_names_the_batches_of_other_creates_for_another_process() -> None:
@@ -211,10 +213,10 @@ def test_the_outcome_names_the_batches_of_other_creates_for_another_process() ->
     outcome_of = sent(one)
     for id_, total in (("theirs", 2), ("of another size", 3)):
         book = sent(two)
-        book.answer(made(id_, total))
+        book.respond(listed_batch(id_, total))
         book.expect(BatchCreated)
     outcome_of.lose()
-    error = undecided(outcome_of, "connection reset")
+    error = expect_unknown(outcome_of, "connection reset")
     assert error.marker is not None
     assert error.marker.known_ids == ("theirs",)
 
@@ -224,11 +226,11 @@ def test_a_ledger_remembers_so_many_batches_and_no_more(monkeypatch: pytest.Monk
     on = api()
     for number in range(3):
         book = sent(on)
-        book.answer(made(f"b{number}"))
+        book.respond(listed_batch(f"b{number}"))
         book.expect(BatchCreated)
     book = sent(on)
     book.lose()
-    error = undecided(book, "connection reset")
+    error = expect_unknown(book, "connection reset")
     assert error.marker is not None
     assert error.marker.known_ids == ("b1", "b2")
 
@@ -239,9 +241,9 @@ def test_a_ledger_remembers_so_many_batches_and_no_more(monkeypatch: pytest.Monk
 def test_settling_a_create_that_was_answered_returns_its_batch() -> None:
     on = api()
     book = Playbook(on.create(TWO))
-    marker = book.mark(BEFORE)
-    book.expect_request("POST", PATH)
-    book.answer(made())
+    marker = book.expect_marker(EXISTING)
+    book.expect_request("POST", BATCHES)
+    book.respond(listed_batch())
     book.expect(BatchCreated)
     again = Playbook(on.settle(marker))
     assert not again.expect(BatchCreated).adopted
@@ -250,10 +252,10 @@ def test_settling_a_create_that_was_answered_returns_its_batch() -> None:
 
 def test_settling_twice_gives_the_same_batch() -> None:
     on = api()
-    outcome = unknown(on=on)
+    outcome = unknown_outcome(on=on)
     book = Playbook(on.settle(outcome))
-    looks(book, made(), BEFORE)
-    assert adopted(book, made(), BEFORE) == "new"
+    expect_list(book, listed_batch(), EXISTING)
+    assert expect_adoption(book, listed_batch(), EXISTING) == "new"
     again = Playbook(on.settle(outcome))
     again.expect(BatchCreated)
     assert again.expect_done().id == "new"
@@ -262,8 +264,8 @@ def test_settling_twice_gives_the_same_batch() -> None:
 def test_a_create_that_is_under_way_is_not_settled() -> None:
     on = api()
     book = Playbook(on.create(TWO))
-    marker = book.mark(BEFORE)
-    book.expect_request("POST", PATH)
+    marker = book.expect_marker(EXISTING)
+    book.expect_request("POST", BATCHES)
     with pytest.raises(InvalidInputError, match="still under way in this process"):
         on.settle(marker).next_event()
 
@@ -271,28 +273,30 @@ def test_a_create_that_is_under_way_is_not_settled() -> None:
 def marked_elsewhere() -> CreateMarker:
     """A marker of a process that died; its first create, as others are of this process."""
     book = Playbook(api().create(TWO))
-    return book.mark(BEFORE, read_at="Fri, 01 May 2026 20:59:55 GMT")
+    return book.expect_marker(EXISTING, read_at="Fri, 01 May 2026 20:59:55 GMT")
 
 
 def test_a_batch_of_this_process_is_not_taken_for_that_of_a_marker_with_the_same_serial() -> None:
     on = api()
     book = sent(on)
-    book.answer(made("ours"))
+    book.respond(listed_batch("ours"))
     book.expect(BatchCreated)
     marker = marked_elsewhere()
     assert marker.serial == 0
     settled = Playbook(on.settle(marker))
-    looks(settled, made("theirs"), made("ours"), BEFORE)
-    assert adopted(settled, made("theirs"), made("ours"), BEFORE) == "theirs"
+    expect_list(settled, listed_batch("theirs"), listed_batch("ours"), EXISTING)
+    assert (
+        expect_adoption(settled, listed_batch("theirs"), listed_batch("ours"), EXISTING) == "theirs"
+    )
 
 
 def test_settling_a_marker_with_the_same_serial_does_not_hide_a_create_under_way() -> None:
     on = api()
     here = sent(on)
     settled = Playbook(on.settle(marked_elsewhere(), settle_time=0))
-    looks(settled, made(), BEFORE)
-    undecided(settled, "another create")
-    here.answer(made())
+    expect_list(settled, listed_batch(), EXISTING)
+    expect_unknown(settled, "another create")
+    here.respond(listed_batch())
     here.expect(BatchCreated)
 
 
@@ -318,7 +322,7 @@ def attached(error: BaseException, name: str) -> Any:
 def test_an_interruption_before_the_create_says_that_nothing_was_created() -> None:
     on = api()
     book = Playbook(on.create(TWO))
-    book.mark(BEFORE)
+    book.expect_marker(EXISTING)
     error = interrupted(book)
     assert error.__notes__ == ["nothing was created: the create was not sent, or it was refused"]
     assert not hasattr(error, "create_outcome")
@@ -341,15 +345,15 @@ def test_an_interruption_under_way_carries_the_outcome_to_settle() -> None:
     assert str(unfinished) == str(outcome)
 
     book = Playbook(on.settle(outcome))
-    looks(book, made(), BEFORE)
-    assert adopted(book, made(), BEFORE) == "new"
+    expect_list(book, listed_batch(), EXISTING)
+    assert expect_adoption(book, listed_batch(), EXISTING) == "new"
     assert on.ledger.unfinished() == []
 
 
 def test_an_interruption_after_the_answer_carries_the_batch() -> None:
     on = api()
     book = sent(on)
-    book.answer(made())
+    book.respond(listed_batch())
     book.expect(BatchCreated)  # and the code that it was handed to raises
     error = interrupted(book)
     batch = attached(error, "created_batch")
@@ -359,29 +363,29 @@ def test_an_interruption_after_the_answer_carries_the_batch() -> None:
 
 
 def test_an_interruption_while_the_outcome_is_settled_carries_it() -> None:
-    book = lost(BEFORE)
-    looks(book, BEFORE)
+    book = lose_create(EXISTING)
+    expect_list(book, EXISTING)
     error = interrupted(book)
     assert attached(error, "create_outcome").reason == "read timeout"
 
 
 def test_an_interruption_before_a_lost_create_is_sent_again_carries_its_outcome() -> None:
-    book = lost(BEFORE, settle_time=0)
-    looks(book, BEFORE)
+    book = lose_create(EXISTING, settle_time=0)
+    expect_list(book, EXISTING)
     book.expect(RetryScheduled)
     assert attached(interrupted(book), "create_outcome")
 
 
 def test_an_error_that_says_it_all_is_left_as_it_is() -> None:
     book = sent(api())
-    book.answer(error_json("authentication_error"), 401)
+    book.respond(error_json("authentication_error"), 401)
     with pytest.raises(AuthenticationError) as refused:
         book.next()
     assert not hasattr(interrupted(book, refused.value), "__notes__")
 
     book = sent(api())
     book.lose()
-    error = undecided(book, "connection reset")
+    error = expect_unknown(book, "connection reset")
     assert not hasattr(interrupted(book, error), "__notes__")
 
 
@@ -403,8 +407,8 @@ def test_an_error_that_takes_nothing_is_left_as_it_is() -> None:
 def test_an_operation_that_is_dropped_under_way_leaves_its_outcome_unknown() -> None:
     on = api()
     book = Playbook(on.create(TWO))
-    marker = book.mark(BEFORE)
-    book.expect_request("POST", PATH)
+    marker = book.expect_marker(EXISTING)
+    book.expect_request("POST", BATCHES)
     book.now += 5.0
     book.operation.handle_timeout(book.now)
     del book
@@ -420,7 +424,7 @@ def test_an_interruption_inside_of_the_operation_leaves_its_outcome_unknown(
 ) -> None:
     on = api()
     book = sent(on)
-    book.answer(made())
+    book.respond(listed_batch())
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -435,7 +439,7 @@ def test_a_create_whose_marker_was_not_handed_over_was_not_sent() -> None:
     on = api()
     book = Playbook(on.create(TWO))
     book.expect_request("GET", LIST)
-    book.answer({"data": [], "has_more": False})
+    book.respond({"data": [], "has_more": False})
     interrupted(book)
     assert on.ledger.unfinished() == []
     assert isinstance(book.next(), CreateMarked)

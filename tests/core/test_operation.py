@@ -35,19 +35,19 @@ def test_the_same_directive_is_handed_out_until_its_input_comes() -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", GET)
     assert [book.next() for _ in range(3)] == [Need.DATA] * 3
-    book.answer(batch_json())
+    book.respond(batch_json())
     assert book.expect_done().id == "msgbatch_1"
 
 
 def test_the_end_repeats() -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", GET)
-    book.answer(batch_json())
+    book.respond(batch_json())
     assert book.expect_done() is book.expect_done()
 
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", GET)
-    book.answer(error_json("not_found_error"), 404)
+    book.respond(error_json("not_found_error"), 404)
     with pytest.raises(NotFoundError) as first:
         book.next()
     with pytest.raises(NotFoundError) as second:
@@ -58,7 +58,7 @@ def test_the_end_repeats() -> None:
 def test_state_moves_as_an_event_is_handed_over_not_when_bytes_come() -> None:
     book = Playbook(api().results_stream("msgbatch_1"))
     book.expect_request("GET", GET)
-    book.answer(batch_json(status="ended"))
+    book.respond(batch_json(status="ended"))
     book.expect_request("GET", GET + "/results")
     # All at once: nothing is decoded, and nothing goes wrong, before it is asked for.
     book.head()
@@ -94,14 +94,14 @@ def test_late_input_for_an_exchange_that_was_given_up_is_dropped() -> None:
     late.receive_eof(1, book.now)
     late.receive_head(1, 500, [], book.now)
     late.connection_lost(1, "late", book.now, sent=True)
-    book.answer(batch_json())
+    book.respond(batch_json())
     assert book.expect_done().id == "msgbatch_1"
 
 
 def test_input_after_the_end_is_dropped() -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", GET)
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect_done()
     book.lose()
     book.operation.receive_data(1, b"late", book.now)
@@ -118,7 +118,7 @@ def test_a_driver_that_breaks_the_order_is_told_at_once_and_nothing_is_lost(when
     elif when == "eof first":
         with pytest.raises(LocalProtocolError):
             book.eof()
-    book.answer(batch_json())
+    book.respond(batch_json())
     if when == "two heads":
         with pytest.raises(LocalProtocolError):
             book.head()
@@ -135,7 +135,7 @@ def test_early_late_and_spurious_timeouts_are_harmless() -> None:
     operation.handle_timeout(101.0)  # spurious: nothing waits for it
     assert book.next() is Need.DATA
     book.now = 101.0
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchState)
     wait = book.expect(WaitUntil)
     assert wait.deadline == 131.0
@@ -163,7 +163,7 @@ def test_without_being_told_the_time_first_timeouts_count_from_the_first_input()
     assert isinstance(send, SendRequest)
     book = Playbook.__new__(Playbook)
     book.operation, book.now, book.exchange = operation, 70.0, 1
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchState)
     assert book.expect(WaitUntil).deadline == 73.75
 
@@ -174,7 +174,7 @@ def test_informational_heads_are_passed_over() -> None:
     book.head(100)
     book.head(103, [("link", "</x>")])
     assert book.next() is Need.DATA
-    book.answer(batch_json())
+    book.respond(batch_json())
     assert book.expect_done().id == "msgbatch_1"
 
 
@@ -193,7 +193,7 @@ def test_a_fault_of_the_users_predicate_comes_out_and_stays() -> None:
 
     book = Playbook(api().wait_for("msgbatch_1", until=until))
     book.expect_request("GET", GET)
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchState)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
@@ -206,7 +206,7 @@ def test_after_an_interruption_in_the_middle_there_is_no_success() -> None:
 
     book = Playbook(api().wait_for("msgbatch_1", until=until))
     book.expect_request("GET", GET)
-    book.answer(batch_json())
+    book.respond(batch_json())
     book.expect(BatchState)
     with pytest.raises(KeyboardInterrupt):
         book.next()

@@ -94,7 +94,7 @@ def test_what_is_there_of_another_batch_is_refused() -> None:
 def test_what_was_there_before_does_not_make_up_for_what_is_missing() -> None:
     book = Playbook(api().raw_results(batch(2), delivered=["x"], resume=False))
     book.expect_request("GET", "/v1/messages/batches/msgbatch_1/results")
-    book.answer(A)
+    book.respond(A)
     assert [item.custom_id for item in book.expect(ResultsReceived).items] == ["a"]
     with pytest.raises(Exception, match="ended after 1 of 2"):
         book.next()

@@ -44,7 +44,7 @@ def test_one_request_one_answer(
 ) -> None:
     book = Playbook(make(api()))
     assert book.expect_request(method, path).body is None
-    book.answer(body)
+    book.respond(body)
     value = book.expect_done()
     assert (value.data[0] if path == LIST else value).id == "msgbatch_1"
 
@@ -64,9 +64,9 @@ def test_what_may_pass_is_tried_again_after_a_doubled_delay(
     for delay in (0.5, 1.0):
         book.expect_request(method, path)
         if failure == "html":
-            book.answer(b"<html>200, but not ours</html>")
+            book.respond(b"<html>200, but not ours</html>")
         elif isinstance(failure, int):
-            book.answer(b"<html>bad gateway</html>", failure)
+            book.respond(b"<html>bad gateway</html>", failure)
         else:
             if failure == "in body":
                 book.head()
@@ -75,7 +75,7 @@ def test_what_may_pass_is_tried_again_after_a_doubled_delay(
         assert book.expect(RetryScheduled).delay == delay
         book.expect_wait(delay)
     book.expect_request(method, path)
-    book.answer(body)
+    book.respond(body)
     book.expect_done()
 
 
@@ -87,7 +87,7 @@ def test_what_does_not_pass_is_told_at_once(
     del body
     book = Playbook(make(api()))
     book.expect_request(method, path)
-    book.answer(error_json("some_error", "it says why"), status)
+    book.respond(error_json("some_error", "it says why"), status)
     with pytest.raises(APIStatusError) as caught:
         book.next()
     assert (caught.value.status, caught.value.type) == (status, "some_error")
@@ -96,13 +96,13 @@ def test_what_does_not_pass_is_told_at_once(
 def test_the_service_has_the_last_word_on_trying_again() -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", ONE)
-    book.answer(error_json("api_error"), 500, [("x-should-retry", "false")])
+    book.respond(error_json("api_error"), 500, [("x-should-retry", "false")])
     with pytest.raises(APIStatusError):
         book.next()
 
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", ONE)
-    book.answer(error_json("weird"), 418, [("X-Should-Retry", "true"), ("Retry-After", "4")])
+    book.respond(error_json("weird"), 418, [("X-Should-Retry", "true"), ("Retry-After", "4")])
     assert book.expect(RetryScheduled).delay == 4.0
 
 
@@ -124,9 +124,9 @@ def test_a_credential_that_an_answer_repeats_is_struck_out(
     book = Playbook(api(retry=RetryPolicy(attempts=1), **settings).get("msgbatch_1"))
     book.expect_request("GET", ONE)
     if status == 401:
-        book.answer(error_json("authentication_error", f"invalid x-api-key {KEY}"), status)
+        book.respond(error_json("authentication_error", f"invalid x-api-key {KEY}"), status)
     else:
-        book.answer(f"<html>x-api-key: {KEY}</html>".encode(), status)
+        book.respond(f"<html>x-api-key: {KEY}</html>".encode(), status)
     with pytest.raises(BatchesError, match=r"x-api-key:? \[hidden\]") as caught:
         book.next()
     assert KEY not in f"{caught.value!r}{vars(caught.value)}"
@@ -135,7 +135,7 @@ def test_a_credential_that_an_answer_repeats_is_struck_out(
 def test_the_status_is_looked_at_before_the_body() -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", ONE)
-    book.answer(batch_json(), 404)
+    book.respond(batch_json(), 404)
     with pytest.raises(NotFoundError):
         book.next()
 
@@ -213,7 +213,7 @@ def test_a_404_after_a_delete_of_unknown_outcome_is_success() -> None:
     book.expect(RetryScheduled)
     book.expect_wait(0.5)
     book.expect_request("DELETE", ONE)
-    book.answer(error_json("not_found_error"), 404)
+    book.respond(error_json("not_found_error"), 404)
     assert book.expect_done().id == "msgbatch_1"
 
 
@@ -224,11 +224,11 @@ def test_a_404_after_a_delete_that_was_not_taken_is_a_404(first: int | str) -> N
     if first == "unsent":
         book.lose(sent=False)
     else:
-        book.answer(b"", 429)
+        book.respond(b"", 429)
     book.expect(RetryScheduled)
     book.expect_wait(0.5)
     book.expect_request("DELETE", ONE)
-    book.answer(error_json("not_found_error"), 404)
+    book.respond(error_json("not_found_error"), 404)
     with pytest.raises(NotFoundError):
         book.next()
 
@@ -237,7 +237,7 @@ def test_a_batch_that_has_not_finished_canceling_cannot_be_deleted() -> None:
     book = Playbook(api().delete("msgbatch_1"))
     book.expect_request("DELETE", ONE)
     text = "Batch `msgbatch_1` has not finished canceling. Wait until it has ended."
-    book.answer(
+    book.respond(
         {
             "error": {"message": text, "type": "invalid_request_error"},
             "request_id": "req_7",
@@ -266,13 +266,13 @@ def ids(event: PageReceived) -> list[str]:
 def test_list_all_walks_the_pages_each_when_it_is_asked_for() -> None:
     book = Playbook(api().list_all(limit=2))
     book.expect_request("GET", f"{LIST}?limit=2")
-    book.answer(page("e", "d"))
+    book.respond(page("e", "d"))
     assert ids(book.expect(PageReceived)) == ["e", "d"]
     book.expect_request("GET", f"{LIST}?limit=2&after_id=d")
-    book.answer(page("c", "b"))
+    book.respond(page("c", "b"))
     assert ids(book.expect(PageReceived)) == ["c", "b"]
     book.expect_request("GET", f"{LIST}?limit=2&after_id=b")
-    book.answer(page("a", has_more=False))
+    book.respond(page("a", has_more=False))
     assert ids(book.expect(PageReceived)) == ["a"]
     assert book.expect_done() is None
 
@@ -280,10 +280,10 @@ def test_list_all_walks_the_pages_each_when_it_is_asked_for() -> None:
 def test_list_all_walks_backwards() -> None:
     book = Playbook(api().list_all(before_id="b"))
     book.expect_request("GET", f"{LIST}?before_id=b")
-    book.answer(page("d", "c"))
+    book.respond(page("d", "c"))
     book.expect(PageReceived)
     book.expect_request("GET", f"{LIST}?before_id=d")
-    book.answer(page("e", has_more=False))
+    book.respond(page("e", has_more=False))
     book.expect(PageReceived)
     book.expect_done()
 
@@ -291,7 +291,7 @@ def test_list_all_walks_backwards() -> None:
 def test_list_all_goes_on_from_a_cursor() -> None:
     book = Playbook(api().list_all(after_id="c"))
     book.expect_request("GET", f"{LIST}?after_id=c")
-    book.answer(page("b", has_more=False))
+    book.respond(page("b", has_more=False))
     book.expect(PageReceived)
     book.expect_done()
 
@@ -302,10 +302,10 @@ def test_list_all_goes_on_from_a_cursor() -> None:
 def test_list_all_stops_on_an_empty_page_and_on_a_null_cursor(last: dict[str, Any]) -> None:
     book = Playbook(api().list_all())
     book.expect_request("GET", LIST)
-    book.answer(page("c", "b"))
+    book.respond(page("c", "b"))
     book.expect(PageReceived)
     book.expect_request("GET", f"{LIST}?after_id=b")
-    book.answer(last)
+    book.respond(last)
     book.expect(PageReceived)
     book.expect_done()
 
@@ -313,10 +313,10 @@ def test_list_all_stops_on_an_empty_page_and_on_a_null_cursor(last: dict[str, An
 def test_a_cursor_that_comes_again_is_a_fault_of_the_server_and_no_endless_loop() -> None:
     book = Playbook(api().list_all())
     book.expect_request("GET", LIST)
-    book.answer(page("c", "b"))
+    book.respond(page("c", "b"))
     book.expect(PageReceived)
     book.expect_request("GET", f"{LIST}?after_id=b")
-    book.answer(page("c", "b"))
+    book.respond(page("c", "b"))
     assert ids(book.expect(PageReceived)) == ["c", "b"]
     with pytest.raises(RemoteProtocolError, match="repeats its cursor"):
         book.next()
@@ -325,7 +325,7 @@ def test_a_cursor_that_comes_again_is_a_fault_of_the_server_and_no_endless_loop(
 def test_a_cursor_that_names_the_one_handed_in_is_a_circle_too() -> None:
     book = Playbook(api().list_all(after_id="b"))
     book.expect_request("GET", f"{LIST}?after_id=b")
-    book.answer(page("c", "b"))
+    book.respond(page("c", "b"))
     book.expect(PageReceived)
     with pytest.raises(RemoteProtocolError, match="repeats its cursor"):
         book.next()
@@ -341,7 +341,7 @@ def test_each_page_has_its_own_attempts() -> None:
             book.expect(RetryScheduled)
             book.expect_wait(delay)
         book.expect_request("GET", LIST + cursor)
-        book.answer(page(name, has_more=name != "a"))
+        book.respond(page(name, has_more=name != "a"))
         book.expect(PageReceived)
         cursor = f"?after_id={name}"
     book.expect_done()
@@ -350,7 +350,7 @@ def test_each_page_has_its_own_attempts() -> None:
 def test_a_page_that_cannot_be_read_leaves_what_came() -> None:
     book = Playbook(api().list_all())
     book.expect_request("GET", LIST)
-    book.answer(page("c"))
+    book.respond(page("c"))
     book.expect(PageReceived)
     for delay in (0.5, 1.0):
         book.expect_request("GET", f"{LIST}?after_id=c")
@@ -393,7 +393,7 @@ def test_an_answer_may_take_all_of_its_time() -> None:
 def test_every_success_is_one(status: int) -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", ONE)
-    book.answer(batch_json(), status)
+    book.respond(batch_json(), status)
     assert book.expect_done().id == "msgbatch_1"
 
 
@@ -403,7 +403,7 @@ def test_every_success_is_one(status: int) -> None:
 def test_a_redirect_names_where_it_leads(status: int, *, is_redirect: bool) -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", ONE)
-    book.answer(error_json("some_error"), status, [("location", "/elsewhere?signature")])
+    book.respond(error_json("some_error"), status, [("location", "/elsewhere?signature")])
     with pytest.raises(APIStatusError) as caught:
         book.next()
     assert ("a redirect to '/elsewhere'," in str(caught.value)) == is_redirect
@@ -427,7 +427,7 @@ def test_a_refusal_to_delete_is_no_deletion_whatever_came_before(status: int) ->
     book.expect(RetryScheduled)
     book.expect_wait(0.5)
     book.expect_request("DELETE", ONE)
-    book.answer(error_json("some_error"), status)
+    book.respond(error_json("some_error"), status)
     with pytest.raises(APIStatusError) as caught:
         book.next()
     assert caught.value.status == status
@@ -455,7 +455,7 @@ def test_what_fails_for_good_tells_after_how_many_attempts() -> None:
 def test_what_is_told_at_once_says_nothing_of_attempts() -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", ONE)
-    book.answer(error_json("permission_error"), 403)
+    book.respond(error_json("permission_error"), 403)
     with pytest.raises(APIStatusError) as caught:
         book.next()
     assert caught.value.attempts == 1
@@ -469,6 +469,6 @@ def test_a_refusal_after_a_retry_tells_that_it_was_the_second_attempt() -> None:
     book.expect(RetryScheduled)
     book.expect_wait(0.5)
     book.expect_request("GET", ONE)
-    book.answer(error_json("permission_error"), 403)
+    book.respond(error_json("permission_error"), 403)
     with pytest.raises(APIStatusError, match=r"\(after 2 attempts\)"):
         book.next()

@@ -29,26 +29,15 @@ from batches_core import (
 )
 from batches_core.jsonl import MAX_LINE
 from tests.support.playbook import BASE, Playbook, api, batch_json, error_json, result_line
+from tests.support.results_playbook import (
+    RESULTS,
+    ended_batch,
+    ended_batch_json,
+    start_reading,
+)
 
 GET = "/v1/messages/batches/msgbatch_1"
-RESULTS = GET + "/results"
 A, B, C = result_line("a"), result_line("b"), result_line("c")
-
-
-def ended(total: int = 2, **changes: Any) -> dict[str, Any]:
-    counts = {"processing": 0, "succeeded": total, "errored": 0, "canceled": 0, "expired": 0}
-    return batch_json(status="ended", request_counts=counts, **changes)
-
-
-def batch(total: int = 2, **changes: Any) -> MessageBatch:
-    return msgspec.convert(ended(total, **changes), MessageBatch, strict=False)
-
-
-def start(total: int = 2, settings: dict[str, Any] | None = None, **options: Any) -> Playbook:
-    operation = api(**settings or {}).results_stream(batch(total), **options)
-    book = Playbook(operation)
-    book.expect_request("GET", RESULTS)
-    return book
 
 
 def received(book: Playbook) -> list[str | None]:
@@ -70,10 +59,10 @@ def again(book: Playbook, delivered: int, delay: float = 0.5) -> BatchesError:
 def test_an_id_is_read_first_and_the_results_url_followed() -> None:
     book = Playbook(api().results_stream("msgbatch_1"))
     book.expect_request("GET", GET)
-    book.answer(ended(results_url=BASE + "/elsewhere/r.jsonl?x=1"))
+    book.respond(ended_batch_json(results_url=BASE + "/elsewhere/r.jsonl?x=1"))
     request = book.expect_request("GET", "/elsewhere/r.jsonl?x=1")
     assert "x-api-key" in dict(request.headers)
-    book.answer(A + B)
+    book.respond(A + B)
     assert received(book) == ["a", "b"]
     book.expect_done()
 
@@ -81,40 +70,40 @@ def test_an_id_is_read_first_and_the_results_url_followed() -> None:
 def test_a_relative_results_url_is_the_apis_own() -> None:
     book = Playbook(api(base_url=BASE + "/gateway/").results_stream("msgbatch_1"))
     book.expect_request("GET", "/gateway" + GET)
-    book.answer(ended(results_url=RESULTS))
+    book.respond(ended_batch_json(results_url=RESULTS))
     request = book.expect_request("GET", "/gateway" + RESULTS)
     assert "x-api-key" in dict(request.headers)
 
 
 def test_a_results_url_that_is_none_is_a_fault_of_the_server() -> None:
     with pytest.raises(RemoteProtocolError, match="cannot be fetched"):
-        Playbook(api().results_stream(batch(results_url="file:///etc/passwd"))).next()
+        Playbook(api().results_stream(ended_batch(results_url="file:///etc/passwd"))).next()
 
 
 def test_a_batch_without_results_url_is_read_again_before_it_is_given_up() -> None:
     stale = msgspec.convert(batch_json(), MessageBatch, strict=False)
     book = Playbook(api().results_stream(stale))
     book.expect_request("GET", GET)
-    book.answer(ended())
+    book.respond(ended_batch_json())
     book.expect_request("GET", RESULTS)
 
 
 def test_results_before_the_end_and_after_the_archive_are_named() -> None:
     book = Playbook(api().results_stream("msgbatch_1"))
     book.expect_request("GET", GET)
-    book.answer(batch_json())
+    book.respond(batch_json())
     with pytest.raises(ResultsUnavailableError, match=r"no results yet.*wait_for"):
         book.next()
 
     book = Playbook(api().results_stream("msgbatch_1"))
     book.expect_request("GET", GET)
-    book.answer(ended(results_url=None))
+    book.respond(ended_batch_json(results_url=None))
     with pytest.raises(ResultsUnavailableError, match=r"has ended, but.*a little later"):
         book.next()
 
     book = Playbook(api().results_stream("msgbatch_1"))
     book.expect_request("GET", GET)
-    book.answer(ended(results_url=None, archived_at="2026-05-30T20:29:05Z"))
+    book.respond(ended_batch_json(results_url=None, archived_at="2026-05-30T20:29:05Z"))
     with pytest.raises(ResultsUnavailableError, match="were archived at 2026-05-30") as caught:
         book.next()
     assert caught.value.batch.id == "msgbatch_1"
@@ -124,7 +113,7 @@ def test_results_before_the_end_and_after_the_archive_are_named() -> None:
 
 
 def test_items_come_as_their_lines_do() -> None:
-    book = start(3)
+    book = start_reading(3)
     book.head(200, [])  # with no content-type at all
     book.data(A + B[:10])
     assert received(book) == ["a"]
@@ -139,16 +128,16 @@ def test_items_come_as_their_lines_do() -> None:
 
 
 def test_a_bad_line_is_one_malformed_result_at_its_place() -> None:
-    book = start(3)
-    book.answer(A + b'{"custom_id":"b",\n' + C)
+    book = start_reading(3)
+    book.respond(A + b'{"custom_id":"b",\n' + C)
     items = book.expect(ResultsReceived).items
     assert [type(item) is MalformedResultError for item in items] == [False, True, False]
     book.expect_done()  # it was told, so nothing is missing in silence
 
 
 def test_an_unknown_result_type_is_no_success_and_no_error() -> None:
-    book = start(1)
-    book.answer(b'{"custom_id":"a","result":{"type":"postponed","until":"2027"}}\n')
+    book = start_reading(1)
+    book.respond(b'{"custom_id":"a","result":{"type":"postponed","until":"2027"}}\n')
     (item,) = book.expect(ResultsReceived).items
     assert not isinstance(item, MalformedResultError)
     assert isinstance(item.result, UnknownResult)
@@ -160,14 +149,14 @@ class Short(msgspec.Struct):
 
 
 def test_the_type_of_a_message_can_be_chosen() -> None:
-    book = start(1, message_type=Short)
-    book.answer(A)
+    book = start_reading(1, message_type=Short)
+    book.respond(A)
     (item,) = book.expect(ResultsReceived).items
     assert not isinstance(item, MalformedResultError)
     assert item.result == SucceededResult(message=Short(id="msg_a"))
 
-    book = start(1, message_type=msgspec.Raw)
-    book.answer(A)
+    book = start_reading(1, message_type=msgspec.Raw)
+    book.respond(A)
     (item,) = book.expect(ResultsReceived).items
     assert not isinstance(item, MalformedResultError)
     assert isinstance(item.result, SucceededResult)
@@ -175,7 +164,7 @@ def test_the_type_of_a_message_can_be_chosen() -> None:
 
 
 def test_a_duplicate_line_is_delivered_once() -> None:
-    book = start(2)
+    book = start_reading(2)
     book.head()
     book.data(A + A)
     assert received(book) == ["a"]
@@ -187,21 +176,21 @@ def test_a_duplicate_line_is_delivered_once() -> None:
 
 
 def test_more_than_was_counted_is_delivered_too() -> None:
-    book = start(1)
-    book.answer(A + B)
+    book = start_reading(1)
+    book.respond(A + B)
     assert received(book) == ["a", "b"]
     book.expect_done()
 
 
 def test_a_batch_without_requests_has_no_results() -> None:
-    book = start(0)
-    book.answer(b"")
+    book = start_reading(0)
+    book.respond(b"")
     book.expect_done()
 
 
 def test_the_line_limit_is_the_apis() -> None:
-    book = start(2, settings={"max_line": len(A)})
-    book.answer(A + result_line("b", "far too long"))
+    book = start_reading(2, settings={"max_line": len(A)})
+    book.respond(A + result_line("b", "far too long"))
     good, bad = book.expect(ResultsReceived).items
     assert good.custom_id == "a"
     assert isinstance(bad, MalformedResultError)
@@ -213,7 +202,7 @@ def test_the_line_limit_is_the_apis() -> None:
 
 def events_and_error(chunks: list[bytes], end: str, max_line: int) -> tuple[list[Any], str]:
     """All items in order, and the error that ended the stream."""
-    book = start(3, settings={"max_line": max_line}, resume=False)
+    book = start_reading(3, settings={"max_line": max_line}, resume=False)
     book.head()
     items: list[Any] = []
     inputs = [*chunks, None]
@@ -266,7 +255,7 @@ def test_any_body_cut_anywhere_gives_the_same_events_and_the_same_error(
 
 
 def test_what_was_complete_is_delivered_before_the_break_is_told() -> None:
-    book = start(3)
+    book = start_reading(3)
     book.head()
     book.data(A)
     book.data(B + C[:50])
@@ -274,31 +263,31 @@ def test_what_was_complete_is_delivered_before_the_break_is_told() -> None:
     assert received(book) == ["a"]
     assert received(book) == ["b"]
     assert isinstance(again(book, 2), TransportError)
-    book.answer(A + B + C)
+    book.respond(A + B + C)
     assert received(book) == ["c"]
     book.expect_done()
 
 
 @pytest.mark.parametrize("how", ["short", "cut in a line"])
 def test_a_clean_end_that_is_too_early_is_read_again(how: str) -> None:
-    book = start(2)
-    book.answer(A if how == "short" else A + B[:-9])
+    book = start_reading(2)
+    book.respond(A if how == "short" else A + B[:-9])
     assert received(book) == ["a"]
     error = again(book, 1)
     assert isinstance(error, IncompleteResultsError if how == "short" else TransportError)
-    book.answer(B + A)  # in another order
+    book.respond(B + A)  # in another order
     assert received(book) == ["b"]
     book.expect_done()
 
 
 def test_short_to_the_end_is_an_error_with_the_figures() -> None:
-    book = start(3)
-    book.answer(A)
+    book = start_reading(3)
+    book.respond(A)
     received(book)
     again(book, 1)
-    book.answer(A)
+    book.respond(A)
     again(book, 1, 1.0)
-    book.answer(A)
+    book.respond(A)
     with pytest.raises(IncompleteResultsError, match="after 1 of 3") as caught:
         book.next()
     assert (caught.value.received, caught.value.expected) == (1, 3)
@@ -306,20 +295,20 @@ def test_short_to_the_end_is_an_error_with_the_figures() -> None:
 
 def test_a_try_that_brings_something_new_starts_the_count_anew() -> None:
     lines = [result_line(str(n)) for n in range(10)]
-    book = start(10)
+    book = start_reading(10)
     for n in range(1, 10):
         book.head()
         book.data(b"".join(lines[:n]))
         book.lose()
         assert received(book) == [str(n - 1)]
         again(book, n)
-    book.answer(b"".join(lines))
+    book.respond(b"".join(lines))
     assert received(book) == ["9"]
     book.expect_done()
 
 
 def test_without_resume_the_break_comes_at_once_after_what_was_complete() -> None:
-    book = start(2, resume=False)
+    book = start_reading(2, resume=False)
     book.head()
     book.data(A + B[:5])
     book.lose("reset by peer")
@@ -327,8 +316,8 @@ def test_without_resume_the_break_comes_at_once_after_what_was_complete() -> Non
     with pytest.raises(TransportError, match="reset by peer"):
         book.next()
 
-    book = start(2, resume=False)
-    book.answer(A)
+    book = start_reading(2, resume=False)
+    book.respond(A)
     received(book)
     with pytest.raises(IncompleteResultsError):
         book.next()
@@ -336,7 +325,7 @@ def test_without_resume_the_break_comes_at_once_after_what_was_complete() -> Non
 
 @pytest.mark.parametrize("how", ["lost", "cut in a line"])
 def test_whatever_breaks_off_was_asked_for(how: str) -> None:
-    book = start(2, resume=False)
+    book = start_reading(2, resume=False)
     book.head()
     book.data(A + B[:5])
     if how == "lost":
@@ -351,76 +340,76 @@ def test_whatever_breaks_off_was_asked_for(how: str) -> None:
 
 def test_bad_lines_are_not_told_twice_and_equal_ones_not_swallowed() -> None:
     bad = b"bad\n"
-    book = start(5)
+    book = start_reading(5)
     book.head()
     book.data(bad + A + bad)
     book.lose()
     assert received(book) == [None, "a", None]
     again(book, 1)
-    book.answer(bad + A + bad + bad + B)
+    book.respond(bad + A + bad + bad + B)
     assert received(book) == [None, "b"]
     book.expect_done()
 
 
 def test_a_line_that_was_broken_on_the_way_is_delivered_when_it_comes_whole() -> None:
-    book = start(2)
+    book = start_reading(2)
     book.head()
     book.data(b'{"custom_id":"a","resXlt":{}}\n')
     book.lose()
     assert received(book) == ["a"]
     again(book, 0)
-    book.answer(A)  # the broken line was not the missing one's stand-in
+    book.respond(A)  # the broken line was not the missing one's stand-in
     assert received(book) == ["a"]
     again(book, 1)
-    book.answer(A + B)
+    book.respond(A + B)
     assert received(book) == ["b"]
     book.expect_done()
 
 
 def test_one_request_is_not_counted_twice_where_its_line_came_whole_and_broken() -> None:
     broken = b'{"custom_id":"a","result":{"type":"succeeded"}}\n'
-    book = start(2, settings={"retry": RetryPolicy(attempts=1)})
-    book.answer(A + broken)
+    book = start_reading(2, settings={"retry": RetryPolicy(attempts=1)})
+    book.respond(A + broken)
     assert received(book) == ["a", "a"]
     with pytest.raises(IncompleteResultsError, match="after 1 of 2"):
         book.next()
 
-    book = start(3)
+    book = start_reading(3)
     book.head()
     book.data(A + B)
     book.lose()
     assert received(book) == ["a", "b"]
     again(book, 2)
-    book.answer(broken + B)
+    book.respond(broken + B)
     assert received(book) == ["a"]
     assert isinstance(again(book, 2, 1.0), IncompleteResultsError)
-    book.answer(A + B + C)
+    book.respond(A + B + C)
     assert received(book) == ["c"]
     book.expect_done()
 
 
 @pytest.mark.parametrize("status", [404, 429, 500, 503])
 def test_a_head_that_may_pass_is_tried_again(status: int) -> None:
-    book = start(1)
-    book.answer(error_json("api_error", "later"), status)
+    book = start_reading(1)
+    book.respond(error_json("api_error", "later"), status)
     again(book, 0)
-    book.answer(A)
+    book.respond(A)
     assert received(book) == ["a"]
     book.expect_done()
 
 
 def test_a_head_that_does_not_pass_is_told_at_once() -> None:
-    book = start(1)
-    book.answer(error_json("permission_error"), 403)
+    book = start_reading(1)
+    book.respond(error_json("permission_error"), 403)
     with pytest.raises(APIStatusError):
         book.next()
 
 
 def test_results_that_stay_away_are_a_404() -> None:
-    book = start(1, settings={"retry": RetryPolicy(attempts=2)})
-    book.answer(error_json("not_found_error"), 404)
+    book = start_reading(1, settings={"retry": RetryPolicy(attempts=2)})
+    book.respond(error_json("not_found_error"), 404)
     again(book, 0)
-    book.answer(error_json("not_found_error"), 404)
+    book.respond(error_json("not_found_error"), 404)
     with pytest.raises(NotFoundError):
         book.next()
 
@@ -429,27 +418,27 @@ def test_results_that_stay_away_are_a_404() -> None:
 
 
 def test_a_page_with_lines_enough_is_not_taken_for_results() -> None:
-    book = start(total=2)
-    book.answer(b"<html>\n<body>\nBad Gateway\n</html>\n")
+    book = start_reading(total=2)
+    book.respond(b"<html>\n<body>\nBad Gateway\n</html>\n")
     assert received(book) == [None] * 4
     error = again(book, delivered=0)
     assert "holds no results" in str(error)
-    book.answer(A + B)
+    book.respond(A + B)
     assert received(book) == ["a", "b"]
     book.expect_done()
 
 
 @pytest.mark.parametrize("body", [b"", b"\n\n"])
 def test_a_file_without_lines_is_short(body: bytes) -> None:
-    book = start(total=2)
-    book.answer(body)
+    book = start_reading(total=2)
+    book.respond(body)
     error = again(book, delivered=0)
     assert isinstance(error, IncompleteResultsError)
     assert (error.received, error.expected) == (0, 2)
 
 
 def test_a_file_without_end_is_left() -> None:
-    book = start(total=1, settings={"retry": RetryPolicy(attempts=1)})
+    book = start_reading(total=1, settings={"retry": RetryPolicy(attempts=1)})
     book.head()
     book.data(A)
     assert received(book) == ["a"]
@@ -461,7 +450,7 @@ def test_a_file_without_end_is_left() -> None:
 
 
 def test_a_file_without_end_that_is_short_as_well_is_an_error() -> None:
-    book = start(total=2, settings={"retry": RetryPolicy(attempts=1)})
+    book = start_reading(total=2, settings={"retry": RetryPolicy(attempts=1)})
     book.head()
     book.data(A * 1005)
     assert received(book) == ["a"]
@@ -471,7 +460,7 @@ def test_a_file_without_end_that_is_short_as_well_is_an_error() -> None:
 
 @pytest.mark.parametrize(("lines", "is_left"), [(1008, False), (1009, True)])
 def test_the_bound_of_a_file_is_that_of_each_reading(lines: int, *, is_left: bool) -> None:
-    book = start(total=4)
+    book = start_reading(total=4)
     book.head()
     book.data(A)
     book.lose()
@@ -487,7 +476,7 @@ def test_the_bound_of_a_file_is_that_of_each_reading(lines: int, *, is_left: boo
 
 @pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" \t\n", b"\n\r\n \n" * 300])
 def test_blank_lines_without_end_are_lines_too(blank: bytes) -> None:
-    book = start(total=2, settings={"retry": RetryPolicy(attempts=1)})
+    book = start_reading(total=2, settings={"retry": RetryPolicy(attempts=1)})
     book.head()
     book.data(A)
     assert received(book) == ["a"]
@@ -498,7 +487,7 @@ def test_blank_lines_without_end_are_lines_too(blank: bytes) -> None:
 
 
 def test_blank_lines_without_end_behind_all_results_take_nothing_away() -> None:
-    book = start(total=1)
+    book = start_reading(total=1)
     book.head()
     book.data(A + b"\n" * 1001)
     assert received(book) == ["a"]
@@ -509,7 +498,7 @@ def test_blank_lines_without_end_behind_all_results_take_nothing_away() -> None:
 
 def test_a_reading_delivers_no_line_beyond_its_bound_however_it_is_cut() -> None:
     ids = [f"r{number}" for number in range(1010)]
-    book = start(total=2, settings={"retry": RetryPolicy(attempts=1)})
+    book = start_reading(total=2, settings={"retry": RetryPolicy(attempts=1)})
     book.head()
     book.data(b"".join(map(result_line, ids)))
     assert received(book) == ids[:1004]
@@ -523,7 +512,7 @@ def test_a_line_without_end_is_left_after_four_times_the_longest(
     piece: bytes, max_line: int
 ) -> None:
     settings = {"retry": RetryPolicy(attempts=1), "max_line": max_line}
-    book = start(total=2, settings=settings)
+    book = start_reading(total=2, settings=settings)
     book.head()
     book.data(A)
     assert received(book) == ["a"]
@@ -537,16 +526,16 @@ def test_a_line_without_end_is_left_after_four_times_the_longest(
 
 
 def test_lines_over_a_small_limit_are_no_reason_to_leave_the_file() -> None:
-    book = start(total=3, settings={"max_line": 1000})
+    book = start_reading(total=3, settings={"max_line": 1000})
     long = result_line("b", "x" * 9000)
-    book.answer(A + long + C)
+    book.respond(A + long + C)
     assert received(book) == ["a", None, "c"]
     book.expect_done()
 
 
 def test_the_bound_of_a_file_grows_with_its_batch() -> None:
     ids = [f"r{number}" for number in range(600)]
-    book = start(total=600)
+    book = start_reading(total=600)
     book.head()
     book.data(b"".join(map(result_line, ids[1:])) * 3)
     assert received(book) == ids[1:]
@@ -557,16 +546,16 @@ def test_the_bound_of_a_file_grows_with_its_batch() -> None:
 
 
 def test_unreadable_lines_are_counted_one_by_one() -> None:
-    book = start(total=7, settings={"retry": RetryPolicy(attempts=1)})
+    book = start_reading(total=7, settings={"retry": RetryPolicy(attempts=1)})
     bad = b"".join(b'{"custom_id":"%c","result":5}\n' % name for name in b"cde")
-    book.answer(A + B + bad + b"{\n")
+    book.respond(A + B + bad + b"{\n")
     assert received(book) == ["a", "b", "c", "d", "e", None]
     with pytest.raises(IncompleteResultsError, match="after 6 of 7"):
         book.next()
 
 
 def test_ids_that_are_made_up_are_no_progress() -> None:
-    book = start(total=1)
+    book = start_reading(total=1)
     tries = 0
     with pytest.raises(TransportError):  # noqa: PT012 - it is read again until then
         while True:
@@ -582,7 +571,7 @@ def test_ids_that_are_made_up_are_no_progress() -> None:
 
 
 def test_a_break_after_everything_came_is_none() -> None:
-    book = start(total=2)
+    book = start_reading(total=2)
     book.head()
     book.data(A + B)
     assert received(book) == ["a", "b"]
@@ -591,8 +580,8 @@ def test_a_break_after_everything_came_is_none() -> None:
 
 
 def test_without_resuming_an_opening_that_fails_is_still_tried_again() -> None:
-    book = start(total=2, resume=False)
-    book.answer(error_json("overloaded_error"), 529)
+    book = start_reading(total=2, resume=False)
+    book.respond(error_json("overloaded_error"), 529)
     again(book, delivered=0)
     book.head()
     book.data(A)
@@ -606,15 +595,17 @@ def test_without_resuming_an_opening_that_fails_is_still_tried_again() -> None:
 
 
 def test_all_that_were_expected() -> None:
-    book = start(expected=iter(["b", "a", "b"]))
-    book.answer(A + B)
+    book = start_reading(expected=iter(["b", "a", "b"]))
+    book.respond(A + B)
     assert received(book) == ["a", "b"]
     book.expect_done()
 
 
 def test_the_missing_and_the_unexpected_are_named() -> None:
-    book = start(total=3, settings={"retry": RetryPolicy(attempts=1)}, expected=["z", "a", "y"])
-    book.answer(A + B)
+    book = start_reading(
+        total=3, settings={"retry": RetryPolicy(attempts=1)}, expected=["z", "a", "y"]
+    )
+    book.respond(A + B)
     assert received(book) == ["a", "b"]
     with pytest.raises(
         IncompleteResultsError, match=r"2 of 3; 2 .* missing: z, y; 1 .*: b"
@@ -625,20 +616,20 @@ def test_the_missing_and_the_unexpected_are_named() -> None:
 
 
 def test_they_are_read_again_before_they_are_said_to_be_missing() -> None:
-    book = start(expected=["a", "b"])
-    book.answer(A)
+    book = start_reading(expected=["a", "b"])
+    book.respond(A)
     assert received(book) == ["a"]
     error = again(book, delivered=1)
     assert isinstance(error, IncompleteResultsError)
     assert error.missing == ("b",)
-    book.answer(A + B)
+    book.respond(A + B)
     assert received(book) == ["b"]
     book.expect_done()
 
 
 def test_what_the_batch_itself_does_not_count_is_not_read_again() -> None:
-    book = start(total=2, expected=["a", "b", "c"])
-    book.answer(A + B)
+    book = start_reading(total=2, expected=["a", "b", "c"])
+    book.respond(A + B)
     received(book)
     with pytest.raises(IncompleteResultsError, match="missing: c; the received") as caught:
         book.next()
@@ -646,8 +637,8 @@ def test_what_the_batch_itself_does_not_count_is_not_read_again() -> None:
 
 
 def test_a_result_that_nobody_asked_for_is_given_and_named() -> None:
-    book = start(total=2, expected=["a"])
-    book.answer(A + B)
+    book = start_reading(total=2, expected=["a"])
+    book.respond(A + B)
     assert received(book) == ["a", "b"]
     with pytest.raises(IncompleteResultsError, match=r"1 were not expected: b; .*check") as caught:
         book.next()
@@ -655,16 +646,16 @@ def test_a_result_that_nobody_asked_for_is_given_and_named() -> None:
 
 
 def test_an_unreadable_line_that_names_its_id_is_not_missing() -> None:
-    book = start(total=2, expected=["a", "b"])
-    book.answer(A + b'{"custom_id":"b","result":5}\n')
+    book = start_reading(total=2, expected=["a", "b"])
+    book.respond(A + b'{"custom_id":"b","result":5}\n')
     assert received(book) == ["a", "b"]
     book.expect_done()
 
 
 def test_unreadable_lines_of_ids_that_nobody_asked_for_are_named_too() -> None:
-    book = start(total=3, expected=["a"])
+    book = start_reading(total=3, expected=["a"])
     broken = b'{"custom_id":"b","result":5}\n{"custom_id":"x","result":5}\n'
-    book.answer(A + B + broken)
+    book.respond(A + B + broken)
     assert received(book) == ["a", "b", "b", "x"]
     with pytest.raises(IncompleteResultsError) as caught:
         book.next()
@@ -672,8 +663,8 @@ def test_unreadable_lines_of_ids_that_nobody_asked_for_are_named_too() -> None:
 
 
 def test_an_unreadable_line_without_an_id_leaves_one_missing() -> None:
-    book = start(total=2, expected=["a", "b"])
-    book.answer(A + b"{\n")
+    book = start_reading(total=2, expected=["a", "b"])
+    book.respond(A + b"{\n")
     assert received(book) == ["a", None]
     with pytest.raises(IncompleteResultsError) as caught:
         book.next()
@@ -682,8 +673,8 @@ def test_an_unreadable_line_without_an_id_leaves_one_missing() -> None:
 
 def test_of_many_ids_some_are_spelled_out() -> None:
     ids = [f"r{n}" for n in range(30)]
-    book = start(total=0, expected=ids)
-    book.answer(b"")
+    book = start_reading(total=0, expected=ids)
+    book.respond(b"")
     with pytest.raises(IncompleteResultsError, match=r"30 .* missing: r0, r1, .*r9, …; ") as caught:
         book.next()
     assert caught.value.missing == tuple(ids)
@@ -696,7 +687,7 @@ def test_what_is_expected_are_ids(expected: Any) -> None:
 
 
 def test_an_event_that_is_kept_keeps_no_part_of_the_file() -> None:
-    book = start(total=2)
+    book = start_reading(total=2)
     book.head()
     book.data(A + B[:10])
     received(book)
@@ -705,13 +696,13 @@ def test_an_event_that_is_kept_keeps_no_part_of_the_file() -> None:
 
 
 def test_results_that_stay_short_tell_how_often_they_were_read() -> None:
-    book = start(2)
-    book.answer(A)
+    book = start_reading(2)
+    book.respond(A)
     assert received(book) == ["a"]
     again(book, 1)
-    book.answer(A)
+    book.respond(A)
     again(book, 1, 1.0)
-    book.answer(A)
+    book.respond(A)
     with pytest.raises(IncompleteResultsError, match=r"\(after 3 attempts\)$") as caught:
         book.next()
     assert caught.value.attempts == 3

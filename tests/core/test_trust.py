@@ -133,10 +133,10 @@ def test_what_is_trusted_are_names(hosts: Any) -> None:
 def test_a_redirect_on_the_apis_own_origin_is_followed(status: int, location: str) -> None:
     book = start("/r")
     book.expect_request("GET", "/r")
-    book.answer(b"moved", status, [("location", location)])
+    book.respond(b"moved", status, [("location", location)])
     request = book.expect_request("GET", "/elsewhere?q=1")
     assert dict(request.headers)["x-api-key"] == KEY
-    book.answer(result_line("a") + result_line("b"))
+    book.respond(result_line("a") + result_line("b"))
     assert len(book.expect(ResultsReceived).items) == 2
     book.expect_done()
 
@@ -144,9 +144,9 @@ def test_a_redirect_on_the_apis_own_origin_is_followed(status: int, location: st
 def test_a_redirect_to_a_trusted_host_is_followed_without_credentials() -> None:
     book = start("/r", trusted_hosts=["files.example.test"])
     book.expect_request("GET", "/r")
-    book.answer(b"", 302, [("location", "https://files.example.test/a/b?signature=s")])
+    book.respond(b"", 302, [("location", "https://files.example.test/a/b?signature=s")])
     assert carries_no_credential(book.expect_request("GET", "/a/b?signature=s"))
-    book.answer(b"", 302, [("location", "c")])
+    book.respond(b"", 302, [("location", "c")])
     request = book.expect_request("GET", "/a/c")
     assert request.url == "https://files.example.test/a/c"
     assert carries_no_credential(request)
@@ -156,7 +156,7 @@ def test_a_redirect_to_a_trusted_host_is_followed_without_credentials() -> None:
 def test_a_redirect_to_any_other_host_is_refused(url: str, host: str) -> None:
     book = start("/r")
     book.expect_request("GET", "/r")
-    book.answer(b"", 307, [("location", url)])
+    book.respond(b"", 307, [("location", url)])
     with pytest.raises(UntrustedHostError) as caught:
         book.next()
     assert caught.value.host == host
@@ -166,7 +166,7 @@ def test_redirects_without_end_are_a_fault_of_the_server() -> None:
     book = start("/r")
     for _ in range(6):
         book.expect_request("GET", "/r")
-        book.answer(b"", 307, [("location", "/r")])
+        book.respond(b"", 307, [("location", "/r")])
     event = book.expect(ResultsInterrupted)
     assert isinstance(event.error, RemoteProtocolError)
     assert "more than 5 redirects" in str(event.error)
@@ -176,7 +176,7 @@ def test_redirects_without_end_are_a_fault_of_the_server() -> None:
 def test_a_redirect_to_what_is_no_url_is_a_fault_of_the_server(location: str) -> None:
     book = start("/r")
     book.expect_request("GET", "/r")
-    book.answer(b"", 307, [("location", location)])
+    book.respond(b"", 307, [("location", location)])
     error = book.expect(ResultsInterrupted).error
     assert isinstance(error, RemoteProtocolError)
     assert "pw" not in str(error)
@@ -188,7 +188,7 @@ def test_what_only_looks_like_a_redirect_is_an_answer(
 ) -> None:
     book = start("/r")
     book.expect_request("GET", "/r")
-    book.answer(b"", status, headers)
+    book.respond(b"", status, headers)
     with pytest.raises(APIStatusError) as caught:
         book.next()
     assert caught.value.status == status

@@ -29,7 +29,7 @@ def start(**options: Any) -> Playbook:
 
 
 def poll(book: Playbook, status: str = "in_progress", **changes: Any) -> None:
-    book.answer(batch_json(status=status, **changes))
+    book.respond(batch_json(status=status, **changes))
     assert book.expect(BatchState).batch.processing_status == status
 
 
@@ -203,10 +203,10 @@ def test_an_outage_of_minutes_does_not_end_a_wait(failure: str | int) -> None:
         if failure == "lost":
             book.lose()
         elif failure == "html":
-            book.answer(b"<html>")
+            book.respond(b"<html>")
         else:
             assert isinstance(failure, int)
-            book.answer(b"<html>", failure)
+            book.respond(b"<html>", failure)
         delays.append(book.expect(RetryScheduled).delay)
         book.expect_wait(delays[-1])
     assert delays[:8] == [0.5, 1, 2, 4, 8, 16, 30, 30]
@@ -264,7 +264,7 @@ def test_no_outage_is_borne_where_none_is_wanted() -> None:
 
 def test_a_wait_that_the_service_asks_for_is_kept() -> None:
     book = start(poll_interval=5)
-    book.answer(error_json("rate_limit_error"), 429, [("retry-after", "77")])
+    book.respond(error_json("rate_limit_error"), 429, [("retry-after", "77")])
     assert book.expect(RetryScheduled).delay == 77.0
     book.expect_wait(77.0)
 
@@ -279,7 +279,7 @@ def test_neither_an_answer_nor_a_policy_can_make_a_wait_a_hot_loop(
     began, polls = book.now, 0
     while book.now < began + 600:
         book.expect_request("GET", PATH)
-        book.answer(b"", 503, [("retry-after", "0")])
+        book.respond(b"", 503, [("retry-after", "0")])
         book.expect_wait(book.expect(RetryScheduled).delay)
         polls += 1
     assert polls < 60
@@ -303,7 +303,7 @@ def test_a_predicate_that_is_none_is_refused(until: Any) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_what_does_not_pass_ends_the_wait(status: int) -> None:
     book = start()
-    book.answer(error_json("authentication_error"), status)
+    book.respond(error_json("authentication_error"), status)
     with pytest.raises(AuthenticationError):
         book.next()
 
@@ -311,7 +311,7 @@ def test_what_does_not_pass_ends_the_wait(status: int) -> None:
 def test_a_404_passes_in_the_first_minute_and_between_good_answers() -> None:
     book = start(poll_interval=50)
     for _ in range(5):
-        book.answer(error_json("not_found_error"), 404, [("x-should-retry", "false")])
+        book.respond(error_json("not_found_error"), 404, [("x-should-retry", "false")])
         book.expect_wait(book.expect(RetryScheduled).delay)
         book.expect_request("GET", PATH)
         poll(book)
@@ -329,7 +329,7 @@ def test_a_batch_that_is_gone_for_a_minute_is_gone() -> None:
     with pytest.raises(NotFoundError, match=r"\(after \d+ attempts\)"):  # noqa: PT012 - it is asked for until then
         while True:
             book.expect_request("GET", PATH)
-            book.answer(error_json("not_found_error"), 404)
+            book.respond(error_json("not_found_error"), 404)
             book.expect_wait(book.expect(RetryScheduled).delay)
     assert 60 <= book.now - began < 100
 
@@ -338,7 +338,7 @@ def test_a_batch_that_is_gone_for_a_minute_is_gone() -> None:
 def test_the_minute_in_which_a_404_passes_is_one(seconds: float, *, passes: bool) -> None:
     book = start()
     book.now += seconds
-    book.answer(error_json("not_found_error"), 404)
+    book.respond(error_json("not_found_error"), 404)
     if passes:
         book.expect(RetryScheduled)
     else:
@@ -351,7 +351,7 @@ def test_an_id_that_does_not_exist_is_told_within_a_minute_or_so() -> None:
     began = book.now
     error: APIStatusError | None = None
     while error is None:
-        book.answer(error_json("not_found_error"), 404)
+        book.respond(error_json("not_found_error"), 404)
         try:
             event = book.expect(RetryScheduled)
         except NotFoundError as caught:
@@ -364,11 +364,11 @@ def test_an_id_that_does_not_exist_is_told_within_a_minute_or_so() -> None:
 
 def test_a_batch_that_cannot_be_read_is_an_outage_not_a_crash() -> None:
     book = start(max_outage=0.5)
-    book.answer(b'{"id":"msgbatch_1"}')
+    book.respond(b'{"id":"msgbatch_1"}')
     book.expect(RetryScheduled)
     book.expect_wait(0.5)
     book.expect_request("GET", PATH)
-    book.answer(b'{"id":"msgbatch_1"}')
+    book.respond(b'{"id":"msgbatch_1"}')
     with pytest.raises(RemoteProtocolError, match="not a batch"):
         book.next()
 
@@ -408,7 +408,7 @@ def test_an_answer_that_asks_for_no_wait_leaves_the_delay_to_the_policy() -> Non
     book = start()
     delays = []
     for _ in range(5):
-        book.answer(error_json("rate_limit_error"), 429, [("retry-after", "0")])
+        book.respond(error_json("rate_limit_error"), 429, [("retry-after", "0")])
         delays.append(book.expect(RetryScheduled).delay)
         book.expect_wait(delays[-1])
         book.expect_request("GET", PATH)

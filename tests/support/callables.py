@@ -1,4 +1,4 @@
-"""Callables of every kind that a user may pass where a plain function is wanted."""
+"""Callables of every kind, which a user may pass by mistake where a plain function is needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 
 async def async_function(value: object) -> None:
-    """Stand for a function that is to be awaited."""
+    """A function that must be awaited."""
 
 
 async def async_generator(value: object) -> AsyncIterator[object]:
@@ -16,10 +16,10 @@ async def async_generator(value: object) -> AsyncIterator[object]:
 
 class AsyncCallable:
     async def __call__(self, value: object) -> None:
-        """Stand for an object whose call is to be awaited."""
+        """An object whose call must be awaited."""
 
     async def method(self, value: object) -> None:
-        """Likewise."""
+        """A method that must be awaited."""
 
 
 class PlainCallable:

@@ -1,7 +1,7 @@
-"""Every transport behind one face, so that one suite can be run against all of them.
+"""Every transport behind one async interface, so that one test can run on all of them.
 
-A scenario is an async function that gets a `Carrier`. Blocking clients are wrapped so that their
-methods can be awaited; awaiting them never suspends.
+A test writes an async scenario and runs it with a `Carrier`. The methods of blocking clients are
+wrapped in coroutines that never suspend.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import transports.trio
 from batches_core import SettlingPolicy
 from transports.httpx import AsyncBatchesClient, BatchesClient
 
-#: A scenario: a function without arguments that is to be awaited.
+#: What a test does with a client: an async function without arguments.
 Scenario = Callable[[], Coroutine[Any, Any, Any]]
 
 
-class _Blocking:
-    """A blocking client whose methods can be awaited."""
+class _AwaitableClient:
+    """A blocking client with async methods."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -47,10 +47,10 @@ class _Blocking:
         return _each(self._client.list_all(**options))
 
     def results_stream(self, *args: Any, **options: Any) -> Any:
-        return _BlockingStream(self._client.results_stream(*args, **options))
+        return _AwaitableStream(self._client.results_stream(*args, **options))
 
 
-class _BlockingStream:
+class _AwaitableStream:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
@@ -61,7 +61,7 @@ class _BlockingStream:
     async def __aexit__(self, *error: object) -> None:
         self._stream.__exit__(*error)
 
-    def __aiter__(self) -> _BlockingStream:
+    def __aiter__(self) -> _AwaitableStream:
         return self
 
     async def __anext__(self) -> Any:
@@ -78,15 +78,15 @@ async def _each(items: Any) -> AsyncIterator[Any]:
         yield item
 
 
-#: An emulator's list shows a batch at once.
+#: Settling in a fraction of a second, for an emulator whose list shows a batch at once.
 QUICK_SETTLING = SettlingPolicy(alone=0.02, first_look=0.01, longest_look=0.02)
 
 
 @dataclass(frozen=True)
 class Carrier:
-    """One transport: how its client is made, and what runs its coroutines."""
+    """One transport: how to make and close its client, and how to run a scenario."""
 
-    #: ``library-loop`` of the httpx ones; `RAW` are the others.
+    #: ``h11-sync``, ``trio``, or the httpx library and what runs it, such as ``httpx2-asyncio``.
     name: str
     run: Callable[[Scenario], Any]
     make: Callable[..., Any]
@@ -94,7 +94,7 @@ class Carrier:
 
     @asynccontextmanager
     async def client(self, base_url: str, **settings: Any) -> AsyncIterator[Any]:
-        """Open a client; its connections are closed at the end."""
+        """Make a client, and close its connections at the end."""
         defaults = {"api_key": "sk-carried", "settling": QUICK_SETTLING}
         client = self.make(base_url=base_url, **{**defaults, **settings})
         try:
@@ -103,19 +103,19 @@ class Carrier:
             await self.close(client)
 
 
-def _run_at_once(scenario: Scenario) -> Any:
+def _run_blocking(scenario: Scenario) -> Any:
     coroutine = scenario()
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value
-    raise AssertionError("a blocking client waited for an event loop")
+    raise AssertionError("a blocking client suspended its coroutine")
 
 
 def _blocking(library: Any) -> Carrier:
     opened: dict[int, Any] = {}
 
-    def make(ssl_context: Any = None, options: Any = None, **settings: Any) -> _Blocking:
+    def make(ssl_context: Any = None, options: Any = None, **settings: Any) -> _AwaitableClient:
         inner = library.Client(
             **{
                 "verify": ssl_context or True,
@@ -123,14 +123,14 @@ def _blocking(library: Any) -> Carrier:
                 **(options or {}),
             }
         )
-        client = _Blocking(BatchesClient(client=inner, **settings))
+        client = _AwaitableClient(BatchesClient(client=inner, **settings))
         opened[id(client)] = inner
         return client
 
     async def close(client: Any) -> None:
         opened.pop(id(client)).close()
 
-    return Carrier(f"{library.__name__}-sync", _run_at_once, make, close)
+    return Carrier(f"{library.__name__}-sync", _run_blocking, make, close)
 
 
 def _async(library: Any, loop: str) -> Carrier:
@@ -175,13 +175,13 @@ def _raw_asyncio() -> Carrier:
 
 
 def _raw_h11() -> Carrier:
-    def make(**settings: Any) -> _Blocking:
-        return _Blocking(transports.h11.BatchesClient(**settings))
+    def make(**settings: Any) -> _AwaitableClient:
+        return _AwaitableClient(transports.h11.BatchesClient(**settings))
 
     async def close(client: Any) -> None:
         await client.close()
 
-    return Carrier("h11-sync", _run_at_once, make, close)
+    return Carrier("h11-sync", _run_blocking, make, close)
 
 
 CARRIERS = [

@@ -1,4 +1,4 @@
-"""A server that speaks HTTP/2 in the clear, and can say that it did not process a request."""
+"""A server that speaks HTTP/2 without TLS, and can refuse to process requests with GOAWAY."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ import h2.exceptions
 
 @dataclass
 class ServedOverH2:
-    """What the server answers, and what it has seen."""
+    """A running server: its settings, and what it has received."""
 
     base_url: str
-    answer: bytes
-    #: How many POSTs get a GOAWAY, which says that they were not processed.
+    #: The body of the response to a POST.
+    response: bytes
+    #: How many POSTs it refuses with a GOAWAY, which says that they were not processed.
     goaways: int
-    #: The bodies of the POSTs, in the order of their ends.
+    #: The bodies of all POSTs, in the order in which they were complete.
     bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
 
 
-class _Talk:
-    """One connection: GETs are answered with an empty list, POSTs as `served` says."""
+class _Connection:
+    """One connection: the response to a GET is an empty list, the one to a POST is `served`'s."""
 
     def __init__(self, served: ServedOverH2) -> None:
         config = h2.config.H2Configuration(client_side=False)
@@ -37,9 +38,9 @@ class _Talk:
         self._served = served
         self._methods: dict[int, bytes] = {}
         self._bodies: dict[int, bytearray] = {}
-        self._last = 0
+        self._last_processed = 0
 
-    def take(self, event: h2.events.Event) -> None:
+    def handle(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RequestReceived):
             self._methods[event.stream_id] = dict(event.headers)[b":method"]
             self._bodies[event.stream_id] = bytearray()
@@ -47,37 +48,37 @@ class _Talk:
             self._bodies[event.stream_id] += event.data
             self.peer.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.StreamEnded):
-            self._answer(event.stream_id)
+            self._respond(event.stream_id)
 
-    def _answer(self, stream: int) -> None:
-        reply = b'{"data":[]}'
+    def _respond(self, stream: int) -> None:
+        body = b'{"data":[]}'
         if self._methods[stream] == b"POST":
-            reply = self._served.answer
+            body = self._served.response
             self._served.bodies.append(bytes(self._bodies[stream]))
             if len(self._served.bodies) <= self._served.goaways:
-                self.peer.close_connection(last_stream_id=self._last)
+                self.peer.close_connection(last_stream_id=self._last_processed)
                 return
-        self._last = stream
+        self._last_processed = stream
         self.peer.send_headers(stream, [(":status", "200")])
-        self.peer.send_data(stream, reply, end_stream=True)
+        self.peer.send_data(stream, body, end_stream=True)
 
 
-def _talk(sock: socket.socket, served: ServedOverH2) -> None:
-    talk = _Talk(served)
+def _serve(sock: socket.socket, served: ServedOverH2) -> None:
+    connection = _Connection(served)
     with sock, contextlib.suppress(OSError, h2.exceptions.ProtocolError):
-        sock.sendall(talk.peer.data_to_send())
+        sock.sendall(connection.peer.data_to_send())
         while data := sock.recv(65536):
-            for event in talk.peer.receive_data(data):
-                talk.take(event)
-            sock.sendall(talk.peer.data_to_send())
+            for event in connection.peer.receive_data(data):
+                connection.handle(event)
+            sock.sendall(connection.peer.data_to_send())
 
 
 @contextlib.contextmanager
-def h2_server(answer: bytes, *, goaways: int) -> Iterator[ServedOverH2]:
-    """Serve until the end of the block."""
+def h2_server(response: bytes, *, goaways: int) -> Iterator[ServedOverH2]:
+    """Serve on loopback until the end of the ``with``."""
     listener = socket.create_server(("127.0.0.1", 0))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    served = ServedOverH2(base_url, answer, goaways)
+    served = ServedOverH2(base_url, response, goaways)
     live: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
@@ -87,7 +88,7 @@ def h2_server(answer: bytes, *, goaways: int) -> Iterator[ServedOverH2]:
                 sock, _ = listener.accept()
                 served.connections += 1
                 live.append(sock)
-                threads.append(threading.Thread(target=_talk, args=(sock, served), daemon=True))
+                threads.append(threading.Thread(target=_serve, args=(sock, served), daemon=True))
                 threads[-1].start()
 
     acceptor = threading.Thread(target=accept, daemon=True)

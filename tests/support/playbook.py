@@ -1,4 +1,7 @@
-"""Plays an operation by hand: expected directives and events on one side, inputs on the other."""
+"""Drives an operation by hand: a test states each expected output, and passes each input.
+
+Time is virtual. `settling_playbook` and `results_playbook` have playbooks that begin further on.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ E = TypeVar("E")
 
 KEY = "sk-test-key-0123456789"
 BASE = "https://api.example.test"
-#: When the list was read before a create, by the service's clock.
+#: The Date header of the list that is read before a create.
 READ_AT = "Fri, 01 May 2026 21:00:00 GMT"
-#: A request that the service would answer.
+#: A valid request of a batch.
 REQUEST: dict[str, Any] = {
     "custom_id": "a",
     "params": {
@@ -44,7 +47,7 @@ def api(**settings: Any) -> BatchesAPI:
 def batch_json(
     id_: str = "msgbatch_1", status: str = "in_progress", **changes: Any
 ) -> dict[str, Any]:
-    """A batch as the service sends it."""
+    """Build a batch of two requests as the service sends it; `changes` replace or add fields."""
     ended = status == "ended"
     counts = {"processing": 0 if ended else 2, "succeeded": 2 if ended else 0}
     return {
@@ -63,6 +66,7 @@ def batch_json(
 
 
 def error_json(type_: str, message: str = "no", **more: Any) -> dict[str, Any]:
+    """Build the body of an error; `more` are fields of its ``error`` object."""
     return {
         "type": "error",
         "error": {"type": type_, "message": message, **more},
@@ -71,6 +75,7 @@ def error_json(type_: str, message: str = "no", **more: Any) -> dict[str, Any]:
 
 
 def result_line(custom_id: str, text: str = "hi") -> bytes:
+    """Build a line of a results body: a request that succeeded with this text."""
     message = {
         "id": f"msg_{custom_id}",
         "type": "message",
@@ -86,7 +91,10 @@ def result_line(custom_id: str, text: str = "hi") -> bytes:
 
 
 class Playbook:
-    """One operation on a clock that moves only when told to."""
+    """One operation, driven by hand.
+
+    `now` is its clock, in seconds. It moves only in `expect_wait`, or when a test sets it.
+    """
 
     def __init__(self, operation: Operation[Any], now: float = 1000.0) -> None:
         self.operation = operation
@@ -103,7 +111,7 @@ class Playbook:
         return event
 
     def expect_request(self, method: str, path: str) -> Request:
-        """The next directive is to send this; afterwards the operation waits for its answer."""
+        """Expect a request, and that the operation then waits for the response."""
         send = self.expect(SendRequest)
         assert (send.request.method, send.request.target) == (method, path)
         assert send.exchange == self.exchange + 1
@@ -112,16 +120,17 @@ class Playbook:
         return send.request
 
     def expect_wait(self, seconds: float) -> None:
-        """The next directive is to wait so long; the clock is moved there."""
+        """Expect a wait of this many seconds, and let them pass."""
         wait = self.expect(WaitUntil)
         assert wait.deadline - self.now == seconds
         self.now = wait.deadline
         self.operation.handle_timeout(self.now)
 
     def expect_done(self) -> Any:
+        """Expect the end of the operation; return its value."""
         return self.expect(Done).value
 
-    def mark(
+    def expect_marker(
         self,
         *listed: dict[str, Any],
         prefix: str = "",
@@ -129,10 +138,13 @@ class Playbook:
         read_at: str | None = READ_AT,
         organization: str | None = None,
     ) -> CreateMarker:
-        """The beginning of each create: the newest batches are read."""
+        """Expect the beginning of a create: the list is read, and its marker is reported.
+
+        `listed` are the batches in the response; `read_at` and `organization` are its headers.
+        """
         self.expect_request("GET", f"{prefix}/v1/messages/batches?limit=100")
         headers = {"date": read_at, "anthropic-organization-id": organization}
-        self.answer(
+        self.respond(
             {"data": [*listed], "has_more": has_more},
             headers=[(name, value) for name, value in headers.items() if value is not None],
         )
@@ -150,10 +162,10 @@ class Playbook:
     def lose(self, reason: str = "connection reset", *, sent: bool = True) -> None:
         self.operation.connection_lost(self.exchange, reason, self.now, sent=sent)
 
-    def answer(
+    def respond(
         self, body: Any = None, status: int = 200, headers: Iterable[tuple[str, str]] = ()
     ) -> None:
-        """A whole answer: JSON, or bytes as they are."""
+        """Pass a whole response; a body that is not bytes is encoded as JSON."""
         self.head(status, headers)
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
         if data:

@@ -1,4 +1,4 @@
-"""A server on loopback that does just what a test tells it, well-behaved or not."""
+"""A server on loopback whose behavior is a list of handlers, one for each request."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-#: Handles one request: the connection, ready to be written to; True to go on with it.
+#: Responds to one request on its connection; returns whether to keep the connection.
 Handler = Callable[[socket.socket], bool]
-#: Handles a POST whose head has come and whose body has not been read: the connection, and what was
-#: read of the body, to be added to; True to read the rest and answer.
+#: Is called with the connection of a POST and a buffer of what was read so far: the head, and
+#: perhaps the begin of the body. It may read more into the buffer. Returns whether to read the rest
+#: and respond.
 Upload = Callable[[socket.socket, bytearray], bool]
 
 
 def raw(*pieces: bytes, keep: bool = True) -> Handler:
-    """Send these bytes, each piece in a write of its own."""
+    """Return a handler that sends these bytes, each piece with a write of its own."""
 
     def handle(connection: socket.socket) -> bool:
         for piece in pieces:
@@ -35,7 +36,10 @@ def reply(
     keep: bool = True,
     cut: int | None = None,
 ) -> Handler:
-    """Send a response with a content-length; cut off after so many bytes of its body."""
+    """Return a handler that sends a response with a content-length.
+
+    With `cut`, it closes the connection after that many bytes of the body.
+    """
     head = b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n%s\r\n" % (status, len(body), headers)
     if cut is not None:
         return raw(head + body[:cut], keep=False)
@@ -43,22 +47,22 @@ def reply(
 
 
 def reset(connection: socket.socket) -> bool:
-    """Close with a reset instead of a goodbye."""
+    """Close the connection with a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return False
 
 
 def close(connection: socket.socket) -> bool:
-    """Close without an answer."""
+    """Close the connection without a response."""
     del connection
     return False
 
 
 @contextlib.contextmanager
 def unreachable() -> Iterator[tuple[str, int]]:
-    """Give an address at which attempts to connect stay unanswered, as behind a strict firewall.
+    """Yield an address where a connection attempt gets no response, as behind a firewall.
 
-    Its queue of connections is full, and the system drops what does not fit.
+    Its queue of connections is full, so the system drops every further attempt.
     """
     with contextlib.ExitStack() as opened:
         listener = opened.enter_context(socket.socket())
@@ -67,24 +71,24 @@ def unreachable() -> Iterator[tuple[str, int]]:
         address = listener.getsockname()
         for _ in range(4):
             waiting = opened.enter_context(socket.socket())
-            waiting.setblocking(False)  # noqa: FBT003 - the socket's own way
+            waiting.setblocking(False)  # noqa: FBT003 - as in socket
             waiting.connect_ex(address)
         yield address
 
 
 @dataclass
 class Served:
-    """What the server has seen."""
+    """A running server, and what it has received."""
 
     base_url: str
     connections: int = 0
     requests: list[bytes] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
-    #: Set when a client has closed a connection that the server held open.
+    #: Set when a client has closed a connection that the server kept open.
     client_closed: threading.Event = field(default_factory=threading.Event)
 
     def live(self) -> bool:
-        """Whether any connection is open on the server's side."""
+        """Whether the server still has an open connection."""
         return any(thread.ident is None or thread.is_alive() for thread in self.threads)
 
 
@@ -112,7 +116,7 @@ def _read_request(
     return request
 
 
-def _as_it_is(connection: socket.socket) -> socket.socket:
+def _unchanged(connection: socket.socket) -> socket.socket:
     return connection
 
 
@@ -122,27 +126,31 @@ def scripted(
     prepare: Callable[[socket.socket], socket.socket] | None = None,
     upload: Upload | None = None,
 ) -> Iterator[Served]:
-    """Answer the requests in turn with these handlers; after the last one, connections close.
+    """Serve requests with these handlers, one after the other; after the last, close connections.
 
-    `prepare` is what happens to a new connection first, such as TLS; `upload` is what happens to a
+    A GET of the newest batches, with which every create begins, gets an empty list without a
+    handler. `prepare` wraps each new connection, for example in TLS. `upload` is called for each
     POST before its body is read.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}")
-    script = iter(handlers)
+    responses = iter(handlers)
     live: list[socket.socket] = []
 
-    def talk(accepted: socket.socket) -> None:
+    def serve(accepted: socket.socket) -> None:
         buffer = bytearray()
-        with accepted, contextlib.suppress(OSError), (prepare or _as_it_is)(accepted) as connection:
+        with (
+            accepted,
+            contextlib.suppress(OSError),
+            (prepare or _unchanged)(accepted) as connection,
+        ):
             live.append(connection)
             while (request := _read_request(connection, buffer, upload)) is not None:
                 if request.startswith(b"GET /v1/messages/batches?limit=100 "):
-                    # The look at the list before a create, which has no part in the scripts.
                     reply(b'{"data":[]}')(connection)
                     continue
                 served.requests.append(request)
-                if not next(script, close)(connection):
+                if not next(responses, close)(connection):
                     return
             served.client_closed.set()
 
@@ -152,7 +160,7 @@ def scripted(
                 connection, _ = listener.accept()
                 served.connections += 1
                 live.append(connection)
-                thread = threading.Thread(target=talk, args=(connection,), daemon=True)
+                thread = threading.Thread(target=serve, args=(connection,), daemon=True)
                 served.threads.append(thread)
                 thread.start()
         for thread in served.threads:
@@ -163,7 +171,7 @@ def scripted(
     try:
         yield served
     finally:
-        # A blocked accept() notices a shutdown, not a close.
+        # A close does not wake a blocked accept(), a shutdown does.
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()

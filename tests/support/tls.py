@@ -1,4 +1,7 @@
-"""A server behind TLS, and who believes it."""
+"""A scripted server behind TLS, and the contexts of both sides.
+
+Every certificate is issued by `AUTHORITY`, which only `client_context` trusts.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,12 @@ def client_context() -> ssl.SSLContext:
 
 @contextmanager
 def tls_server(*handlers: Any, host: str = "localhost") -> Iterator[tuple[Any, str, list[Any]]]:
-    """A scripted server behind TLS; what it saw of each handshake is kept."""
+    """Serve handlers over TLS, as `scripted` does.
+
+    Yields:
+        The server, its base URL, and a list that grows with each handshake by the server name and
+        the protocol that was negotiated.
+    """
     context = server_context(host)
     seen: list[Any] = []
     context.sni_callback = lambda _, name, __: seen.append(name)

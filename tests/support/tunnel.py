@@ -1,4 +1,4 @@
-"""A proxy that opens tunnels, for a scripted server."""
+"""A proxy that opens tunnels, as the `prepare` function of a scripted server."""
 
 from __future__ import annotations
 
@@ -8,34 +8,38 @@ import threading
 from typing import Any
 
 
-def tunnel_to(address: tuple[str, int], asked: list[bytes], answer: bytes) -> Any:
-    """What a proxy does to a new connection: read the CONNECT, answer, and pass bytes on."""
+def tunnel_to(address: tuple[str, int], requests: list[bytes], response: bytes) -> Any:
+    """Return a function that reads a CONNECT request, responds, and forwards bytes to `address`.
+
+    The heads of the requests are added to `requests`. A response without status 200 opens no
+    tunnel, and ends the connection.
+    """
 
     def prepare(connection: socket.socket) -> socket.socket:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += connection.recv(1)
-        asked.append(head)
-        connection.sendall(answer)
-        if b" 200 " not in answer:
+        requests.append(head)
+        connection.sendall(response)
+        if b" 200 " not in response:
             connection.shutdown(socket.SHUT_WR)
             return connection
-        behind = socket.create_connection(address)
+        target = socket.create_connection(address)
 
-        def pass_on(source: socket.socket, sink: socket.socket) -> None:
-            with source, sink, contextlib.suppress(OSError):  # a client may go without a goodbye
+        def forward(source: socket.socket, sink: socket.socket) -> None:
+            with source, sink, contextlib.suppress(OSError):  # a client may reset it
                 while data := source.recv(65536):
                     sink.sendall(data)
                 sink.shutdown(socket.SHUT_RDWR)
 
-        back = threading.Thread(target=pass_on, args=(behind, connection.dup()), daemon=True)
+        back = threading.Thread(target=forward, args=(target, connection.dup()), daemon=True)
         back.start()
         try:
             while data := connection.recv(65536):
-                behind.sendall(data)
+                target.sendall(data)
         finally:
             with contextlib.suppress(OSError):
-                behind.shutdown(socket.SHUT_RDWR)
+                target.shutdown(socket.SHUT_RDWR)
             back.join()
         return connection
 

@@ -10,8 +10,8 @@ import pytest
 
 from batches_core import BatchesError, Event, MessageBatch, RetryPolicy
 from batches_core.emulator import Emulator, FaultPlan
-from tests.conftest import leaks
 from tests.support.carriers import CARRIERS, Carrier
+from tests.support.leaks import secrets_in
 from tests.support.playbook import REQUEST, batch_json, result_line
 from tests.support.scripted import close, reply, scripted
 from transports.emulator import running_emulator
@@ -189,7 +189,7 @@ def test_neither_a_key_nor_a_signed_links_query_is_logged(
         carrier.run(job)
     text = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("transports"))
     assert "the key [hidden] is wrong" in text
-    assert not leaks(text)
+    assert not secrets_in(text)
     assert "secret" not in text
     assert "path-of-a-link" not in text
 
@@ -219,5 +219,5 @@ def test_nothing_is_printed_where_logging_is_not_configured() -> None:
     "text", [f"with {KEY} in it", "https://a.test/x?signature=1", "authorization: Bearer abc"]
 )
 def test_the_watch_over_all_tests_sees_a_leak(text: str) -> None:
-    assert leaks(text)
-    assert not leaks("GET https://a.test/v1/messages: 200; what is it? (sent=False)")
+    assert secrets_in(text)
+    assert not secrets_in("GET https://a.test/v1/messages: 200; what is it? (sent=False)")

@@ -67,7 +67,7 @@ def run_cycles(carrier: Carrier, base_url: str, cycles: int) -> tuple[Resources,
 def resetting_emulator() -> Iterator[str]:
     """Serve an emulator in another process, and yield its base URL.
 
-    It resets the connection in a results body after 3,000 bytes, about a third of the body.
+    It resets the connection after 3,000 bytes of a results body, which is less than a third of it.
     """
     faults = ["--fault", "results:cut=3000,end=reset,times=always"]
     program = [sys.executable, "-m", "transports.emulator", "--speed", "1000000", *faults]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 import sniffio
 import trio
+
+from tests.support.leaks import open_sockets
 
 #: By how much the number of objects may grow: the caches of libraries fill slowly.
 SPARE_OBJECTS = 500
@@ -39,19 +39,12 @@ def count_resources() -> Resources:
     """Count after a garbage collection."""
     gc.collect()
     return Resources(
-        sockets=sum(1 for fd in Path("/proc/self/fd").iterdir() if _is_socket(fd)),
+        sockets=len(open_sockets()),
         # trio caches idle threads for a few seconds.
         threads=sum(not thread.name.startswith("Trio") for thread in threading.enumerate()),
         tasks=_count_tasks(),
         objects=len(gc.get_objects()),
     )
-
-
-def _is_socket(fd: Path) -> bool:
-    try:
-        return os.readlink(fd).startswith("socket:")  # noqa: PTH115 - a socket's link is not a path
-    except OSError:
-        return False
 
 
 def _count_tasks() -> int:
