@@ -14,14 +14,19 @@ from .jsonl_reference import (
     read_body,
 )
 
+#: What a body can begin with: nothing, or a byte order mark in one piece or several.
+BYTE_ORDER_MARKS = ((), (b"\xef\xbb\xbf",), (b"\xef", b"\xbb\xbf"), (b"\xef", b"\xbb", b"\xbf"))
+
 
 class JSONLinesMachine(RuleBasedStateMachine):
     """Feeds a body in pieces; at any time its complete lines have been delivered."""
 
-    @initialize(max_line=st.sampled_from(LIMITS))
-    def begin(self, max_line: int) -> None:
+    @initialize(max_line=st.sampled_from(LIMITS), mark=st.sampled_from(BYTE_ORDER_MARKS))
+    def begin(self, max_line: int, mark: tuple[bytes, ...]) -> None:
         self.body = b""
         self.reading = CheckedReading(max_line)
+        for piece in mark:
+            self.feed(piece)
 
     @rule(pieces=st.lists(st.sampled_from(PIECES), max_size=8))
     def feed_pieces(self, pieces: list[bytes]) -> None:
