@@ -12,6 +12,9 @@ import trio
 
 from tests.support.leaks import open_sockets
 
+#: The names of pooled threads: trio and asyncio keep some for reuse, and start them when they need
+#: more at once than ever before.
+_POOLED = ("Trio", "asyncio_")
 #: By how much the number of objects may grow: the caches of libraries fill slowly.
 SPARE_OBJECTS = 500
 
@@ -40,8 +43,7 @@ def count_resources() -> Resources:
     gc.collect()
     return Resources(
         sockets=len(open_sockets()),
-        # trio caches idle threads for a few seconds.
-        threads=sum(not thread.name.startswith("Trio") for thread in threading.enumerate()),
+        threads=sum(not thread.name.startswith(_POOLED) for thread in threading.enumerate()),
         tasks=_count_tasks(),
         objects=len(gc.get_objects()),
     )
