@@ -99,7 +99,7 @@ def test_each_byte_is_searched_once(body: bytes, size: int) -> None:
     with counted() as work:
         for chunk in chunks:
             reader.feed(CountedBytes.of(chunk, work))
-    # The last line feed of a chunk is read twice: from the end of the chunk and from its begin.
+    # The last line feed of a chunk is read twice: from the end of the chunk and from its start.
     limit = len(body) + len(chunks)
     assert work.searched <= limit
 

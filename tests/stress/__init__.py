@@ -1,1 +1,1 @@
-"""Longer runs, and short forms of them for every test run; README.md says what each finds."""
+"""Stress tests: the simulation, the fuzz tests and the cycles. README.md says what they check."""

@@ -86,7 +86,7 @@ QUICK_SETTLING = SettlingPolicy(alone=0.02, first_look=0.01, longest_look=0.02)
 class Carrier:
     """One transport: how to make and close its client, and how to run a scenario."""
 
-    #: ``h11-sync``, ``trio``, or the httpx library and what runs it, such as ``httpx2-asyncio``.
+    #: ``h11-sync``, ``trio``, ``asyncio``, or an httpx library and what runs it: ``httpx2-trio``.
     name: str
     run: Callable[[Scenario], Any]
     make: Callable[..., Any]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 #: Responds to one request on its connection; returns whether to keep the connection.
 Handler = Callable[[socket.socket], bool]
 #: Is called with the connection of a POST and a buffer of what was read so far: the head, and
-#: perhaps the begin of the body. It may read more into the buffer. Returns whether to read the rest
+#: perhaps the start of the body. It may read more into the buffer. Returns whether to read the rest
 #: and respond.
 Upload = Callable[[socket.socket, bytearray], bool]
 

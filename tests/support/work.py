@@ -59,7 +59,7 @@ def counted() -> Iterator[Work]:
 
 
 def allocated(steps: list[Callable[[], object]]) -> int:
-    """Run steps; add up by how many bytes each raised the memory above what was held before it.
+    """Run steps; return the sum of their peaks, each in bytes above the memory held before it.
 
     What a step returns is released before the next one begins.
     """
@@ -77,9 +77,9 @@ def allocated(steps: list[Callable[[], object]]) -> int:
 
 
 class CountedBytes(bytes):
-    """Bytes that add to a `Work` how far each search in them reads.
+    """Bytes that add to a `Work` how many of them each search reads.
 
-    Slices of them, and other bytes plus them, are counted too.
+    A slice of them, and a sum of other bytes and them, does so too.
     """
 
     _work: Work

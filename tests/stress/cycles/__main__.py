@@ -17,7 +17,7 @@ from .cycle import resetting_emulator, run_cycles
 
 
 def main() -> int:
-    """Run what the arguments name; return how many transports leaked or failed."""
+    """Run the transports of the command line; return how many leaked or failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress.cycles", description=__doc__)
     parser.add_argument("--cycles", type=int, default=1000)
     parser.add_argument("--base-url", help=argparse.SUPPRESS)  # set in the process of a transport

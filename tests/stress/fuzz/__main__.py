@@ -111,7 +111,7 @@ def run_atheris(target: str, minutes: float, seed: int, artifacts: Path) -> None
 
 
 def main() -> None:
-    """Run what the arguments name."""
+    """Run the target of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress.fuzz", description=__doc__)
     parser.add_argument("target", choices=["machines", "jsonl", "head", "operation"])
     parser.add_argument("--minutes", type=float, default=10.0)

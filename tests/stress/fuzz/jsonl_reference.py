@@ -87,7 +87,7 @@ def _item_of_line(number: int, line: bytes, max_line: int) -> Item | None:
 
 
 def _item_of_last_line(body: bytes, max_line: int) -> tuple[list[Item], bool]:
-    """Read what comes after the last LF; return whether it is cut off."""
+    """Read the rest after the last LF; return whether it is cut off."""
     *lines, tail = body.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not tail[:KEPT].strip() if len(tail) > max_line else not tail.strip():
         return [], False

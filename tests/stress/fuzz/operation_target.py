@@ -26,7 +26,7 @@ from .operations import KINDS, describe, make_operation
 from .responses import HEADERS, STATUSES, bodies_for
 from .source import Source, cut
 
-#: An operation with more exchanges counts as endless. The longest waits and settles for minutes.
+#: An operation with more exchanges than this counts as endless.
 _MAX_EXCHANGES = 2000
 
 

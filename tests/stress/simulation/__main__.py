@@ -1,4 +1,4 @@
-"""Run seeds of the simulation, and print what was met and what was violated."""
+"""Run seeds of the simulation, and print the hazards, the outcomes and the violations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .runs import Figures, run, run_on_processes
 
 
 def main() -> int:
-    """Run the seeds that the arguments name; return 1 if there was a violation."""
+    """Run the seeds of the command line; return 1 if there was a violation."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress.simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, help="the first seed; by default a random one")

@@ -39,7 +39,7 @@ from .record import ItemSummary, OperationRecord
 from .service import ORIGIN
 from .world import Task, World
 
-#: An operation with more exchanges counts as endless.
+#: An operation with more exchanges than this counts as endless.
 _MAX_EXCHANGES = 2000
 #: The failure of an exchange that the operation abandoned at its deadline.
 ABANDONED_AT_DEADLINE = "abandoned at its deadline"

@@ -57,7 +57,7 @@ _SHARE_OF_FINAL = 0.03
 class HazardPlan:
     """Which share of exchanges meets a hazard, how many at most, and on which routes.
 
-    No connection succeeds during the `outages`, each from a begin to an end in seconds.
+    No connection succeeds during the `outages`, each from a start to an end in seconds.
     """
 
     rate: float = 0.0
@@ -161,7 +161,7 @@ class Network:
     def _held(self, request: Request, record: OperationRecord) -> Timeline:
         """Deliver the request to the service only after its sender has timed out."""
         world = self._world
-        # The latest time at which the batch is still listed within the settle time.
+        # For so long it can be held, and its batch is still listed within the settle time.
         room = world.settle_time - world.list_lag
         if record.interrupts_after is not None:
             # If the caller interrupts the create at once, the settle time counts from then.

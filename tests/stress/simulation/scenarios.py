@@ -1,4 +1,4 @@
-"""What the tasks of a run do: live through a batch or two, browse the list, or be a stranger."""
+"""The tasks of a run: one batch or two from create to results, a list, or a stranger's batches."""
 
 from __future__ import annotations
 

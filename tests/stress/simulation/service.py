@@ -1,6 +1,6 @@
 """The simulated service: the emulator, and a record of every batch that it created.
 
-The record is what checks compare the clients' results with. `world` has the clock.
+Checks compare what clients received with this record. `world` has the clock.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ EPOCH = 1_777_667_345.0
 class CreatedBatch:
     """A batch that the service created: for whom, and the custom ids of its requests.
 
-    `label` names the one who asked: `B1` and `B2` are the batches that clients want to create, `O…`
-    and `P…` exist before the run begins, and `S…` belong to a stranger.
+    The `label` says for whom: clients create `B1` and `B2`, a stranger creates `S…`, and `O…` and `P…`
+    exist before the run begins.
     """
 
     batch: EmulatedBatch

@@ -23,7 +23,7 @@ MAX_STEPS = 50_000
 
 
 class World:
-    """The state that all tasks of one run share. All times are virtual seconds since its begin."""
+    """The state that all tasks of one run share. All times are virtual seconds since its start."""
 
     def __init__(self, seed: int, *, traced: bool = False) -> None:
         self.seed = seed
