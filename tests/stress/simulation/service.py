@@ -36,8 +36,8 @@ EPOCH = 1_777_667_345.0
 class CreatedBatch:
     """A batch that the service created: for whom, and the custom ids of its requests.
 
-    The `label` says for whom: clients create `B1` and `B2`, and a stranger creates `S…`. Batches `O…`
-    and `P…` exist before the run begins.
+    The `label` says for whom: clients create `B1` and `B2`, and a stranger creates `S…`. Those with
+    `O…` and `P…` exist before the run begins.
     """
 
     batch: EmulatedBatch
