@@ -120,5 +120,8 @@ def wait_for(
             delay = min(delay, outage_left)
             # Its traceback would keep the objects of every frame alive during the pause.
             failure.with_traceback(None)
+        # Computed before the event: the driver can report a later time with the next call.
+        pause_until = now + min(delay, last_poll_at - now)
+        if failure is not None:
             yield RetryScheduled(error=failure, retry=failures, delay=delay)
-        yield from context.pause(min(delay, last_poll_at - now))
+        yield from context.pause(pause_until - context.now)

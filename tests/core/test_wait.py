@@ -413,3 +413,14 @@ def test_an_answer_that_asks_for_no_wait_leaves_the_delay_to_the_policy() -> Non
         book.expect_wait(delays[-1])
         book.expect_request("GET", PATH)
     assert delays == [0.5, 1, 2, 4, 8]
+
+
+def test_time_reported_between_a_failure_and_its_pause_does_not_move_the_deadline() -> None:
+    operation = api().wait_for("msgbatch_1", timeout=90)
+    book = Playbook(operation)
+    book.expect_request("GET", PATH)
+    book.respond(error_json("api_error"), status=503)
+    book.expect(RetryScheduled)
+    operation.handle_timeout(1090.0)
+    event = book.next()
+    assert not isinstance(event, WaitUntil) or event.deadline <= 1090.0
