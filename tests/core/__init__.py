@@ -1,1 +1,1 @@
-"""The tests of `batches_core`, module by module."""
+"""Tests of `batches_core`, one file for each of its modules or operations."""

@@ -1,4 +1,4 @@
-"""The core does no I/O, reads no clock and draws no chance; its imports run one way."""
+"""Tests of the purity of `batches_core`: no I/O, clock or randomness, and no other dependency."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tools.imports import imports
 ROOT = Path(batches_core.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 IDS = [str(path.relative_to(ROOT)) for path in MODULES]
-REFUSED = {
+IMPURE = {
     *("socket", "ssl", "select", "selectors", "asyncio", "threading", "subprocess"),
     *("time", "random", "os", "secrets"),
-    # Not needed either, and as impure.
     *("io", "pathlib", "logging", "tempfile", "multiprocessing", "signal", "sys", "uuid"),
 }
-
+#: A program that imports modules, and refuses the imports of `batches_core` that its first argument
+#: names. Its second argument names the modules.
 GUARD = """
 import builtins, importlib, sys
 refused = set(sys.argv[1].split(","))
@@ -38,14 +38,15 @@ print("imported")
 """
 
 
-def dotted(path: Path) -> str:
+def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-def run_guard(refused: set[str]) -> subprocess.CompletedProcess[str]:
-    names = ",".join(dotted(path) for path in MODULES)
-    return subprocess.run(  # noqa: S603 - this interpreter, our own words
+def import_without(refused: set[str]) -> subprocess.CompletedProcess[str]:
+    """Import every module of `batches_core` in a new process that refuses these imports."""
+    names = ",".join(module_name(path) for path in MODULES)
+    return subprocess.run(  # noqa: S603 - this interpreter and fixed arguments
         [sys.executable, "-c", GUARD, ",".join(sorted(refused)), names],
         capture_output=True,
         text=True,
@@ -54,24 +55,24 @@ def run_guard(refused: set[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_module_imports_where_io_clock_and_chance_are_refused() -> None:
-    done = run_guard(REFUSED)
-    assert (done.returncode, done.stdout) == (0, "imported\n"), done.stderr
+def test_every_module_can_be_imported_without_impure_modules() -> None:
+    process = import_without(IMPURE)
+    assert (process.returncode, process.stdout) == (0, "imported\n"), process.stderr
 
 
-def test_the_guard_sees_an_import() -> None:
-    done = run_guard({"re"})
-    assert done.returncode != 0
-    assert "imports re" in done.stderr
-
-
-@pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_no_function_imports_what_is_refused(path: Path) -> None:
-    assert not {name.partition(".")[0] for name in imports(path)} & REFUSED
+def test_the_guard_refuses_an_import() -> None:
+    process = import_without({"re"})
+    assert process.returncode != 0
+    assert "imports re" in process.stderr
 
 
 @pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_no_call_opens_a_file_or_reads_the_wall_clock(path: Path) -> None:
+def test_no_function_imports_an_impure_module(path: Path) -> None:
+    assert not {name.partition(".")[0] for name in imports(path)} & IMPURE
+
+
+@pytest.mark.parametrize("path", MODULES, ids=IDS)
+def test_no_module_opens_a_file_or_reads_the_wall_clock(path: Path) -> None:
     calls = [
         node.func
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -83,6 +84,6 @@ def test_no_call_opens_a_file_or_reads_the_wall_clock(path: Path) -> None:
     assert not methods & {"now", "utcnow", "today"}
 
 
-def test_the_core_depends_on_msgspec_and_the_standard_library_alone() -> None:
-    tops = {name.partition(".")[0] for path in MODULES for name in imports(path)}
-    assert tops - set(sys.stdlib_module_names) == {"msgspec", "batches_core"}
+def test_batches_core_depends_only_on_msgspec_and_the_standard_library() -> None:
+    packages = {name.partition(".")[0] for path in MODULES for name in imports(path)}
+    assert packages - set(sys.stdlib_module_names) == {"msgspec", "batches_core"}

@@ -1,1 +1,1 @@
-"""Other people's clients against our emulator."""
+"""Tests of the emulator with clients of other authors."""

@@ -1,4 +1,4 @@
-"""The official SDK, as it is, against the emulator."""
+"""Tests of the emulator with the official SDK, both its blocking and its async client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CREATED_AT = datetime(2026, 5, 1, 20, 29, 5, 358585, UTC)
 
 
 class Clock:
-    """Shows what it was set to."""
+    """A clock that shows the time to which it was set."""
 
     def __init__(self) -> None:
         self.now = CREATED_AT.timestamp()
@@ -37,12 +37,14 @@ class Clock:
 
 
 class Batches(Protocol):
-    """``client.messages.batches`` of either client, by the names of its methods."""
+    """The methods of ``client.messages.batches``, blocking for either client."""
 
-    def call(self, method: str, *arguments: Any, **options: Any) -> Any: ...
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call the method of this name."""
+        ...
 
     def items(self, method: str, *arguments: Any, **options: Any) -> list[Any]:
-        """Iterate over what the call gives, to the end."""
+        """Call the method of this name, and collect the items of its return value."""
         ...
 
     def close(self) -> None: ...
@@ -85,7 +87,7 @@ class AsyncBatches:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_environment_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("ANTHROPIC_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -98,7 +100,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def base_url(clock: Clock) -> Iterator[str]:
-    """An emulator that works on one request at a time, 5 to 10 s on each."""
+    """Run an emulator that processes one request at a time, each for 5 to 10 s."""
     emulator = Emulator(parallel=1, seconds_per_request=10, api_keys=[KEY])
     with running_emulator(emulator, clock=clock) as url:
         yield url
@@ -106,8 +108,8 @@ def base_url(clock: Clock) -> Iterator[str]:
 
 @pytest.fixture(params=[SyncBatches, AsyncBatches], ids=["sync", "async"])
 def client_type(request: pytest.FixtureRequest) -> type[SyncBatches | AsyncBatches]:
-    chosen: type[SyncBatches | AsyncBatches] = request.param
-    return chosen
+    client_type: type[SyncBatches | AsyncBatches] = request.param
+    return client_type
 
 
 @pytest.fixture
@@ -116,19 +118,21 @@ def batches(client_type: type[SyncBatches | AsyncBatches], base_url: str) -> Ite
         yield client
 
 
-def wish(custom_id: str, **changes: Any) -> dict[str, Any]:
+def request_dict(custom_id: str, **changes: Any) -> dict[str, Any]:
+    """Build a valid request; `changes` replace or add params."""
     message = {"role": "user", "content": "Which way?"}
     params = {"model": "claude-test", "max_tokens": 2000, "messages": [message], **changes}
     return {"custom_id": custom_id, "params": params}
 
 
 def create(batches: Batches, count: int = 1) -> MessageBatch:
-    batch = batches.call("create", requests=[wish(f"r{index}") for index in range(count)])
+    requests = [request_dict(f"r{index}") for index in range(count)]
+    batch = batches.call("create", requests=requests)
     assert isinstance(batch, MessageBatch)
     return batch
 
 
-def test_a_batch_is_created_and_retrieved_until_it_has_ended(
+def test_the_sdk_creates_a_batch_and_retrieves_it_until_it_has_ended(
     batches: Batches, clock: Clock
 ) -> None:
     created = create(batches, 3)
@@ -146,22 +150,22 @@ def test_a_batch_is_created_and_retrieved_until_it_has_ended(
     assert ended.results_url.endswith(f"/{created.id}/results")
 
 
-def test_results_are_iterated_over_as_what_they_are(batches: Batches, clock: Clock) -> None:
+def test_the_sdk_iterates_over_results_of_every_kind(batches: Batches, clock: Clock) -> None:
     tools = [{"name": "find", "input_schema": {"type": "object"}}]
-    wanted = [wish(f"r{index}") for index in range(100)]
-    wanted.append(wish("tool", tools=tools, tool_choice={"type": "any"}))
-    wanted.append(wish("bad", temperature=7))
-    batch = batches.call("create", requests=wanted)
+    requests = [request_dict(f"r{index}") for index in range(100)]
+    requests.append(request_dict("tool", tools=tools, tool_choice={"type": "any"}))
+    requests.append(request_dict("invalid", temperature=7))
+    batch = batches.call("create", requests=requests)
     clock.now += 2000
     items = batches.items("results", batch.id)
     results = {item.custom_id: item.result for item in items}
     assert len(items) == 102
-    assert results.keys() == {wanted_one["custom_id"] for wanted_one in wanted}
-    bad, tool = results.pop("bad"), results.pop("tool")
-    assert isinstance(bad, MessageBatchErroredResult)
-    assert bad.error.error.type == "invalid_request_error"
-    assert bad.error.error.message.startswith("temperature: ")
-    assert (bad.error.request_id or "").startswith("req_")
+    assert results.keys() == {request["custom_id"] for request in requests}
+    errored, tool = results.pop("invalid"), results.pop("tool")
+    assert isinstance(errored, MessageBatchErroredResult)
+    assert errored.error.error.type == "invalid_request_error"
+    assert errored.error.error.message.startswith("temperature: ")
+    assert (errored.error.request_id or "").startswith("req_")
     assert isinstance(tool, MessageBatchSucceededResult)
     assert isinstance(tool.message.content[0], ToolUseBlock)
     for result in results.values():
@@ -171,13 +175,13 @@ def test_results_are_iterated_over_as_what_they_are(batches: Batches, clock: Clo
         assert result.message.usage.service_tier == "batch"
 
 
-def test_there_are_no_results_before_the_end(batches: Batches) -> None:
+def test_the_sdk_finds_no_results_before_the_end_of_a_batch(batches: Batches) -> None:
     batch = create(batches)
     with pytest.raises(anthropic.AnthropicError, match="No `results_url`"):
         batches.items("results", batch.id)
 
 
-def test_the_list_is_walked_over_all_of_its_pages(batches: Batches) -> None:
+def test_the_sdk_lists_batches_over_all_pages_in_both_directions(batches: Batches) -> None:
     a, b, c, d, e = (create(batches).id for _ in range(5))
     page = batches.call("list", limit=2)
     assert ([batch.id for batch in page.data], page.has_more) == ([e, d], True)
@@ -186,16 +190,18 @@ def test_the_list_is_walked_over_all_of_its_pages(batches: Batches) -> None:
         ({"after_id": e}, [d, c, b, a]),
         ({"before_id": a}, [c, b, e, d]),
     ):
-        walked = batches.items("list", limit=2, **options)
-        assert [batch.id for batch in walked] == ids
-        assert all(isinstance(batch, MessageBatch) for batch in walked)
+        listed = batches.items("list", limit=2, **options)
+        assert [batch.id for batch in listed] == ids
+        assert all(isinstance(batch, MessageBatch) for batch in listed)
 
 
-def test_an_empty_list_is_walked_over(batches: Batches) -> None:
+def test_the_sdk_lists_an_empty_workspace(batches: Batches) -> None:
     assert batches.items("list", limit=2) == []
 
 
-def test_a_canceled_batch_ends_with_partial_results(batches: Batches, clock: Clock) -> None:
+def test_the_sdk_cancels_a_batch_that_ends_with_partial_results(
+    batches: Batches, clock: Clock
+) -> None:
     batch = create(batches, 3)
     clock.now += 1
     canceled = batches.call("cancel", batch.id)
@@ -211,11 +217,11 @@ def test_a_canceled_batch_ends_with_partial_results(batches: Batches, clock: Clo
     assert isinstance(results["r2"], MessageBatchCanceledResult)
 
 
-def test_a_batch_is_deleted_once_it_has_ended(batches: Batches, clock: Clock) -> None:
+def test_the_sdk_deletes_a_batch_only_after_it_has_ended(batches: Batches, clock: Clock) -> None:
     batch = create(batches)
-    with pytest.raises(anthropic.BadRequestError, match="has not finished") as refused:
+    with pytest.raises(anthropic.BadRequestError, match="has not finished") as caught:
         batches.call("delete", batch.id)
-    assert refused.value.response.headers["x-should-retry"] == "false"
+    assert caught.value.response.headers["x-should-retry"] == "false"
     clock.now += 10
     deleted = batches.call("delete", batch.id)
     assert (deleted.id, deleted.type) == (batch.id, "message_batch_deleted")
@@ -223,7 +229,7 @@ def test_a_batch_is_deleted_once_it_has_ended(batches: Batches, clock: Clock) ->
         batches.call("retrieve", batch.id)
 
 
-def test_an_unknown_batch_is_not_found(batches: Batches) -> None:
+def test_an_unknown_batch_is_a_not_found_error_of_the_sdk(batches: Batches) -> None:
     with pytest.raises(anthropic.NotFoundError) as caught:
         batches.call("retrieve", "msgbatch_none")
     assert caught.value.status_code == 404
@@ -232,21 +238,26 @@ def test_an_unknown_batch_is_not_found(batches: Batches) -> None:
     assert caught.value.body["request_id"] == caught.value.request_id
 
 
-def test_a_faulty_request_is_a_bad_one(batches: Batches) -> None:
+def test_an_invalid_request_is_a_bad_request_error_of_the_sdk(batches: Batches) -> None:
     expected = "requests.0.custom_id: String should have at most 64 characters"
     with pytest.raises(anthropic.BadRequestError, match=expected):
-        batches.call("create", requests=[wish("x" * 65)])
+        batches.call("create", requests=[request_dict("x" * 65)])
     assert batches.items("list") == []
 
 
-def test_a_wrong_key_is_refused_and_a_token_is_as_good_as_a_key(
+def test_a_wrong_key_is_an_authentication_error_of_the_sdk(
     client_type: type[SyncBatches | AsyncBatches], base_url: str
 ) -> None:
     with (
-        contextlib.closing(client_type(base_url=base_url, api_key="sk-ant-other")) as stranger,
+        contextlib.closing(client_type(base_url=base_url, api_key="sk-ant-other")) as client,
         pytest.raises(anthropic.AuthenticationError) as caught,
     ):
-        stranger.call("list")
+        client.call("list")
     assert caught.value.status_code == 401
-    with contextlib.closing(client_type(base_url=base_url, auth_token=KEY)) as bearer:
-        assert bearer.items("list") == []
+
+
+def test_the_sdk_can_send_a_token_in_place_of_a_key(
+    client_type: type[SyncBatches | AsyncBatches], base_url: str
+) -> None:
+    with contextlib.closing(client_type(base_url=base_url, auth_token=KEY)) as client:
+        assert client.items("list") == []
