@@ -125,7 +125,7 @@ def test_a_numpy_like_number_is_refused_with_its_field_and_the_remedy(
             assert problem.message == message
 
 
-def test_any_other_value_without_a_json_form_is_refused_with_its_field() -> None:
+def test_a_value_without_a_json_form_is_refused_with_its_field() -> None:
     for request in (
         request_dict("a", x=[object()]),
         BatchRequest(custom_id="a", params={"x": [object()]}),

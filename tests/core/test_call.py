@@ -179,7 +179,7 @@ def test_every_2xx_status_is_a_success(status: int) -> None:
     assert book.expect_done().id == "msgbatch_1"
 
 
-def test_the_status_decides_before_the_body_is_decoded() -> None:
+def test_the_status_of_a_response_decides_before_its_body_is_decoded() -> None:
     book = start_get()
     book.respond(batch_json(), 404)
     with pytest.raises(NotFoundError):

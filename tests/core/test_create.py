@@ -395,7 +395,7 @@ def test_an_interruption_of_a_sent_create_carries_the_outcome_to_settle() -> Non
     assert client.ledger.unfinished() == []
 
 
-def test_an_interruption_after_the_response_carries_the_batch() -> None:
+def test_an_interruption_after_the_response_to_a_create_carries_the_batch() -> None:
     client = api()
     book = start(client)
     book.respond(listed_batch())
@@ -422,7 +422,7 @@ def test_an_interruption_before_a_lost_create_is_retried_carries_its_outcome() -
     assert attached(interrupt(book), "create_outcome")
 
 
-def test_an_interruption_inside_the_operation_carries_the_outcome(
+def test_an_interruption_inside_a_create_carries_its_outcome(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     book = start()
@@ -437,7 +437,7 @@ def test_an_interruption_inside_the_operation_carries_the_outcome(
     assert attached(interrupt(book, caught.value), "create_outcome")
 
 
-def test_a_local_protocol_error_carries_the_outcome() -> None:
+def test_a_local_protocol_error_carries_the_outcome_of_a_create() -> None:
     error = interrupt(start(), LocalProtocolError("closed"))
     assert attached(error, "create_outcome")
 

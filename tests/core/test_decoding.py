@@ -471,7 +471,7 @@ def test_a_body_is_decoded_to_its_type() -> None:
         pytest.param(msgspec.json.encode(batch_json()) + b"x", id="a byte after a batch"),
     ],
 )
-def test_any_other_body_is_an_error_that_quotes_it_on_one_line(body: bytes) -> None:
+def test_a_body_of_another_type_is_quoted_in_an_error_of_one_line(body: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match=r"^the response is not a batch ") as caught:
         decode_body(body, MessageBatch, "a batch", bytes)
     assert str(caught.value).endswith("no proxy responds in its place")
@@ -529,7 +529,7 @@ def test_the_error_body_of_the_api_is_decoded(
         pytest.param(DEEPLY_NESTED, "[" * 300 + "…", id="nested too deep"),
     ],
 )
-def test_any_other_error_body_is_quoted(body: bytes, message: str) -> None:
+def test_an_error_body_that_is_not_the_apis_is_quoted(body: bytes, message: str) -> None:
     assert decode_error(body) == (None, message, None, None)
 
 

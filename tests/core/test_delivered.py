@@ -179,7 +179,7 @@ def test_a_malformed_line_without_an_id_leaves_an_expected_id_missing() -> None:
     assert caught.value.missing == ("b",)
 
 
-def test_the_message_names_ten_of_many_missing_ids() -> None:
+def test_an_incomplete_results_error_names_ten_of_many_missing_ids() -> None:
     ids = [f"r{n}" for n in range(30)]
     book = start_reading(total=0, expected=ids)
     book.respond(b"")

@@ -243,7 +243,7 @@ def test_a_reached_spend_limit_has_its_own_advice() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BatchesError) else value,
 )
-def test_a_message_says_what_happened_and_then_what_to_do(
+def test_the_message_of_an_error_says_what_happened_then_what_to_do(
     error: BatchesError, problem: str, advice: str
 ) -> None:
     assert problem in str(error)

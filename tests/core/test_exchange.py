@@ -67,7 +67,9 @@ def exchange_in(state: State) -> Exchange:
     list(itertools.product(State, Trigger)),
     ids=lambda value: value.name,
 )
-def test_each_pair_of_state_and_trigger_follows_the_table(state: State, trigger: Trigger) -> None:
+def test_each_trigger_in_each_state_of_an_exchange_follows_the_table(
+    state: State, trigger: Trigger
+) -> None:
     exchange = exchange_in(state)
     before = list(exchange.inbox)
     expected = EXPECTED[state, trigger]
@@ -85,7 +87,7 @@ def test_transitions_lists_exactly_the_legal_transitions() -> None:
 
 
 @given(st.lists(st.sampled_from(list(Trigger)), max_size=20))
-def test_any_sequence_of_triggers_follows_the_table(triggers: list[Trigger]) -> None:
+def test_any_sequence_of_triggers_moves_an_exchange_by_the_table(triggers: list[Trigger]) -> None:
     exchange = Exchange(1)
     for trigger in triggers:
         before = exchange.state
@@ -104,7 +106,7 @@ def test_any_sequence_of_triggers_follows_the_table(triggers: list[Trigger]) -> 
     assert Lost not in [type(event) for event in events[:-1]]
 
 
-def test_received_events_are_queued_in_order() -> None:
+def test_the_events_of_an_exchange_are_queued_in_order() -> None:
     exchange = Exchange(1)
     for trigger in (
         Trigger.INFORMATIONAL,

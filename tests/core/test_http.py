@@ -99,7 +99,7 @@ def test_the_repr_of_a_request_hides_credentials_and_body() -> None:
     )
 
 
-def test_a_body_has_a_length_and_can_be_iterated_again() -> None:
+def test_a_bytes_body_has_a_length_and_can_be_iterated_again() -> None:
     body = BytesBody((b"ab", b"", b"cde"))
     assert body.content_length == 5
     assert list(body) == list(body) == [b"ab", b"", b"cde"]

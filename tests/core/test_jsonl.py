@@ -22,7 +22,7 @@ Reading = tuple[list[object], bool]
 DECODER = ResultDecoder(Message)
 
 
-def comparable(items: list[Item], truncated: bool) -> Reading:  # noqa: FBT001
+def comparable(items: list[Item], *, truncated: bool) -> Reading:
     """Replace each malformed result by a tuple of its attributes, because errors are not equal."""
     values: list[object] = [
         (i.line_number, i.raw, i.reason, i.custom_id) if isinstance(i, MalformedResultError) else i
@@ -35,7 +35,7 @@ def read(chunks: Sequence[bytes], max_line: int = MAX_LINE) -> Reading:
     lines = JSONLines(DECODER, max_line)
     items = [item for chunk in chunks for item in lines.feed(chunk)]
     rest, truncated = lines.finish()
-    return comparable(items + rest, truncated)
+    return comparable(items + rest, truncated=truncated)
 
 
 def read_ids(chunks: Sequence[bytes]) -> list[str | None]:
@@ -158,7 +158,7 @@ def test_a_malformed_result_has_its_line_number_and_custom_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last_line", "is_truncated", "items"),
+    ("last_line", "is_truncated", "number"),
     [
         (b"", False, 0),
         (b" \r", False, 0),
@@ -189,11 +189,11 @@ def test_a_malformed_result_has_its_line_number_and_custom_id() -> None:
     ],
 )
 def test_a_last_line_without_a_line_end_is_complete_or_truncated(
-    last_line: bytes, *, is_truncated: bool, items: int
+    last_line: bytes, *, is_truncated: bool, number: int
 ) -> None:
-    found, truncated = read([A + last_line])
+    items, truncated = read([A + last_line])
     assert truncated is is_truncated
-    assert len(found) == 1 + items
+    assert len(items) == 1 + number
 
 
 @pytest.mark.parametrize("prefix", [b"\xef", b"\xef\xbb"], ids=["one byte", "two bytes"])
@@ -339,7 +339,7 @@ def read_limited(
         if lines.exceeded_limit is not None:
             return comparable(items, truncated=False), lines.exceeded_limit
     rest, truncated = lines.finish()
-    return comparable(items + rest, truncated), None
+    return comparable(items + rest, truncated=truncated), None
 
 
 @given(

@@ -102,7 +102,7 @@ def test_a_marker_records_how_long_the_create_can_still_arrive() -> None:
     assert error.marker.arrives_within == 130.0
 
 
-def test_the_time_to_arrive_counts_from_the_request_for_the_list() -> None:
+def test_the_arrival_time_of_a_create_counts_from_the_list_request() -> None:
     book = Playbook(api().create([REQUEST, SECOND_REQUEST]))
     book.expect_request("GET", LIST)
     book.now += 19.0  # the response is dated at its start, and arrives slowly
@@ -126,7 +126,7 @@ def test_the_time_to_arrive_counts_from_the_request_for_the_list() -> None:
 @pytest.mark.parametrize(
     "is_after_marker", [False, True], ids=["listed before the marker", "listed after the marker"]
 )
-def test_the_batch_is_found_despite_skewed_clocks_and_any_order_of_the_list(
+def test_the_batch_of_a_lost_create_is_found_despite_skewed_clocks(
     at: str, is_after_marker: Any
 ) -> None:
     newest = listed_batch("old", at="2026-05-01T21:00:00Z")
@@ -145,7 +145,7 @@ def test_a_batch_of_equal_size_in_the_marker_is_not_a_candidate() -> None:
     expect_unknown(book, "read timeout")
 
 
-def test_the_batch_is_found_after_a_batch_of_the_marker_was_deleted() -> None:
+def test_the_batch_of_a_lost_create_is_found_after_its_marker_was_deleted() -> None:
     older = listed_batch("older", at="2026-05-01T19:59:59Z")
     book = lose_create(EXISTING, older)
     expect_list(book, listed_batch(), older)
@@ -174,7 +174,7 @@ def test_a_batch_that_may_be_older_than_the_marker_leaves_the_outcome_unknown() 
 @pytest.mark.parametrize("read_at", [None, READ_AT, "Fri, 31 Dec 9999 23:59:59 GMT"])
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 @pytest.mark.parametrize("has_more", [False, True], ids=["whole list", "more pages"])
-def test_the_first_and_last_dates_of_the_calendar_do_not_overflow(
+def test_the_first_and_last_dates_of_the_calendar_do_not_overflow_a_marker(
     read_at: str | None, at: str, has_more: Any
 ) -> None:
     book = lose_create(listed_batch("old", at=at), read_at=read_at, settle_time=0)

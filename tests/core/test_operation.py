@@ -156,7 +156,7 @@ def test_informational_heads_are_skipped() -> None:
     assert book.expect_done().id == "msgbatch_1"
 
 
-def test_headers_may_be_bytes_in_any_case() -> None:
+def test_response_headers_may_be_bytes_in_any_case() -> None:
     book = Playbook(api().get("msgbatch_1"))
     book.expect_request("GET", BATCH)
     book.operation.receive_head(1, 503, [(b"Retry-After", b"7")], book.now)

@@ -60,7 +60,7 @@ def test_every_module_can_be_imported_without_impure_modules() -> None:
     assert (process.returncode, process.stdout) == (0, "imported\n"), process.stderr
 
 
-def test_the_guard_refuses_an_import() -> None:
+def test_the_import_guard_refuses_an_import() -> None:
     process = import_without({"re"})
     assert process.returncode != 0
     assert "imports re" in process.stderr

@@ -107,7 +107,7 @@ def test_every_legal_custom_id_is_accepted(custom_id: str) -> None:
     ],
     ids=readable,
 )
-def test_a_problem_is_reported_with_its_index_and_field(
+def test_a_problem_of_a_request_is_reported_with_its_index_and_field(
     request_: Any, field: str | None, text: str
 ) -> None:
     error = expect_refusal([request_dict("first"), request_, request_dict("last")])
@@ -193,7 +193,7 @@ def limit_of_ten_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_checker, "MAX_REQUESTS", 10)
 
 
-def test_the_limits_are_those_of_the_service() -> None:
+def test_the_limits_of_a_batch_are_those_of_the_service() -> None:
     assert (request_checker.MAX_REQUESTS, request_checker.MAX_BYTES) == (100_000, 256_000_000)
 
 

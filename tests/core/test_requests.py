@@ -36,7 +36,7 @@ def test_requests_can_be_an_open_file() -> None:
         assert b"".join(body) == b'{"requests":[%s]}' % b",".join(lines.encode().splitlines())
 
 
-def test_blank_lines_are_skipped_but_count_in_the_index() -> None:
+def test_blank_lines_of_requests_are_skipped_but_count_in_the_index() -> None:
     body, count = prepare(
         [b"\n", json.dumps(request_dict("a")), " \t", b"", json.dumps(request_dict("b"))]
     )
@@ -112,7 +112,9 @@ def test_prepared_requests_are_returned_unchanged() -> None:
 # --- the body ----------------------------------------------------------------------------
 
 
-def test_the_body_has_a_length_and_can_be_iterated_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_body_of_a_create_has_a_length_and_can_be_iterated_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for size in (1, 40, 100, 10_000):
         monkeypatch.setattr(core_requests, "_PIECE_SIZE", size)
         body, _ = prepare(request_dict(f"id-{n}", text="é" * n) for n in range(20))
@@ -123,7 +125,7 @@ def test_the_body_has_a_length_and_can_be_iterated_again(monkeypatch: pytest.Mon
         assert sent == [request_dict(f"id-{n}", text="é" * n) for n in range(20)]
 
 
-def test_the_body_is_cut_into_pieces_of_256_kib() -> None:
+def test_the_body_of_a_create_is_cut_into_pieces_of_256_kib() -> None:
     body, _ = prepare(request_dict(f"id-{n}", text="x" * 1000) for n in range(1000))
     sizes = [len(piece) for piece in body]
     assert len(sizes) > 2
@@ -151,7 +153,7 @@ def test_the_body_is_cut_into_pieces_of_256_kib() -> None:
         max_size=4,
     )
 )
-def test_the_body_is_the_json_of_the_requests(params: list[dict[str, Any]]) -> None:
+def test_the_body_of_a_create_is_the_json_of_its_requests(params: list[dict[str, Any]]) -> None:
     as_dicts = [request_dict(f"id-{n}", **each) for n, each in enumerate(params)]
     forms: list[list[Any]] = [
         as_dicts,

@@ -191,7 +191,7 @@ def test_results_are_delivered_when_their_lines_are_complete() -> None:
     assert book.expect_done() is None
 
 
-def test_a_malformed_line_is_one_item_in_its_place() -> None:
+def test_a_malformed_line_is_delivered_as_one_item_in_its_place() -> None:
     book = start_reading(3)
     book.respond(A + b'{"custom_id":"b",\n' + C)
     items = book.expect(ResultsReceived).items
@@ -367,7 +367,7 @@ def test_complete_lines_are_delivered_before_the_interruption() -> None:
 
 
 @pytest.mark.parametrize("end", ["after a line", "inside a line"])
-def test_a_body_that_ends_too_early_is_read_again(end: str) -> None:
+def test_a_results_body_that_ends_too_early_is_read_again(end: str) -> None:
     book = start_reading(2)
     book.respond(A if end == "after a line" else A + B[:-9])
     assert received_ids(book) == ["a"]
@@ -458,7 +458,7 @@ def test_a_failure_in_the_body_proves_that_the_request_was_sent(end: str) -> Non
     assert caught.value.sent
 
 
-def test_an_interruption_keeps_no_traceback_alive() -> None:
+def test_an_interruption_of_results_keeps_no_traceback() -> None:
     book = start_reading(total=2)
     book.head()
     book.data(A + B[:10])
@@ -508,7 +508,7 @@ def test_an_error_body_in_place_of_results_has_a_deadline() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 429, 500, 503])
-def test_a_status_that_may_pass_is_retried(status: int) -> None:
+def test_a_request_for_results_is_retried_after_a_status_that_may_pass(status: int) -> None:
     book = start_reading(1)
     book.respond(error_json("api_error", "later"), status)
     expect_another_reading(book, 0)
@@ -517,14 +517,14 @@ def test_a_status_that_may_pass_is_retried(status: int) -> None:
     book.expect_done()
 
 
-def test_a_status_that_does_not_pass_is_raised_at_once() -> None:
+def test_a_request_for_results_is_not_retried_after_other_statuses() -> None:
     book = start_reading(1)
     book.respond(error_json("permission_error"), 403)
     with pytest.raises(APIStatusError):
         book.next()
 
 
-def test_a_404_that_stays_is_raised() -> None:
+def test_a_404_of_results_is_raised_after_the_last_attempt() -> None:
     book = start_reading(1, settings={"retry": RetryPolicy(attempts=2)})
     book.respond(error_json("not_found_error"), 404)
     expect_another_reading(book, 0)
@@ -548,7 +548,7 @@ def test_an_html_page_with_enough_lines_is_not_taken_for_results() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\n\n"], ids=["empty", "blank lines"])
-def test_a_body_without_lines_is_incomplete(body: bytes) -> None:
+def test_a_results_body_without_lines_is_incomplete(body: bytes) -> None:
     book = start_reading(total=2)
     book.respond(body)
     error = expect_another_reading(book, delivered=0)
@@ -556,7 +556,7 @@ def test_a_body_without_lines_is_incomplete(body: bytes) -> None:
     assert (error.received, error.expected) == (0, 2)
 
 
-def test_an_endless_body_is_abandoned_without_error_if_no_result_is_missing() -> None:
+def test_an_endless_results_body_is_not_an_error_after_all_results() -> None:
     book = start_reading(total=1, settings={"retry": ONCE})
     book.head()
     book.data(A)
@@ -568,7 +568,7 @@ def test_an_endless_body_is_abandoned_without_error_if_no_result_is_missing() ->
     book.expect_done()
 
 
-def test_an_endless_body_with_missing_results_is_an_error() -> None:
+def test_an_endless_results_body_with_missing_results_is_an_error() -> None:
     book = start_reading(total=2, settings={"retry": ONCE})
     book.head()
     book.data(A * 1005)
@@ -578,7 +578,9 @@ def test_an_endless_body_with_missing_results_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("lines", "is_abandoned"), [(1008, False), (1009, True)])
-def test_the_limit_of_lines_applies_to_each_reading(lines: int, *, is_abandoned: bool) -> None:
+def test_the_limit_of_lines_in_results_applies_to_each_reading(
+    lines: int, *, is_abandoned: bool
+) -> None:
     book = start_reading(total=4)
     book.head()
     book.data(A)
@@ -593,7 +595,7 @@ def test_the_limit_of_lines_applies_to_each_reading(lines: int, *, is_abandoned:
         assert book.next() is Need.DATA
 
 
-def test_the_limit_of_lines_grows_with_the_batch() -> None:
+def test_the_limit_of_lines_in_results_grows_with_the_batch() -> None:
     ids = [f"r{number}" for number in range(600)]
     book = start_reading(total=600)
     book.head()
@@ -610,7 +612,7 @@ def test_the_limit_of_lines_grows_with_the_batch() -> None:
     [b"\n", b"\r\n", b" \t\n", b"\n\r\n \n" * 300],
     ids=["lf", "crlf", "white space", "many lines"],
 )
-def test_blank_lines_count_toward_the_limit_of_lines(piece: bytes) -> None:
+def test_blank_lines_count_toward_the_limit_of_lines_in_results(piece: bytes) -> None:
     book = start_reading(total=2, settings={"retry": ONCE})
     book.head()
     book.data(A)

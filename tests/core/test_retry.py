@@ -45,13 +45,13 @@ def status_error(status_: int, **fields: Any) -> APIStatusError:
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
-def test_a_status_that_may_pass_is_retried(status: int) -> None:
+def test_a_status_error_that_may_pass_is_retried(status: int) -> None:
     assert RetryPolicy().retries(status_error(status))
     assert status in RETRIED_STATUSES
 
 
 @pytest.mark.parametrize("status", [300, 307, 400, 401, 402, 403, 404, 410, 413, 422, 501, 505])
-def test_a_status_that_does_not_pass_is_not_retried(status: int) -> None:
+def test_a_status_error_that_does_not_pass_is_not_retried(status: int) -> None:
     assert not RetryPolicy().retries(status_error(status))
 
 

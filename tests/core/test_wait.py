@@ -542,7 +542,7 @@ def test_a_failed_poll_is_retried_after_the_retry_after_of_the_service() -> None
     book.expect_wait(77.0)
 
 
-def test_a_retry_after_of_zero_leaves_the_delay_to_the_policy() -> None:
+def test_a_retry_after_of_zero_leaves_the_delay_of_a_poll_to_the_policy() -> None:
     book = start()
     delays = []
     for _ in range(5):
