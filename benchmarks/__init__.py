@@ -1,16 +1,18 @@
-"""How fast the package is, beside the official SDK and beside what the machine can do at all.
+"""Benchmarks of this package, beside the official SDK and the least possible work.
 
     python -m benchmarks [name ...] [--quick]
 
-Knows the package from its outside, as a user does. Each module named in `MEASURES` is one
-measure: its cases, its contenders and what they are to reach. A contender is a function in
-`benchmarks.contenders`, run in a process of its own by `benchmarks.child`; `benchmarks.runner`
-starts these processes in turn, and `benchmarks.table` judges and prints.
+`README.md` beside this file explains the measures and the printed tables. Each module named in
+`MEASURES` defines one measure: its cases, contenders and goals. A contender is a function in
+`benchmarks.contenders`. `benchmarks.runner` runs each contender in its own process, whose entry
+point is `benchmarks.child`. `benchmarks.table` and `benchmarks.comparison` format the results.
+
+The benchmarks use only public names of the package, as a user would.
 """
 
 from __future__ import annotations
 
-#: The measures, in the order in which they are made: each a module of this package.
+#: The modules that define a measure, in the order in which they run.
 MEASURES = (
     "decode",
     "end_to_end",

@@ -1,56 +1,50 @@
-"""A create from a file of requests, up to the limit of 100,000 requests and 256 MB."""
+"""Measures a create from a requests file, up to the limits of 100,000 requests and 256 MB."""
 
 from __future__ import annotations
 
-from .data import request_lines, write
-from .measure import Case, Contender, Workshop, peak_within
+from .data import request_lines, write_once
+from .measure import Case, Contender, Measure, Setup, max_peak
 from .runner import start_server
 
-TITLE = "Create a batch from a requests file"
-ROUNDS: int | None = None
-
 _REQUESTS = (25_000, 100_000)
-_MOST = 64
-_OPEN_FILE = "h11, open file"
+#: The highest peak in MB, for every size of the file.
+_MAX_PEAK = 64
 _CLIENTS = {
     "h11": {"client": "transports.h11:BatchesClient"},
     "httpx": {"client": "transports.httpx:BatchesClient", "library": "httpx"},
     "trio": {"client": "transports.trio:BatchesClient", "loop": "trio"},
+    "asyncio": {"client": "transports.asyncio:BatchesClient", "loop": "asyncio"},
 }
 
 
-def contenders() -> list[Contender]:
-    """Name the contenders; the lines of an open file are kept, for comparison."""
-    found = [
+def _contenders() -> list[Contender]:
+    function = "benchmarks.contenders.clients:create_from_file"
+    return [
+        *(
+            Contender(name=name, function=function, parameters=parameters)
+            for name, parameters in _CLIENTS.items()
+        ),
+        # For comparison: the client keeps the lines of an open file in memory.
         Contender(
-            name=name,
-            function="benchmarks.contenders.clients:create_from_file",
-            parameters=parameters,
-        )
-        for name, parameters in _CLIENTS.items()
+            name="h11, open file",
+            function="benchmarks.contenders.clients:create_from_lines",
+            parameters=_CLIENTS["h11"],
+        ),
     ]
-    kept = Contender(
-        name=_OPEN_FILE,
-        function="benchmarks.contenders.clients:create_from_lines",
-        parameters=_CLIENTS["h11"],
-    )
-    return [*found, kept]
 
 
-def prepare(workshop: Workshop) -> list[Case]:
-    """Make the files, start the server."""
-    base_url = start_server(workshop, "benchmarks.server")
+def _prepare(setup: Setup) -> list[Case]:
+    base_url = start_server(setup, "benchmarks.server")
     cases = []
-    for count in map(workshop.scaled, _REQUESTS):
-        path = write(workshop.folder / f"full-{count}.jsonl", request_lines(count, full=True))
+    for count in map(setup.scaled, _REQUESTS):
+        path = write_once(setup.folder / f"full-{count}.jsonl", request_lines(count, full=True))
         case = f"{count:,} requests, {path.stat().st_size:,} bytes"
         parameters = {"base_url": base_url, "requests": str(path), "size": path.stat().st_size}
-        goals = {name: (peak_within(case, name, _MOST),) for name in _CLIENTS}
+        goals = {name: (max_peak(case, name, _MAX_PEAK),) for name in _CLIENTS}
         cases.append(Case(name=case, parameters=parameters, goals=goals))
     return cases
 
 
-def note(figures: dict[str, float]) -> str:
-    """Say nothing: there is nothing else."""
-    del figures
-    return ""
+MEASURE = Measure(
+    title="Create a batch from a requests file", contenders=_contenders, prepare=_prepare
+)

@@ -1,9 +1,8 @@
-"""The data that is measured with: results and requests as the service has them, made from a seed.
+"""Generates results and requests in the service's JSON, from a fixed seed.
 
-Knows the shapes on the wire, and nothing of who reads them. Every call makes the same bytes.
-Messages have 50 to 500 words, with line ends and quotes in all and letters beyond ASCII in many;
-97 % of the results succeeded. So that a file of any length is made fast, the ids of all lines
-differ, but after `_DISTINCT` lines the texts begin again.
+Every call generates the same bytes. Messages have 50 to 500 words. All contain characters that JSON
+escapes, and many contain characters beyond ASCII. 97 % of the results succeeded. Every custom_id is
+unique, but the rest repeats after `_DISTINCT` lines, so that long files are generated fast.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Any
 
 import msgspec
 
-#: How many texts there are.
+#: The number of different results, and of different requests.
 _DISTINCT = 5_000
 _SEED = 20_240_924
 _FEWEST_WORDS, _MOST_WORDS = 50, 500
-#: A result is one of these, so many times in a hundred.
-_KINDS = {"succeeded": 97, "errored": 1, "canceled": 1, "expired": 1}
+#: The types of results, with their share in percent.
+_TYPES = {"succeeded": 97, "errored": 1, "canceled": 1, "expired": 1}
 _MODEL = "claude-sonnet-4-5-20250929"
-#: The size of a request with which 100,000 of them just stay under 256 MB, in bytes.
+#: The size of a request in bytes, so that 100,000 of them stay just below 256 MB.
 _FULL_REQUEST = 2_559
 _SYSTEM = "You answer questions about the sea, briefly, and say where you are not sure. " * 6
 
@@ -38,38 +37,39 @@ _WORDS = (  # noqa: SIM905 - prose reads better as prose
     "without again home around small however found part once general upon school every don't does "
     "water salt sea river mineral evaporation concentration approximately equilibrium therefore"
 ).split()
-#: What stands in a text that JSON has to escape: one word in so many.
+#: Texts that JSON has to escape. They replace one word in `_ONE_IN`.
 _ESCAPED = ("\n\n", '"salty"', "\n- **First:**", "C:\\sea")
 _ONE_IN = 40
-#: What is not ASCII, and in which share of the texts: it sets how wide a str is in memory.
-_WIDE = {"—": 0.5, "naïve": 0.1, "😀": 0.05}
+#: Texts beyond ASCII, with the share of messages that contain them. The widest character decides
+#: whether Python stores a str with 1, 2 or 4 bytes a character.
+_NON_ASCII = {"—": 0.5, "naïve": 0.1, "😀": 0.05}
 
 
-def _text(chance: random.Random) -> str:
-    words = chance.choices(_WORDS, k=chance.randint(_FEWEST_WORDS, _MOST_WORDS))
-    odd = chance.choices(_ESCAPED, k=len(words) // _ONE_IN)
-    odd += [word for word, share in _WIDE.items() if chance.random() < share]
-    for word in odd:
-        words[chance.randrange(len(words))] = word
+def _text(rng: random.Random) -> str:
+    words = rng.choices(_WORDS, k=rng.randint(_FEWEST_WORDS, _MOST_WORDS))
+    special = rng.choices(_ESCAPED, k=len(words) // _ONE_IN)
+    special += [word for word, share in _NON_ASCII.items() if rng.random() < share]
+    for word in special:
+        words[rng.randrange(len(words))] = word
     return " ".join(words)
 
 
-def _id(chance: random.Random, prefix: str) -> str:
+def _id(rng: random.Random, prefix: str) -> str:
     alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-    return prefix + "01" + "".join(chance.choices(alphabet, k=22))
+    return prefix + "01" + "".join(rng.choices(alphabet, k=22))
 
 
-def _result(chance: random.Random) -> dict[str, Any]:
-    kind = chance.choices([*_KINDS], [*_KINDS.values()])[0]
-    if kind == "errored":
+def _result(rng: random.Random) -> dict[str, Any]:
+    type_ = rng.choices([*_TYPES], [*_TYPES.values()])[0]
+    if type_ == "errored":
         error = {"type": "invalid_request_error", "message": "messages.0: Input is not valid"}
-        nested = {"type": "error", "error": error, "request_id": _id(chance, "req_")}
-        return {"type": kind, "error": nested}
-    if kind != "succeeded":
-        return {"type": kind}
-    text = _text(chance)
+        nested = {"type": "error", "error": error, "request_id": _id(rng, "req_")}
+        return {"type": type_, "error": nested}
+    if type_ != "succeeded":
+        return {"type": type_}
+    text = _text(rng)
     usage = {
-        "input_tokens": chance.randint(20, 2_000),
+        "input_tokens": rng.randint(20, 2_000),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
         "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
@@ -78,86 +78,90 @@ def _result(chance: random.Random) -> dict[str, Any]:
     }
     message = {
         "model": _MODEL,
-        "id": _id(chance, "msg_"),
+        "id": _id(rng, "msg_"),
         "type": "message",
         "role": "assistant",
         "content": [{"type": "text", "text": text}],
-        "stop_reason": chance.choice(["end_turn"] * 9 + ["max_tokens"]),
+        "stop_reason": rng.choice(["end_turn"] * 9 + ["max_tokens"]),
         "stop_sequence": None,
         "usage": usage,
     }
-    return {"type": kind, "message": message}
+    return {"type": type_, "message": message}
 
 
-class Results:
-    """A file of results, of as many lines as are asked for."""
+class GeneratedResults:
+    """The contents of a results file with `lines` lines."""
 
     def __init__(self, lines: int) -> None:
         self._lines = lines
-        chance = random.Random(_SEED)  # noqa: S311 - seeded on purpose
-        results = [_result(chance) for _ in range(min(lines, _DISTINCT))]
-        self._rests = [msgspec.json.encode(result) + b"}\n" for result in results]
-        self._kinds = [str(result["type"]) for result in results]
+        rng = random.Random(_SEED)  # noqa: S311 - seeded on purpose
+        results = [_result(rng) for _ in range(min(lines, _DISTINCT))]
+        self._line_ends = [msgspec.json.encode(result) + b"}\n" for result in results]
+        self._types = [str(result["type"]) for result in results]
 
     def ids(self) -> Iterator[str]:
-        """Give the custom_id of each line."""
+        """Return the custom_id of each line."""
         return (f"request-{number:07d}" for number in range(self._lines))
 
     def counts(self) -> dict[str, int]:
-        """Count the lines by their type, as a batch does."""
-        rounds, rest = divmod(self._lines, len(self._kinds))
-        counted = Counter({kind: rounds * n for kind, n in Counter(self._kinds).items()})
-        counted.update(self._kinds[:rest])
-        return {"processing": 0, **{kind: counted[kind] for kind in _KINDS}}
+        """Return the number of lines of each type, as the `request_counts` of a batch."""
+        repeats, rest = divmod(self._lines, len(self._types))
+        counts = Counter({type_: repeats * n for type_, n in Counter(self._types).items()})
+        counts.update(self._types[:rest])
+        return {"processing": 0, **{type_: counts[type_] for type_ in _TYPES}}
 
     def lines(self) -> Iterator[bytes]:
-        """Make the lines, each with its line end."""
-        rests = self._rests
-        distinct = len(rests)
+        """Generate the lines, each with its line feed."""
+        ends = self._line_ends
+        distinct = len(ends)
         for number in range(self._lines):
-            yield b'{"custom_id":"request-%07d","result":%b' % (number, rests[number % distinct])
+            yield b'{"custom_id":"request-%07d","result":%b' % (number, ends[number % distinct])
 
 
-def _params(chance: random.Random, size: int | None) -> bytes:
-    """Make the params of a request, of any size or of one size in bytes."""
-    text = _text(chance)
+def _params(rng: random.Random, size: int | None) -> bytes:
+    """Generate the params of a request. `size` is their encoded size in bytes, by default any."""
+    text = _text(rng)
     if size is not None:
         text = text[: size // 4]
     messages = [{"role": "user", "content": text}]
     params = {"model": _MODEL, "max_tokens": 1024, "system": _SYSTEM, "messages": messages}
     encoded = msgspec.json.encode(params)
     if size is not None:
-        more = (_SYSTEM * (size // len(_SYSTEM) + 1))[: size - len(encoded)]
-        encoded = msgspec.json.encode({**params, "system": _SYSTEM + more})
+        padding = (_SYSTEM * (size // len(_SYSTEM) + 1))[: size - len(encoded)]
+        encoded = msgspec.json.encode({**params, "system": _SYSTEM + padding})
     return encoded
 
 
 def request_lines(count: int, *, full: bool = False) -> Iterator[bytes]:
-    """Make the lines of a requests file; with `full` so long that 100,000 of them reach 256 MB."""
-    chance = random.Random(_SEED + 1)  # noqa: S311 - seeded on purpose
-    around = b'{"custom_id":"request-%07d","params":%b}\n'
-    # In the body that is sent a comma takes the place of the line end.
-    size = _FULL_REQUEST - len(around % (0, b"")) if full else None
-    params = [_params(chance, size) for _ in range(min(count, _DISTINCT))]
+    """Generate the lines of a requests file.
+
+    With `full`, every line is so long that 100,000 of them just stay below the limit of 256 MB.
+    """
+    rng = random.Random(_SEED + 1)  # noqa: S311 - seeded on purpose
+    template = b'{"custom_id":"request-%07d","params":%b}\n'
+    # The line feed counts towards the size: in the body of the create it becomes a comma.
+    size = _FULL_REQUEST - len(template % (0, b"")) if full else None
+    params = [_params(rng, size) for _ in range(min(count, _DISTINCT))]
     for number in range(count):
-        yield around % (number, params[number % len(params)])
+        yield template % (number, params[number % len(params)])
 
 
-def chunks(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Cut bytes anew, into chunks of one size but for the last."""
-    held = bytearray()
+def rechunk(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Join pieces and cut them into chunks of `size` bytes. The last chunk may be shorter."""
+    buffer = bytearray()
     for piece in pieces:
-        held += piece
-        while len(held) >= size:
-            yield bytes(held[:size])
-            del held[:size]
-    if held:
-        yield bytes(held)
+        buffer += piece
+        while len(buffer) >= size:
+            yield bytes(buffer[:size])
+            del buffer[:size]
+    if buffer:
+        yield bytes(buffer)
 
 
-def write(path: Path, lines: Iterable[bytes]) -> Path:
-    """Write a file, unless an earlier run left it."""
+def write_once(path: Path, lines: Iterable[bytes]) -> Path:
+    """Write lines to a file, unless an earlier run has left it there. Return its path."""
     if not path.exists():
+        # An interrupted run must not leave an incomplete file under the final name.
         unfinished = path.with_suffix(".part")
         with unfinished.open("wb") as file:
             file.writelines(lines)

@@ -1,63 +1,58 @@
-"""Results from chunks to typed items, without a network."""
+"""Measures decoding results from chunks to typed items, without a network."""
 
 from __future__ import annotations
 
-from .data import Results, write
-from .measure import Case, Contender, Workshop, faster
-
-TITLE = "Decode results, in chunks of 64 KiB, fully typed"
-ROUNDS: int | None = None
+from .data import GeneratedResults, write_once
+from .measure import Case, Contender, Goal, Measure, Setup, min_speed
 
 _LINES = 50_000
 _CHUNK = 64 * 1024
-_WHOLE, _DECLARED = "whole messages", "what message_type= declares"
+_WHOLE, _DECLARED = "whole messages", "only the fields that message_type= declares"
 _UNKNOWN = "a block of an unknown type in every message"
 
 
-def contenders() -> list[Contender]:
-    """Name the contenders."""
-
-    def ours(name: str, function: str, *cases: str) -> Contender:
+def _contenders() -> list[Contender]:
+    def project(name: str, function: str, *cases: str) -> Contender:
         function = f"benchmarks.contenders.core:{function}"
         return Contender(name=name, function=function, cases=frozenset(cases))
 
     whole = frozenset({_WHOLE})
-    sdk, bare = "benchmarks.contenders.sdk:decode", "benchmarks.contenders.bare:decode"
+    sdk, limit = "benchmarks.contenders.sdk:decode", "benchmarks.contenders.limits:decode"
     return [
         Contender(name="anthropic", function=sdk, role="peer", cases=whole),
-        Contender(name="msgspec", function=bare, role="limit", cases=whole),
-        ours("batches_core", "decode", _WHOLE, _DECLARED, _UNKNOWN),
-        ours("usage alone", "decode_usage", _DECLARED),
-        ours("msgspec.Raw", "decode_raw", _DECLARED),
-        ours("unknown blocks", "decode_unknown", _UNKNOWN),
+        Contender(name="msgspec", function=limit, role="limit", cases=whole),
+        project("batches_core", "decode", _WHOLE, _DECLARED, _UNKNOWN),
+        project("usage alone", "decode_usage", _DECLARED),
+        project("msgspec.Raw", "decode_raw", _DECLARED),
+        project("unknown blocks", "decode_unknown", _UNKNOWN),
     ]
 
 
-def prepare(workshop: Workshop) -> list[Case]:
-    """Make the file."""
-    lines = workshop.scaled(_LINES)
-    path = write(workshop.folder / f"results-{lines}.jsonl", Results(lines).lines())
-    goals = (
-        faster(_WHOLE, "batches_core", "anthropic", 25),
-        faster(_WHOLE, "batches_core", "msgspec", 0.9),
-    )
+def _prepare(setup: Setup) -> list[Case]:
+    lines = setup.scaled(_LINES)
+    path = write_once(setup.folder / f"results-{lines}.jsonl", GeneratedResults(lines).lines())
+    goals: dict[str, dict[str, tuple[Goal, ...]]] = {
+        _WHOLE: {
+            "batches_core": (
+                min_speed(_WHOLE, "batches_core", "anthropic", 25),
+                min_speed(_WHOLE, "batches_core", "msgspec", 0.9),
+            )
+        },
+        _DECLARED: {},
+        _UNKNOWN: {
+            "unknown blocks": (min_speed(_UNKNOWN, "unknown blocks", "batches_core", 0.33),)
+        },
+    }
     parameters = {"results": str(path), "chunk": _CHUNK, "lines": lines}
     return [
-        Case(name=_WHOLE, parameters=parameters, goals={"batches_core": goals}),
-        # These make different things of the same lines, so there is nothing to hold together.
-        Case(name=_DECLARED, parameters=parameters, prove=False),
-        Case(
-            name=_UNKNOWN,
-            parameters=parameters,
-            prove=False,
-            goals={
-                "unknown blocks": (faster(_UNKNOWN, "unknown blocks", "batches_core", 0.33),),
-            },
-        ),
+        # In the other cases the contenders produce different items from the same lines.
+        Case(name=name, parameters=parameters, goals=goals[name], verify=name == _WHOLE)
+        for name in (_WHOLE, _DECLARED, _UNKNOWN)
     ]
 
 
-def note(figures: dict[str, float]) -> str:
-    """Say nothing: there is nothing else."""
-    del figures
-    return ""
+MEASURE = Measure(
+    title="Decode results, in chunks of 64 KiB, fully typed",
+    contenders=_contenders,
+    prepare=_prepare,
+)

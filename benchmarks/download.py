@@ -1,73 +1,78 @@
-"""Results to a file, of two lengths: what is held meanwhile.
+"""Measures downloads of two lengths, to check that memory does not grow with the length.
 
-To deliver each result once, its id has to be known again; so the set of the ids is measured by
-itself, and is taken off.
+A download keeps the set of ids, because it delivers each result once. That set grows with the file,
+so it is measured by itself and subtracted.
 """
 
 from __future__ import annotations
 
-from .measure import MB, Case, Contender, Goal, Results, Verdict, Workshop
+from .measure import MB, Case, Contender, Goal, Measure, Results, Setup, Verdict
 from .runner import start_server
-
-TITLE = "Download results to a file"
-ROUNDS: int | None = None
 
 _LINES = (100_000, 1_000_000)
 _IDS = "set of ids"
-#: How far the peaks may be apart, in bytes.
-_APART = 10 * MB
+#: The most bytes by which the peaks for the two lengths may differ.
+_MAX_DIFFERENCE = 10 * MB
 _CLIENTS = {
     "h11": {"client": "transports.h11:BatchesClient"},
     "httpx": {"client": "transports.httpx:BatchesClient", "library": "httpx"},
     "trio": {"client": "transports.trio:BatchesClient", "loop": "trio"},
+    "asyncio": {"client": "transports.asyncio:BatchesClient", "loop": "asyncio"},
 }
 
 
-def contenders() -> list[Contender]:
-    """Name the contenders; `results_stream` is what was to be used before there was a download."""
-    by_hand = "benchmarks.contenders.clients:write_items"
+def _contenders() -> list[Contender]:
+    function = "benchmarks.contenders.clients:download"
     return [
-        Contender(name=_IDS, function="benchmarks.contenders.bare:ids"),
+        Contender(name=_IDS, function="benchmarks.contenders.limits:hold_ids", role="reference"),
         *(
-            Contender(
-                name=name, function="benchmarks.contenders.clients:download", parameters=parameters
-            )
+            Contender(name=name, function=function, parameters=parameters)
             for name, parameters in _CLIENTS.items()
         ),
-        Contender(name="h11, by hand", function=by_hand, parameters=_CLIENTS["h11"]),
+        # The same with `results_stream` and a loop of the user's own.
+        Contender(
+            name="h11, by hand",
+            function="benchmarks.contenders.clients:write_items",
+            parameters=_CLIENTS["h11"],
+        ),
     ]
 
 
-def prepare(workshop: Workshop) -> list[Case]:
-    """Start the server."""
-    base_url = start_server(workshop, "benchmarks.server")
-    names = [f"{lines:,} lines" for lines in map(workshop.scaled, _LINES)]
-    cases = []
-    for lines, name in zip(map(workshop.scaled, _LINES), names, strict=True):
-        parameters = {"base_url": base_url, "batch": f"msgbatch_made_{lines}", "lines": lines}
-        is_last = name == names[-1]
-        goals = {client: (_same_peak(client, names),) for client in _CLIENTS} if is_last else {}
-        cases.append(Case(name=name, parameters=parameters, goals=goals, prove=False))
-    return cases
+def _prepare(setup: Setup) -> list[Case]:
+    base_url = start_server(setup, "benchmarks.server")
+    lengths = {f"{lines:,} lines": lines for lines in map(setup.scaled, _LINES)}
+    *_, last = names = [*lengths]
+    # The goal compares all lengths, so it is checked with the last one.
+    goals = {last: {client: (_same_peak(client, names),) for client in _CLIENTS}}
+    return [
+        Case(
+            name=name,
+            parameters={
+                "base_url": base_url,
+                "batch": f"msgbatch_generated_{lines}",
+                "lines": lines,
+            },
+            goals=goals.get(name, {}),
+            verify=False,
+        )
+        for name, lines in lengths.items()
+    ]
 
 
 def _same_peak(client: str, cases: list[str]) -> Goal:
-    def judge(results: Results) -> Verdict:
-        beyond = []
+    def check(results: Results) -> Verdict:
+        beyond_ids = []
         for case in cases:
             peak, ids = (results.median(case, name, "peak") for name in (client, _IDS))
             if peak is None or ids is None:
                 return None
-            beyond.append(peak - ids)
-        apart = beyond[-1] - beyond[0]
-        words = " and ".join(f"{each / MB:.1f} MB" for each in beyond)
-        return f"{words}, {apart / MB:+.1f} MB", abs(apart) <= _APART
+            beyond_ids.append(peak - ids)
+        difference = beyond_ids[-1] - beyond_ids[0]
+        text = " and ".join(f"{peak / MB:.1f} MB" for peak in beyond_ids)
+        return f"{text}, {difference / MB:+.1f} MB", abs(difference) <= _MAX_DIFFERENCE
 
-    text = f"the peaks beyond the ids no more than {_APART / MB:.0f} MB apart"
-    return Goal(text=text, judge=judge)
+    text = f"the peaks beyond the set of ids differ by ≤ {_MAX_DIFFERENCE / MB:.0f} MB"
+    return Goal(text=text, check=check)
 
 
-def note(figures: dict[str, float]) -> str:
-    """Say nothing: there is nothing else."""
-    del figures
-    return ""
+MEASURE = Measure(title="Download results to a file", contenders=_contenders, prepare=_prepare)

@@ -1,8 +1,8 @@
-"""The emulator, with many batches in it that do not end.
+"""Serves an emulator that has many batches, none of which ends.
 
     python -m benchmarks.emulator 10000
 
-prints its base URL and serves until its input ends.
+It prints its base URL and serves until its stdin closes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from batches_core.emulator import Emulator
 from batches_core.lowlevel import BytesBody
 from transports.emulator import running_emulator
 
-#: So slow that no batch ends.
+#: Slow enough that no batch ends during a measure.
 _SPEED = 1e-9
 _OK = 200
 
 
 def main(batches: int) -> None:
-    """Create the batches, serve them."""
+    """Create the batches and serve them."""
     emulator = Emulator(speed=_SPEED)
     messages = [{"role": "user", "content": "Why is the sea salt?"}]
     params = {"model": "claude-haiku-4-5", "max_tokens": 200, "messages": messages}
@@ -38,7 +38,7 @@ def main(batches: int) -> None:
     create = Request(method="POST", url=url, headers=headers, body=BytesBody((body,)))
     for _ in range(batches):
         response = emulator.handle(create, time.time())
-        assert response.status == _OK, "it takes every batch"  # noqa: S101
+        assert response.status == _OK, "the emulator accepts every batch"  # noqa: S101
     with running_emulator(emulator) as base_url:
         sys.stdout.write(base_url + "\n")
         sys.stdout.flush()

@@ -1,25 +1,21 @@
-"""Results from a server on this machine to items that a user iterates over.
+"""Measures reading results from a server on this machine, up to iterating over the items.
 
-The batch is asked for by its id, so every contender makes two requests.
+Every contender makes two requests: one for the batch, by its id, and one for the results.
 """
 
 from __future__ import annotations
 
-from .data import Results, write
-from .measure import Case, Contender, Goal, Workshop, faster
+from .data import GeneratedResults, write_once
+from .measure import Case, Contender, Goal, Measure, Setup, min_speed
 from .runner import start_server
 
-TITLE = "Results end to end over loopback, items iterated"
-ROUNDS: int | None = None
-
 _LINES = 50_000
-_LEAST = {"h11": 18, "httpx": 15, "httpx2": 15, "trio": 12, "asyncio": 12}
+#: The least speed of each client, as a multiple of the peer's.
+_MIN_SPEED = {"h11": 18, "httpx": 15, "httpx2": 15, "trio": 12, "asyncio": 12}
 
 
-def contenders() -> list[Contender]:
-    """Name the contenders."""
-
-    def ours(name: str, client: str, **parameters: str) -> Contender:
+def _contenders() -> list[Contender]:
+    def project(name: str, client: str, **parameters: str) -> Contender:
         return Contender(
             name=name,
             function="benchmarks.contenders.clients:results",
@@ -29,32 +25,32 @@ def contenders() -> list[Contender]:
     httpx, httpx_async = "transports.httpx:BatchesClient", "transports.httpx:AsyncBatchesClient"
     return [
         Contender(name="anthropic", function="benchmarks.contenders.sdk:results", role="peer"),
-        Contender(name="recv", function="benchmarks.contenders.bare:receive", role="limit"),
+        Contender(name="recv", function="benchmarks.contenders.limits:receive", role="limit"),
         *(
             Contender(
                 name=f"msgspec over {library}",
-                function="benchmarks.contenders.bare:over_httpx",
+                function="benchmarks.contenders.limits:decode_over_httpx",
+                role="reference",
                 parameters={"library": library},
             )
             for library in ("httpx", "httpx2")
         ),
-        ours("h11", "transports.h11:BatchesClient"),
-        ours("httpx", httpx, library="httpx"),
-        ours("httpx2", httpx, library="httpx2"),
-        ours("trio", "transports.trio:BatchesClient", loop="trio"),
-        ours("asyncio", "transports.asyncio:BatchesClient", loop="asyncio"),
-        ours("httpx on asyncio", httpx_async, library="httpx", loop="asyncio"),
-        ours("httpx on trio", httpx_async, library="httpx", loop="trio"),
+        project("h11", "transports.h11:BatchesClient"),
+        project("httpx", httpx, library="httpx"),
+        project("httpx2", httpx, library="httpx2"),
+        project("trio", "transports.trio:BatchesClient", loop="trio"),
+        project("asyncio", "transports.asyncio:BatchesClient", loop="asyncio"),
+        project("httpx on asyncio", httpx_async, library="httpx", loop="asyncio"),
+        project("httpx on trio", httpx_async, library="httpx", loop="trio"),
     ]
 
 
-def prepare(workshop: Workshop) -> list[Case]:
-    """Make the file, start the server."""
-    lines = workshop.scaled(_LINES)
-    path = write(workshop.folder / f"results-{lines}.jsonl", Results(lines).lines())
-    base_url = start_server(workshop, "benchmarks.server", "--results", str(path))
+def _prepare(setup: Setup) -> list[Case]:
+    lines = setup.scaled(_LINES)
+    path = write_once(setup.folder / f"results-{lines}.jsonl", GeneratedResults(lines).lines())
+    base_url = start_server(setup, "benchmarks.server", "--results", str(path))
     common = {"base_url": base_url, "size": path.stat().st_size}
-    # Chunks are how the service sends a file that it has to put together.
+    # The service sends chunks if it does not know the length of a file in advance.
     framings = {"chunked": "in chunks of 64 KiB", "length": "with a content-length"}
     return [
         Case(
@@ -63,15 +59,16 @@ def prepare(workshop: Workshop) -> list[Case]:
             goals=_goals(name) if framing == "chunked" else {},
         )
         for framing, name in framings.items()
-        if framing == "chunked" or not workshop.quick
+        if framing == "chunked" or not setup.quick
     ]
 
 
 def _goals(case: str) -> dict[str, tuple[Goal, ...]]:
-    return {name: (faster(case, name, "anthropic", least),) for name, least in _LEAST.items()}
+    return {name: (min_speed(case, name, "anthropic", x),) for name, x in _MIN_SPEED.items()}
 
 
-def note(figures: dict[str, float]) -> str:
-    """Say nothing: there is nothing else."""
-    del figures
-    return ""
+MEASURE = Measure(
+    title="Results end to end over loopback, items iterated",
+    contenders=_contenders,
+    prepare=_prepare,
+)

@@ -1,58 +1,55 @@
-"""What an import costs, beyond starting Python."""
+"""Measures imports in a fresh interpreter, less the time that Python itself takes to start."""
 
 from __future__ import annotations
 
-from .measure import Case, Contender, Workshop, least_time
-
-TITLE = "Import, in a process of its own, less the start of Python"
-ROUNDS: int | None = None
+from .measure import Case, Contender, Measure, Role, Setup, max_time
 
 _TIMES = 3
-_CASE = "import"
-_MADE = "import, and make a client"
+_IMPORT = "import"
+_CLIENT = "import, and make a client"
 
 
-def contenders() -> list[Contender]:
-    """Name the contenders."""
-
-    def of(name: str, statement: str, case: str, role: str = "ours") -> Contender:
+def _contenders() -> list[Contender]:
+    def importing(module: str, case: str, client: str = "", role: Role = "project") -> Contender:
+        statement = f"import {module}"
+        if client:
+            statement += f"; {module}.{client}(api_key='a key')"
         return Contender(
-            name=name,
+            name=module,
             function="benchmarks.contenders.imports:time_statement",
-            parameters={"statement": statement},
-            role="peer" if role == "peer" else "ours",
+            parameters={"module": module, "statement": statement},
+            role=role,
             cases=frozenset([case]),
         )
 
-    make = "; {}.{}(api_key='a key')"
     return [
-        of("anthropic", "import anthropic", _CASE, "peer"),
-        of("transports.h11", "import transports.h11", _CASE),
-        of("transports.httpx", "import transports.httpx", _CASE),
-        of("transports.trio", "import transports.trio", _CASE),
-        of("batches_core", "import batches_core", _CASE),
-        of("anthropic", "import anthropic" + make.format("anthropic", "Anthropic"), _MADE, "peer"),
-        *(
-            of(name, f"import {name}" + make.format(name, "BatchesClient"), _MADE)
-            for name in ("transports.h11", "transports.httpx")
-        ),
+        importing("anthropic", _IMPORT, role="peer"),
+        importing("transports.h11", _IMPORT),
+        importing("transports.httpx", _IMPORT),
+        importing("transports.trio", _IMPORT),
+        importing("transports.asyncio", _IMPORT),
+        importing("batches_core", _IMPORT),
+        importing("anthropic", _CLIENT, "Anthropic", role="peer"),
+        importing("transports.h11", _CLIENT, "BatchesClient"),
+        importing("transports.httpx", _CLIENT, "BatchesClient"),
+        importing("transports.asyncio", _CLIENT, "BatchesClient"),
     ]
 
 
-def prepare(workshop: Workshop) -> list[Case]:
-    """Say how often."""
+def _prepare(setup: Setup) -> list[Case]:
     goals = {
-        name: (least_time(_CASE, name, "anthropic", 0.1),)
-        for name in ("transports.h11", "transports.httpx")
+        name: (max_time(_IMPORT, name, "anthropic", 0.1),)
+        for name in ("transports.h11", "transports.httpx", "transports.asyncio")
     }
-    parameters = {"times": 1 if workshop.quick else _TIMES}
+    parameters = {"times": 1 if setup.quick else _TIMES}
     return [
-        Case(name=_CASE, parameters=parameters, goals=goals, prove=False),
-        Case(name=_MADE, parameters=parameters, prove=False),
+        Case(name=_IMPORT, parameters=parameters, goals=goals, verify=False),
+        Case(name=_CLIENT, parameters=parameters, verify=False),
     ]
 
 
-def note(figures: dict[str, float]) -> str:
-    """Say nothing: there is nothing else."""
-    del figures
-    return ""
+MEASURE = Measure(
+    title="Import, in a process of its own, less the start of Python",
+    contenders=_contenders,
+    prepare=_prepare,
+)

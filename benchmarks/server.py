@@ -1,13 +1,15 @@
-"""The service's place in a measure: as little of it as the measure needs, as fast as possible.
+"""A minimal and fast HTTP/1.1 server that takes the place of the service in a measure.
 
-    python -m benchmarks.server --results FILE
+    python -m benchmarks.server [--results FILE]
 
-prints its base URL and serves until its input ends. Knows just enough HTTP/1.1 for clients that
-behave; checks nothing while a client waits. Results are framed before anyone asks for them, and
-sent with few calls. A create's body is received into memory that is there already; only when
-asked under ``/check`` does the server look what it was. An id tells how results come:
-``msgbatch_chunked``, ``msgbatch_length``, or ``msgbatch_made_1000`` for that many lines made
-meanwhile.
+It prints its base URL and serves until its stdin closes. It expects well-behaved clients and
+validates nothing. To take little time itself, it frames the results in advance, sends them with few
+system calls, and receives the body of a create into memory that is allocated in advance. It decodes
+that body only for a request to ``/check``, after a measurement.
+
+The id of a batch selects its results: ``msgbatch_chunked`` and ``msgbatch_length`` send FILE with
+chunked transfer-encoding and with a content-length. ``msgbatch_generated_1000`` generates 1,000
+lines while it sends them.
 """
 
 from __future__ import annotations
@@ -24,57 +26,57 @@ from typing import Any
 
 import msgspec
 
-from .data import Results, chunks
+from .data import GeneratedResults, rechunk
 
-#: The size of a chunk of the transfer-encoding, in bytes.
-CHUNK = 64 * 1024
-#: How much is handed to a socket at once, in bytes.
-_SENT_AT_ONCE = 1024 * 1024
-#: Room for the largest create.
-_LARGEST = 300_000_000
+#: The size in bytes of a chunk of chunked transfer-encoding.
+_CHUNK = 64 * 1024
+#: The most bytes that are passed to a socket in one call.
+_SEND_SIZE = 1024 * 1024
+#: The size in bytes of the largest create.
+_LARGEST_CREATE = 300_000_000
 _BATCHES = "/v1/messages/batches"
-_MOMENT = "2024-09-24T18:37:24.100435+00:00"
+_TIMESTAMP = "2024-09-24T18:37:24.100435+00:00"
 
 
-class _Batch(msgspec.Struct):
+class _Create(msgspec.Struct):
     requests: list[msgspec.Raw]
 
 
-def framed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Put chunked transfer-encoding around a body."""
-    for chunk in chunks(pieces, CHUNK):
+def _chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Encode a body with chunked transfer-encoding."""
+    for chunk in rechunk(pieces, _CHUNK):
         yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
     yield b"0\r\n\r\n"
 
 
 class Server:
-    """Serves on a loopback socket, one thread a connection."""
+    """Listens on a loopback socket and serves each connection in its own thread."""
 
     def __init__(self, results: Path | None) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._results = b"" if results is None else results.read_bytes()
         self._lines = self._results.count(b"\n")
-        pieces = [self._results[n : n + CHUNK] for n in range(0, len(self._results), CHUNK)]
-        self._framed = b"".join(framed(pieces))
-        # Written once, so that the kernel need not find the memory while a client waits.
-        self._body = bytearray(b"\1") * _LARGEST
+        pieces = [self._results[n : n + _CHUNK] for n in range(0, len(self._results), _CHUNK)]
+        self._chunked_results = b"".join(_chunked(pieces))
+        # Write to all of it, or the kernel would only allocate the memory during a measurement.
+        self._body = bytearray(b"\1") * _LARGEST_CREATE
         self._body_length = 0
-        self._made: dict[int, Results] = {}
+        self._generated: dict[int, GeneratedResults] = {}
 
     def serve(self) -> None:
         """Accept connections until the process ends."""
         while True:
             sock, _ = self._listener.accept()
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._converse, args=(sock,), daemon=True).start()
+            threading.Thread(target=self._serve_connection, args=(sock,), daemon=True).start()
 
-    def _converse(self, sock: socket.socket) -> None:
+    def _serve_connection(self, sock: socket.socket) -> None:
         with sock, suppress(ConnectionError):
             received = bytearray()
             while True:
                 while (end := received.find(b"\r\n\r\n")) < 0:
-                    if not (data := sock.recv(CHUNK)):
+                    if not (data := sock.recv(_CHUNK)):
                         return
                     received += data
                 lines = received[:end].decode("latin-1").split("\r\n")
@@ -83,26 +85,27 @@ class Server:
                 if method == "POST":
                     pairs = (line.partition(":") for line in lines[1:])
                     headers = {name.lower(): value.strip() for name, _, value in pairs}
-                    self._take(sock, received, int(headers["content-length"]))
-                for piece in self._answer(method, target):
+                    self._receive_body(sock, received, int(headers["content-length"]))
+                for piece in self._respond(method, target):
                     view = memoryview(piece)
-                    for start in range(0, len(view), _SENT_AT_ONCE):
-                        sock.sendall(view[start : start + _SENT_AT_ONCE])
+                    for start in range(0, len(view), _SEND_SIZE):
+                        sock.sendall(view[start : start + _SEND_SIZE])
 
-    def _take(self, sock: socket.socket, received: bytearray, length: int) -> None:
-        room = memoryview(self._body)[:length]
-        have = len(received)
-        room[:have] = received
+    def _receive_body(self, sock: socket.socket, received: bytearray, length: int) -> None:
+        """Receive a body of `length` bytes, whose beginning may be in `received`."""
+        body = memoryview(self._body)[:length]
+        position = len(received)
+        body[:position] = received
         received.clear()
-        while have < length:
-            if not (count := sock.recv_into(room[have:])):
-                raise ConnectionError("the body was cut off")
-            have += count
+        while position < length:
+            if not (count := sock.recv_into(body[position:])):
+                raise ConnectionError("the connection closed within a body")
+            position += count
         self._body_length = length
 
-    def _answer(self, method: str, target: str) -> Iterator[bytes]:
+    def _respond(self, method: str, target: str) -> Iterator[bytes]:
         if method == "POST":
-            return _json(self._describe("msgbatch_new", {"processing": 1}))
+            return _json(self._batch("msgbatch_new", {"processing": 1}))
         if target == "/check":
             return _json(self._check())
         path, _, _ = target.partition("?")
@@ -112,9 +115,9 @@ class Server:
         kind, _, lines = id_.removeprefix("msgbatch_").partition("_")
         if rest == "results":
             return self._send_results(kind, int(lines or 0))
-        made = kind == "made"
-        counts = self._make(int(lines)).counts() if made else {"succeeded": self._lines}
-        return _json(self._describe(id_, counts))
+        if kind == "generated":
+            return _json(self._batch(id_, self._generate(int(lines)).counts()))
+        return _json(self._batch(id_, {"succeeded": self._lines}))
 
     def _send_results(self, kind: str, lines: int) -> Iterator[bytes]:
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-jsonl\r\n"
@@ -123,41 +126,41 @@ class Server:
             yield self._results
             return
         yield head + b"transfer-encoding: chunked\r\n\r\n"
-        if kind == "made":
-            yield from framed(self._make(lines).lines())
+        if kind == "generated":
+            yield from _chunked(self._generate(lines).lines())
         else:
-            yield self._framed
+            yield self._chunked_results
 
-    def _make(self, lines: int) -> Results:
-        if lines not in self._made:
-            self._made[lines] = Results(lines)
-        return self._made[lines]
+    def _generate(self, lines: int) -> GeneratedResults:
+        if lines not in self._generated:
+            self._generated[lines] = GeneratedResults(lines)
+        return self._generated[lines]
 
-    def _describe(self, id_: str, counts: dict[str, int]) -> dict[str, Any]:
+    def _batch(self, id_: str, counts: dict[str, int]) -> dict[str, Any]:
         ended = id_ != "msgbatch_new"
-        kinds = ("processing", "succeeded", "errored", "canceled", "expired")
+        types = ("processing", "succeeded", "errored", "canceled", "expired")
         return {
             "id": id_,
             "type": "message_batch",
             "processing_status": "ended" if ended else "in_progress",
-            "request_counts": {kind: counts.get(kind, 0) for kind in kinds},
-            "created_at": _MOMENT,
-            "expires_at": _MOMENT,
-            "ended_at": _MOMENT if ended else None,
+            "request_counts": {type_: counts.get(type_, 0) for type_ in types},
+            "created_at": _TIMESTAMP,
+            "expires_at": _TIMESTAMP,
+            "ended_at": _TIMESTAMP if ended else None,
             "archived_at": None,
             "cancel_initiated_at": None,
             "results_url": f"{self.base_url}{_BATCHES}/{id_}/results" if ended else None,
         }
 
     def _check(self) -> dict[str, int]:
-        """Tell what the last create was: how many requests, and a checksum of their meaning."""
+        """Return the number of requests in the last create, and a checksum of their values."""
         body = memoryview(self._body)[: self._body_length]
         checksum = 0
-        requests = msgspec.json.decode(body, type=_Batch).requests
+        requests = msgspec.json.decode(body, type=_Create).requests
         for request in requests:
-            # Through msgspec, so that white space and the way of escaping make no difference.
-            same = msgspec.json.encode(msgspec.json.decode(request), order="sorted")
-            checksum = zlib.crc32(same, checksum)
+            # Encode anew, because clients differ in white space, escapes and the order of keys.
+            normalized = msgspec.json.encode(msgspec.json.decode(request), order="sorted")
+            checksum = zlib.crc32(normalized, checksum)
         return {"requests": len(requests), "checksum": checksum}
 
 
@@ -168,9 +171,9 @@ def _json(value: dict[str, Any]) -> Iterator[bytes]:
 
 
 def main() -> None:
-    """Serve until the input ends, which it does when the starting process does."""
+    """Serve until stdin closes. It also closes when the process that started this one ends."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.server")
-    parser.add_argument("--results", type=Path, help="the file of results")
+    parser.add_argument("--results", type=Path, help="the results file to send")
     server = Server(parser.parse_args().results)
     threading.Thread(target=server.serve, daemon=True).start()
     sys.stdout.write(server.base_url + "\n")

@@ -1,99 +1,102 @@
-"""Judges the goals of a measure and lays its results out as text."""
+"""Formats the results of a measure as a table, with the verdict of each goal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
-from .measure import MB, Case, Contender, Goal, Results
-from .meter import Outcome
+from .measure import MB, Case, Contender, Goal, Measure, Results, Role
+from .task import Sample
 
 _HEAD = ("", "median", "spread", "MB/s", "CPU", "peak", "x peer", "x limit", "")
-_LAST = len(_HEAD) - 1
 
 
-def lay_out(
-    contenders: Sequence[Contender],
-    cases: Sequence[Case],
-    results: Results,
-    note: Callable[[dict[str, float]], str],
-) -> str:
-    """Give the table: a block for each case, a row for each contender, and the goals below."""
-    rows: list[tuple[str, ...]] = [_HEAD]
+def format_table(measure: Measure, cases: Sequence[Case], results: Results) -> str:
+    """Return a block for each case, with a row for each contender and the goals below it."""
+    rows: list[tuple[str, ...]] = []
     for case in cases:
         rows.append((f"[{case.name}]",))
-        running = [c for c in contenders if c.cases is None or case.name in c.cases]
-        for contender in running:
-            rows.append(_row(case, contender, running, results, note))
-            rows.extend(_verdict(goal, results) for goal in case.goals.get(contender.name, ()))
-    widths = [
-        max(len(row[column]) for row in rows if len(row) == len(_HEAD)) for column in range(_LAST)
-    ]
-    return "\n".join("".join(_line(row, widths)).rstrip() for row in rows)
+        contenders = case.contenders(measure.contenders())
+        for contender in contenders:
+            rows.append(_row(measure, case, contender, contenders, results))
+            rows.extend(_goal_row(goal, results) for goal in case.goals.get(contender.name, ()))
+    return align(_HEAD, rows)
 
 
-def _line(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
-    for column, cell in enumerate(row):
-        if not column or column == _LAST or len(row) < len(_HEAD):
-            yield cell.ljust(widths[0] if len(row) == len(_HEAD) and not column else 0)
-        else:
-            yield "  " + cell.rjust(widths[column])
-        if column == _LAST - 1:
-            yield "  "
+def align(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Align the cells of rows: the first and last column to the left, the others to the right.
+
+    A row of a single cell may be wider than its column.
+    """
+    lines = [head, *rows]
+    columns = zip(*(line for line in lines if len(line) > 1), strict=True)
+    first, *middle, _ = (max(map(len, column)) for column in columns)
+    text = []
+    for line in lines:
+        if len(line) == 1:
+            text.append(line[0])
+            continue
+        cells = (cell.rjust(width) for cell, width in zip(line[1:-1], middle, strict=True))
+        text.append("  ".join([line[0].ljust(first), *cells, line[-1]]).rstrip())
+    return "\n".join(text)
 
 
 def _row(
+    measure: Measure,
     case: Case,
     contender: Contender,
-    running: Sequence[Contender],
+    contenders: Sequence[Contender],
     results: Results,
-    note: Callable[[dict[str, float]], str],
 ) -> tuple[str, ...]:
     key = (case.name, contender.name)
-    outcomes = results.outcomes.get(key)
-    if not outcomes:
-        why = results.absent.get(key, "not run")
-        return (f"  {contender.name}: {why}",)
-    seconds = [outcome.seconds for outcome in outcomes]
+    samples = results.samples.get(key)
+    if not samples:
+        reason = results.absent.get(key, "not run")
+        return (f"  {contender.name}: {reason}",)
+    seconds = [sample.seconds for sample in samples]
     middle = median(seconds)
-    size = outcomes[0].size
-    peak = median(outcome.peak for outcome in outcomes)
+    size = samples[0].size
+    peak = median(sample.peak for sample in samples)
     return (
         f"  {contender.name}",
-        _time(middle),
+        format_seconds(middle),
         f"{min(seconds):.3f} to {max(seconds):.3f}",
         f"{size / middle / MB:,.0f}" if size else "",
-        _time(median(outcome.cpu for outcome in outcomes)),
-        f"{peak / MB:,.0f} MB" if outcomes[0].whole_peak else "",
-        _compared(case, contender, running, results, "peer"),
-        _compared(case, contender, running, results, "limit"),
-        note(_medians(outcomes)),
+        format_seconds(median(sample.cpu for sample in samples)),
+        f"{peak / MB:,.0f} MB" if samples[0].process_peak else "",
+        _relative_speed(case, contender, contenders, results, "peer"),
+        _relative_speed(case, contender, contenders, results, "limit"),
+        format_note(measure, samples),
     )
 
 
-def _medians(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    names = outcomes[0].figures
-    return {name: median(outcome.figures[name] for outcome in outcomes) for name in names}
-
-
-def _compared(
-    case: Case, contender: Contender, running: Sequence[Contender], results: Results, role: str
+def _relative_speed(
+    case: Case, contender: Contender, contenders: Sequence[Contender], results: Results, role: Role
 ) -> str:
-    """Give how many times as fast as the peer or the limit a contender is."""
-    other = next((c.name for c in running if c.role == role), None)
+    """Divide the speed of a contender by that of the peer or the limit."""
+    other = next((each.name for each in contenders if each.role == role), None)
     if other is None:
         return ""
     ratio = results.ratio(case.name, other, contender.name, results.clock)
     return "" if ratio is None else f"{ratio:.2f}"
 
 
-def _verdict(goal: Goal, results: Results) -> tuple[str, ...]:
-    verdict = goal.judge(results)
+def _goal_row(goal: Goal, results: Results) -> tuple[str, ...]:
+    verdict = goal.check(results)
     if verdict is None:
-        return (f"      to reach {goal.text}: cannot be told",)
+        return (f"      goal: {goal.text}: not measured",)
     reached, met = verdict
-    return (f"      to reach {goal.text}: {reached}, {'met' if met else 'MISSED'}",)
+    return (f"      goal: {goal.text}: {reached}, {'met' if met else 'MISSED'}",)
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.3f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - four digits are enough
+def format_note(measure: Measure, samples: Sequence[Sample]) -> str:
+    """Put the medians of the further metrics into words."""
+    if measure.note is None:
+        return ""
+    names = samples[0].metrics
+    return measure.note({name: median(each.metrics[name] for each in samples) for name in names})
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a time with four digits."""
+    return f"{seconds:.3f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - see above

@@ -1,5 +1,8 @@
-"""The contenders: functions that do one measure's work in one way, each in a process of its own.
+"""The contenders: functions that do the work of a measure in one way, each in its own process.
 
-A module imports what its contenders need, so that one's imports never weigh on another. Each
-function takes a `Task`, does the work inside of a `Meter`, and gives an `Outcome`.
+A contender takes a `Task`, does the work inside a `ResourceMeter`, and returns a `Sample`. It may
+run with the package of another checkout, so it uses only names that both have. If a whole feature
+is missing there, it raises `NotThereError`.
+
+A module imports only what its own contenders need, because imports cost time and memory.
 """

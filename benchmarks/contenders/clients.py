@@ -1,7 +1,7 @@
-"""This package's clients, on every transport: results, creates, and files.
+"""The clients of this package on every transport: results, creates and downloads.
 
-The case names the transport as ``module:class``; what an async one does is run on asyncio, or on
-trio where the case or the transport says so.
+The parameter ``client`` names a transport's class as ``module:class``, and ``library`` the module
+of its HTTP client. Async clients have a parameter ``loop``, which is ``asyncio`` or ``trio``.
 """
 
 from __future__ import annotations
@@ -15,33 +15,41 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.meter import Meter, NotThere, Outcome, Task
+from benchmarks.meter import ResourceMeter
+from benchmarks.task import NotThereError, Sample, Task
 
-from .work import Tally, checked, read_dicts
+from .shared import ResultsDigest, client_class, fetch_create_digest, read_dicts
 
 
-def _make(task: Task) -> Any:
-    """Make a client; its own library, where it has one, is imported with it."""
-    module, _, name = task.text("client").partition(":")
-    arguments: dict[str, Any] = {"api_key": "a key", "base_url": task.text("base_url")}
+def _make_client(task: Task) -> Any:
+    make = client_class(task)
+    arguments: dict[str, Any] = {}
     if library := task.parameters.get("library"):
-        kind = "AsyncClient" if name.startswith("Async") else "Client"
+        kind = "AsyncClient" if make.__name__.startswith("Async") else "Client"
         arguments["client"] = getattr(importlib.import_module(library), kind)()
-    return getattr(importlib.import_module(module), name)(**arguments)
+    return make(api_key="a key", base_url=task.text("base_url"), **arguments)
 
 
-def _measure(task: Task, meter: Meter, blocking: Callable[[Any], None], awaited: _Awaited) -> None:
-    """Run the work with a client of the task's kind; time begins once there is a client."""
+def _measure(
+    task: Task,
+    meter: ResourceMeter,
+    work: Callable[[Any], None],
+    async_work: Callable[[Any], Awaitable[None]],
+) -> None:
+    """Run the work with a blocking client, or the async work with an async one, and measure it.
+
+    Making the client and starting the event loop are not measured.
+    """
     loop = task.parameters.get("loop")
     if loop is None:
-        with _make(task) as client, meter:
-            blocking(client)
+        with _make_client(task) as client, meter:
+            work(client)
         return
 
     async def main() -> None:
-        async with _make(task) as client:
+        async with _make_client(task) as client:
             with meter:
-                await awaited(client)
+                await async_work(client)
 
     if loop == "trio":
         importlib.import_module("trio").run(main)
@@ -49,95 +57,94 @@ def _measure(task: Task, meter: Meter, blocking: Callable[[Any], None], awaited:
         asyncio.run(main())
 
 
-_Awaited = Callable[[Any], Awaitable[None]]
+def results(task: Task) -> Sample:
+    """Read the results of a batch from the server, item by item."""
+    digest, meter, batch = ResultsDigest(task), ResourceMeter(), task.text("batch")
 
-
-def results(task: Task) -> Outcome:
-    """Read a batch's results from the server, item by item."""
-    tally, meter, batch = Tally(task), Meter(), task.text("batch")
-
-    def blocking(client: Any) -> None:
+    def work(client: Any) -> None:
         with client.results_stream(batch) as stream:
-            tally.take(stream)
+            digest.update(stream)
 
-    async def awaited(client: Any) -> None:
+    async def async_work(client: Any) -> None:
         count = 0
         async with client.results_stream(batch) as stream:
-            if task.proof:
+            if task.verify:
                 async for item in stream:
-                    tally.take_one(item)
+                    digest.add(item)
             else:
+                # Iterate here, because a call for each item would add to what is measured.
                 async for _ in stream:
                     count += 1
-        tally.take(range(count))
+        digest.update(range(count))
 
-    _measure(task, meter, blocking, awaited)
-    return meter.outcome(task.number("size"), tally.work())
+    _measure(task, meter, work, async_work)
+    return meter.sample(task.number("size"), digest.digest())
 
 
-def create(task: Task) -> Outcome:
-    """Create a batch of dicts."""
+def create(task: Task) -> Sample:
+    """Create a batch from dicts."""
     requests = read_dicts(task)
     return _create(task, lambda: requests)
 
 
-def create_from_lines(task: Task) -> Outcome:
+def create_from_lines(task: Task) -> Sample:
     """Create a batch from the lines of an open file."""
     with Path(task.text("requests")).open("rb") as lines:
         return _create(task, lambda: lines)
 
 
-def create_from_file(task: Task) -> Outcome:
-    """Create a batch from a requests file that never is in memory as a whole."""
+def create_from_file(task: Task) -> Sample:
+    """Create a batch from a `RequestsFile`, which is never in memory as a whole."""
     try:
         requests_file = importlib.import_module("transports.files").RequestsFile
     except (ImportError, AttributeError):
-        raise NotThere("not there yet") from None
+        raise NotThereError("no RequestsFile") from None
     return _create(task, lambda: requests_file(Path(task.text("requests"))))
 
 
-def _create(task: Task, requests: Callable[[], Any]) -> Outcome:
-    meter = Meter()
+def _create(task: Task, make_requests: Callable[[], Any]) -> Sample:
+    meter = ResourceMeter()
 
-    async def awaited(client: Any) -> None:
-        await client.create(requests())
+    def work(client: Any) -> None:
+        client.create(make_requests())
 
-    _measure(task, meter, lambda client: client.create(requests()), awaited)
-    return meter.outcome(task.number("size"), checked(task))
+    async def async_work(client: Any) -> None:
+        await client.create(make_requests())
+
+    _measure(task, meter, work, async_work)
+    return meter.sample(task.number("size"), fetch_create_digest(task))
 
 
-def download(task: Task) -> Outcome:
-    """Download a batch's results to a file."""
+def download(task: Task) -> Sample:
+    """Download the results of a batch to a file."""
+    if not hasattr(client_class(task), "download"):
+        raise NotThereError("no download")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "results.jsonl")
-        meter = Meter()
+        meter = ResourceMeter()
 
-        def blocking(client: Any) -> None:
-            if not hasattr(client, "download"):
-                raise NotThere("not there yet")
+        def work(client: Any) -> None:
             client.download(task.text("batch"), path)
 
-        async def awaited(client: Any) -> None:
-            if not hasattr(client, "download"):
-                raise NotThere("not there yet")
+        async def async_work(client: Any) -> None:
             await client.download(task.text("batch"), path)
 
-        _measure(task, meter, blocking, awaited)
-        return _of_file(meter, path)
+        _measure(task, meter, work, async_work)
+        return _sample_of_file(meter, path)
 
 
-def write_items(task: Task) -> Outcome:
-    """Read a batch's results and write each to a file, as JSON: what can be done by hand."""
+def write_items(task: Task) -> Sample:
+    """Read the results of a batch and write each to a file as JSON, without `download`."""
     encode = msgspec.json.Encoder().encode
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "results.jsonl")
-        with _make(task) as client, path.open("wb") as file, Meter() as meter:
+        with _make_client(task) as client, path.open("wb") as file, ResourceMeter() as meter:
             for item in client.results_stream(task.text("batch"), message_type=msgspec.Raw):
                 file.write(encode(item) + b"\n")
-        return _of_file(meter, path)
+        return _sample_of_file(meter, path)
 
 
-def _of_file(meter: Meter, path: Path) -> Outcome:
+def _sample_of_file(meter: ResourceMeter, path: Path) -> Sample:
     with path.open("rb") as file:
         lines = sum(1 for _ in file)
-    return meter.outcome(path.stat().st_size, {"lines": lines})
+    return meter.sample(path.stat().st_size, {"lines": lines})

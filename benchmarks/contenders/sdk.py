@@ -9,48 +9,56 @@ import httpx2
 from anthropic._decoders.jsonl import JSONLDecoder
 from anthropic.types.messages import MessageBatchIndividualResponse
 
-from benchmarks.meter import Meter, Outcome, Task
+from benchmarks.meter import ResourceMeter
+from benchmarks.task import Sample, Task
 
-from .work import WARM_UP, Tally, checked, file_chunks, long_line_chunks, read_dicts
+from .shared import (
+    WARM_UP,
+    ResultsDigest,
+    fetch_create_digest,
+    file_chunks,
+    long_line_chunks,
+    read_dicts,
+)
 
 
-def _client(task: Task) -> anthropic.Anthropic:
+def _make_client(task: Task) -> anthropic.Anthropic:
     return anthropic.Anthropic(api_key="a key", base_url=task.text("base_url"), max_retries=0)
 
 
-def decode(task: Task) -> Outcome:
-    """Decode a file's chunks with what the SDK's own results are decoded with."""
+def decode(task: Task) -> Sample:
+    """Decode the results in a file with the decoder that the SDK itself uses for results."""
     return _decode(task, file_chunks(task))
 
 
-def long_line(task: Task) -> Outcome:
-    """Decode one long line's chunks."""
+def long_line(task: Task) -> Sample:
+    """Decode one long line."""
     _decode(task, long_line_chunks(task, WARM_UP))
     return _decode(task, long_line_chunks(task))
 
 
-def _decode(task: Task, chunks: list[bytes]) -> Outcome:
-    tally = Tally(task)
+def _decode(task: Task, chunks: list[bytes]) -> Sample:
+    digest = ResultsDigest(task)
     line_type: Any = MessageBatchIndividualResponse
-    with Meter() as meter:
+    with ResourceMeter() as meter:
         decoder: JSONLDecoder[Any] = JSONLDecoder(
             raw_iterator=iter(chunks), line_type=line_type, http_response=httpx2.Response(200)
         )
-        tally.take(decoder)
-    return meter.outcome(sum(map(len, chunks)), tally.work())
+        digest.update(decoder)
+    return meter.sample(sum(map(len, chunks)), digest.digest())
 
 
-def results(task: Task) -> Outcome:
-    """Read a batch's results from the server, item by item."""
-    tally = Tally(task)
-    with _client(task) as client, Meter() as meter:
-        tally.take(client.messages.batches.results(task.text("batch")))
-    return meter.outcome(task.number("size"), tally.work())
+def results(task: Task) -> Sample:
+    """Read the results of a batch from the server, item by item."""
+    digest = ResultsDigest(task)
+    with _make_client(task) as client, ResourceMeter() as meter:
+        digest.update(client.messages.batches.results(task.text("batch")))
+    return meter.sample(task.number("size"), digest.digest())
 
 
-def create(task: Task) -> Outcome:
-    """Create a batch of dicts."""
+def create(task: Task) -> Sample:
+    """Create a batch from dicts."""
     requests = read_dicts(task)
-    with _client(task) as client, Meter() as meter:
+    with _make_client(task) as client, ResourceMeter() as meter:
         client.messages.batches.create(requests=requests)
-    return meter.outcome(task.number("size"), checked(task))
+    return meter.sample(task.number("size"), fetch_create_digest(task))

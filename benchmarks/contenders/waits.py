@@ -1,7 +1,7 @@
-"""Many waits at once, each a task: how late their polls are.
+"""Many waits at once, each in its own task, and the lateness of their polls.
 
-A client is told its waits' jitter and their predicates. Both are asked in one go between a poll's
-answer and the pause after it, first the predicate: so the two together know each poll's time.
+After the response to a poll, the client calls the predicate of the wait and then `jitter`, without
+running another task in between. Together the two calls tell when the next poll of that wait is due.
 """
 
 from __future__ import annotations
@@ -14,17 +14,22 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from batches_core import MessageBatch, RetryScheduled
-from benchmarks.meter import Meter, Outcome, Task
+from benchmarks.meter import ResourceMeter
+from benchmarks.task import Sample, Task
 
-#: By how much of its interval a poll can come early, as `BatchesAPI.wait_for` documents.
+from .shared import client_class
+
+#: The largest share of its interval by which a poll comes early, see `BatchesAPI.wait_for`.
 _POLL_SPREAD = 0.2
-#: Connections that a client of httpx has at most. Before each request it goes through all of them
-#: and all requests that wait for one, so that once it falls behind every poll costs more.
+#: The most connections of an httpx client. Before each request, httpx goes through all connections
+#: and all requests that wait for one. The more there are, the further a late client falls behind.
 _CONNECTIONS = 10
 
+_Function = Callable[[], Awaitable[None]]
 
-class _Watch:
-    """When each wait's next poll is due, and how late the polls were."""
+
+class _PollTimes:
+    """The due time of the next poll of each wait, and the lateness of all past polls."""
 
     def __init__(self, waits: int, interval: float) -> None:
         self.late: list[float] = []
@@ -35,7 +40,7 @@ class _Watch:
         self._current = 0
 
     def until(self, wait: int) -> Callable[[MessageBatch], bool]:
-        """Give the predicate of a wait."""
+        """Return the predicate of a wait. It records the lateness of the poll."""
 
         def is_over(batch: MessageBatch) -> bool:
             del batch
@@ -47,28 +52,28 @@ class _Watch:
         return is_over
 
     def jitter(self) -> float:
-        """Choose when the wait that was just asked polls next."""
+        """Return a jitter for the current wait, and record when its next poll is due."""
         share = random.random()  # noqa: S311 - no secret
         delay = self._interval * (1 - _POLL_SPREAD * (1 - share))
         self.due[self._current] = time.monotonic() + delay
         return share
 
     def on_event(self, event: object) -> None:
-        """Count what went wrong."""
+        """Count the retries."""
         self.failures += isinstance(event, RetryScheduled)
 
 
-def wait(task: Task) -> Outcome:
-    """Wait for every batch that the emulator has."""
-    watch = _Watch(task.number("waits"), task.seconds("interval"))
-    meter = Meter()
+def wait(task: Task) -> Sample:
+    """Wait for every batch of the emulator."""
+    polls = _PollTimes(task.number("waits"), task.seconds("interval"))
+    meter = ResourceMeter()
     if task.text("loop") == "trio":
         trio: Any = importlib.import_module("trio")
-        trio.run(_main, task, watch, meter, _together_on_trio, trio.sleep)
+        trio.run(_main, task, polls, meter, _gather_on_trio, trio.sleep)
     else:
-        asyncio.run(_main(task, watch, meter, _together_on_asyncio, asyncio.sleep))
-    late = sorted(watch.late)
-    return meter.outcome(
+        asyncio.run(_main(task, polls, meter, _gather_on_asyncio, asyncio.sleep))
+    late = sorted(polls.late)
+    return meter.sample(
         0,
         {},
         polls=len(late),
@@ -76,57 +81,56 @@ def wait(task: Task) -> Outcome:
         late_99=late[len(late) * 99 // 100],
         median_late=late[len(late) // 2],
         cpu_per_poll=meter.cpu / len(late),
-        failures=watch.failures,
+        failures=polls.failures,
     )
 
 
 async def _main(
     task: Task,
-    watch: _Watch,
-    meter: Meter,
-    together: Callable[[list[Callable[[], Awaitable[None]]]], Awaitable[None]],
+    polls: _PollTimes,
+    meter: ResourceMeter,
+    gather: Callable[[list[_Function]], Awaitable[None]],
     sleep: Callable[[float], Awaitable[None]],
 ) -> None:
-    async with _client(task, watch) as client:
+    async with _make_client(task, polls) as client:
         ids = [batch.id async for batch in client.list_all(limit=1000)]
         interval = task.seconds("interval")
         with meter:
             start = time.monotonic()
-            watch.end = start + task.seconds("duration")
+            polls.end = start + task.seconds("duration")
 
-            def begin(number: int) -> Callable[[], Awaitable[None]]:
+            def waiting(number: int) -> _Function:
                 async def run() -> None:
-                    watch.due[number] = start + interval * number / len(ids)
-                    await sleep(max(0.0, watch.due[number] - time.monotonic()))
-                    until = watch.until(number)
+                    polls.due[number] = start + interval * number / len(ids)
+                    await sleep(max(0.0, polls.due[number] - time.monotonic()))
+                    until = polls.until(number)
                     await client.wait_for(ids[number], poll_interval=interval, until=until)
 
                 return run
 
-            await together([begin(number) for number in range(task.number("waits"))])
+            await gather([waiting(number) for number in range(task.number("waits"))])
 
 
-def _client(task: Task, watch: _Watch) -> Any:
-    module, _, name = task.text("client").partition(":")
+def _make_client(task: Task, polls: _PollTimes) -> Any:
     arguments: dict[str, Any] = {}
     if library := task.parameters.get("library"):
         httpx = importlib.import_module(library)
         limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
         arguments["client"] = httpx.AsyncClient(limits=limits)
-    return getattr(importlib.import_module(module), name)(
+    return client_class(task)(
         api_key="a key",
         base_url=task.text("base_url"),
-        jitter=watch.jitter,
-        on_event=watch.on_event,
+        jitter=polls.jitter,
+        on_event=polls.on_event,
         **arguments,
     )
 
 
-async def _together_on_asyncio(functions: list[Callable[[], Awaitable[None]]]) -> None:
+async def _gather_on_asyncio(functions: list[_Function]) -> None:
     await asyncio.gather(*(function() for function in functions))
 
 
-async def _together_on_trio(functions: list[Callable[[], Awaitable[None]]]) -> None:
+async def _gather_on_trio(functions: list[_Function]) -> None:
     async with importlib.import_module("trio").open_nursery() as nursery:
         for function in functions:
             nursery.start_soon(function)
