@@ -1,4 +1,4 @@
-"""A file of results that exists already: compare it with the results of a batch.
+"""Compare a file of results that exists already with the results of a batch.
 
 `part` handles the file while it is incomplete.
 """
@@ -21,9 +21,9 @@ from .result_lines import MAX_LINES, ResultLine, digest_of, pieces_of
 class CompleteFile:
     """A file with its final name. It is never changed. `ResultsFile` documents the methods.
 
-    If the download before was interrupted in its last step, the file holds the complete results of
-    this batch. Equal custom_ids do not prove that, because another batch can have the same ones.
-    Therefore every line must be equal, in any order.
+    If the previous download was interrupted in its last step, the file holds the complete results
+    of this batch. Equal custom_ids do not prove that, because another batch can have the same ones.
+    Therefore all lines must be equal, in any order.
 
     Raises:
         InvalidInputError: the file is not a file of results.

@@ -108,7 +108,8 @@ class Part:
         if self._file.closed:
             return
         try:
-            # A refused download leaves no empty part. By its name, the part belongs to this batch.
+            # A download that was refused leaves no empty part. The name belongs to this batch, so
+            # the file can be removed.
             if os.fstat(self._file.fileno()).st_size == 0 and self._has_its_name():
                 _remove(self._part, self._file)
         except OSError:
@@ -167,7 +168,7 @@ class Part:
             return False
 
     def _check_size(self) -> None:
-        """Check that no other program wrote to the part, which can happen where locks are missing.
+        """Check that no other program wrote to the part, which can happen if there are no locks.
 
         Raises:
             InvalidInputError: the size is not the expected one.

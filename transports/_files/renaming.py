@@ -40,14 +40,14 @@ def rename_to_new_name(old: Path, new: Path) -> None:
         _sync_folder(new)
     else:
         _sync_folder(new)
-        # The file has its new name, so this is no failure. `CompleteFile.finish` removes the old
-        # name in the next download.
+        # The file has its new name, so a failure here is harmless. `CompleteFile.finish` removes
+        # the old name in the next download.
         with contextlib.suppress(OSError):
             old.unlink()
 
 
 def _sync_folder(path: Path) -> None:
-    """Write the folder of a file to the disk, where a folder can be opened: not on Windows."""
+    """Write the folder of a file to the disk, unless folders cannot be opened, as on Windows."""
     with contextlib.suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -104,7 +104,7 @@ class _FileBody:
         if not unchanged:
             raise InvalidInputError(
                 f"{self._path} was changed after it was checked, so nothing was created: pass the "
-                "file to create again, and do not change it until create has returned"
+                "file to create() again, and do not change it until create() returns"
             )
 
 

@@ -6,8 +6,8 @@ block; an async client makes them in threads.
 
 Incomplete results are in ``NAME.<batch id>.part``, so every part belongs to one batch. Each line is
 written as it arrives, and stays there if the download fails. The next download continues from
-there. No file is ever replaced: a complete part is renamed only if no file has its name. A crash in
-this last step can leave a complete file. The next download compares that file with the results,
+there. No file is ever replaced: a complete part is renamed only if no file has its final name. A
+crash in this last step can leave the complete file. The next download compares it with the results,
 line by line.
 """
 
@@ -30,8 +30,9 @@ from .result_lines import ResultLine
 class ResultsFile:
     """The file of one batch's results, as a context manager.
 
-    Enter it, then call `open`, `write` any number of times, and `finish`. Leaving it closes and
-    unlocks the file. If an error leaves it, a note on the error says what the file holds.
+    In the ``with`` statement call `open`, then `write` any number of times, then `finish`. The end
+    of the statement closes and unlocks the file. An error that ends it gets a note, which says what
+    the file holds.
 
     `max_line` is the longest line in bytes, 64 MiB by default.
 
@@ -82,7 +83,9 @@ class ResultsFile:
         self._file.write(lines)
 
     def finish(self) -> int:
-        """Rename the part, and return the number of its lines.
+        """Rename the part, or check that the complete file holds nothing else.
+
+        Returns the number of lines in the file.
 
         Raises:
             InvalidInputError: the file holds lines that are not in the results, or a file of its
