@@ -1,6 +1,6 @@
 """Lock a file against other processes, if the operating system and the file system can.
 
-`part` decides what to lock, and notices another writer where locks do not exist.
+`part` decides what to lock, and notices another writer if there are no locks.
 """
 
 from __future__ import annotations

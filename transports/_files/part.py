@@ -45,7 +45,7 @@ class Part:
         self._complete = 0
         #: The expected size of the file. Another size means that another program wrote to it.
         self._size = 0
-        #: The unreadable lines that the part held when it was opened, by digest, less those that
+        #: The unreadable lines that the part held when it was opened, by digest, minus those that
         #: this download has received again.
         self._unmatched: Counter[bytes] = Counter()
         self._too_long: MalformedResultError | None = None
@@ -59,8 +59,7 @@ class Part:
             self._check_ownership()
             self._read_existing(max_line)
         except BaseException:
-            # Close the file without `close`, which would remove an empty one: it may be another
-            # download's.
+            # Do not call `close`: it removes an empty file, and this one may be another download's.
             self._file.close()
             raise
 
@@ -123,7 +122,8 @@ class Part:
         The note says what the part holds and how to continue.
         """
         if isinstance(error, InvalidInputError):
-            # The error may have nothing to do with the part. If it has, it names the part already.
+            # Some of these errors name the part already. The others may or may not concern its
+            # results, so the note says "if".
             is_named = str(self._part) in str(error) or not self._lines
             return (
                 None

@@ -12,8 +12,8 @@ from batches_core import MAX_REQUESTS, MalformedResultError, RawResult
 #: A line of a results file: a result, or a line that could not be read.
 ResultLine: TypeAlias = RawResult | MalformedResultError
 
-#: The most lines that a download can have written: the core stops reading results after twice the
-#: number of a batch's requests, plus 1,000 lines.
+#: The most lines that a download can have written. The core stops reading results after twice as
+#: many lines as the batch has requests, plus 1,000.
 MAX_LINES = 2 * MAX_REQUESTS + 1000
 #: How much of a file is read at once, in bytes.
 _READ = 1024 * 1024

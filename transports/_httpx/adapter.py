@@ -57,8 +57,8 @@ class Adapter:
     """Translate between the core and one of the libraries: its requests and its errors.
 
     `timeout` limits each read and write, in seconds. It also limits connecting, which may take 15 s
-    at most. `owned` says that the client is the transport's own. If `timeout` is None, an own
-    client has the limits 120 s and 15 s, and the caller's client keeps its limits.
+    at most. `owned` says that the client is the transport's own. If `timeout` is None, the
+    transport's own client has the limits 120 s and 15 s; a client of the caller keeps its limits.
     """
 
     def __init__(self, library: ModuleType, timeout: float | None, *, owned: bool) -> None:
