@@ -39,6 +39,8 @@ LAYERS: dict[str, list[list[str]]] = {
         ["_client/_async/iterators", "_client/_sync/iterators", "files"],
         ["_client/_async/driver", "_client/_sync/driver", "_files/requests_file"],
         ["_files/results_reader", "_files/results_file", "_files/"],
+        ["_files/part", "_files/complete_file"],
+        ["_files/locking", "_files/renaming", "_files/result_lines"],
         ["_client/logs", "_client/content_encoding", "_client/asyncio_threads"],
         ["_client/settings", "_client/environment", "_client/events", "_client/failures"],
         ["_client/bodies", "_client/differences", "_client/extras"],

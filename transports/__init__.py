@@ -1,6 +1,14 @@
-"""What carries `batches_core` over a network, one module a transport.
+"""Clients for the Message Batches API over a network. `batches_core` is the protocol without I/O.
 
-`transports.httpx`, `transports.trio` and `transports.h11` each have a client with the same methods
-and the same behaviour. Import the one you want; each needs the extra of its name.
-`transports.emulator` serves the emulator, and the package `batches_core_pytest` gives it to tests.
+Import the transport that you want. Each needs an extra of this package:
+
+- `transports.httpx`: a blocking client, and an async client on asyncio and trio; extra ``httpx`` or
+  ``httpx2``;
+- `transports.h11`: a blocking client on sockets; extra ``h11``;
+- `transports.asyncio`: an async client on asyncio; extra ``h11``;
+- `transports.trio`: an async client on trio; extra ``trio``.
+
+All clients have the same methods and the same behaviour. `transports.files` reads requests and
+results from files. `transports.emulator` serves the emulator; the package `batches_core_pytest`
+provides it to tests.
 """

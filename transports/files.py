@@ -1,6 +1,6 @@
-"""Files: requests that are sent from one, and results that are read from one.
+"""Send requests from a file, and read results from a file.
 
-All of it blocks; an async client reads and writes its files in threads.
+All calls block. An async client reads and writes its files in threads.
 """
 
 from ._files.requests_file import RequestsFile

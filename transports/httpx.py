@@ -1,6 +1,6 @@
-"""Clients over httpx or httpx2: `BatchesClient`, and `AsyncBatchesClient` on asyncio and trio.
+"""The clients over httpx or httpx2: `BatchesClient`, and `AsyncBatchesClient` on asyncio and trio.
 
-Where both libraries are installed httpx2 is used, unless you pass a client of httpx.
+If both libraries are installed, httpx2 is used, unless you pass a client of httpx.
 """
 
 from __future__ import annotations
@@ -12,19 +12,29 @@ __all__ = ["AsyncBatchesClient", "BatchesClient"]
 
 
 class BatchesClient(HTTPXClient):
-    """A blocking client over httpx or httpx2, for one thread: give each thread its own.
+    """A blocking client over httpx or httpx2, for one thread. Make one client for each thread.
 
-    `client` is your own ``httpx.Client`` or ``httpx2.Client``, with its proxies, TLS settings or
-    pool; it is not closed with this one. `timeout` limits each read and write, in seconds, and
-    making a connection, which may take 15 s at most. By default your client's own limits apply, or
-    else 120 s and 15 s. `on_event` is called with each event. The other parameters are those of
-    `BatchesAPI`.
+    - `client`: your own ``httpx.Client`` or ``httpx2.Client``, with its proxies, TLS settings and
+      pool. It is not closed with this client. By default a new one is made.
+    - `timeout`: limits each read and write, in seconds. It also limits making a connection, which
+      fails after 15 s at the latest. By default the limits of your `client` apply; without one they
+      are 120 s and 15 s.
+    - `on_event`: a function that is called with each event, such as a retry; none by default.
+
+    The other parameters are those of `BatchesAPI`.
+
+    Raises:
+        InvalidInputError: there is no credential or there are two, or a value cannot be used.
+        TypeError: there is no parameter of a given name.
     """
 
 
 class AsyncBatchesClient(AsyncHTTPXClient):
-    """An async client over httpx or httpx2, on asyncio or trio, for all tasks of one event loop.
+    """An async client over httpx or httpx2, on asyncio or trio.
 
-    `client` is your own ``httpx.AsyncClient`` or ``httpx2.AsyncClient``. The other parameters are
-    those of `BatchesClient`.
+    Any number of tasks of one event loop can use it.
+
+    - `client`: your own ``httpx.AsyncClient`` or ``httpx2.AsyncClient``; by default a new one.
+
+    The other parameters are those of `BatchesClient`.
     """

@@ -1,4 +1,4 @@
-"""An async client on trio and h11: `BatchesClient`."""
+"""The async client on trio's streams and h11: `BatchesClient`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ __all__ = ["BatchesClient", "Connect", "unix_socket"]
 
 
 class BatchesClient(AsyncRawClient[Connect]):
-    """An async client on trio's streams, for any number of tasks of one ``trio.run``.
+    """An async client on trio, for any number of tasks of one ``trio.run``.
 
-    A cancelled task closes its connection at once. `timeout` is the seconds without a byte in
-    either direction before an exchange fails, 120 by default. Making a connection may take as long,
-    and 15 s at most. `ssl_context` replaces the default, which verifies certificates. `proxy` is an
-    ``http://[user:password@]host:port`` for https. `connect` returns connected streams, for tunnels
-    of your own; `unix_socket` makes one. `on_event` is called with each event. The other parameters
-    are those of `BatchesAPI`.
+    A cancelled task closes its connection at once.
+
+    - `timeout`: an exchange fails if no byte is sent or received for this many seconds; 120 by
+      default. It also limits making a connection, which fails after 15 s at the latest.
+    - `ssl_context`: replaces the default context, which verifies certificates.
+    - `proxy`: a proxy for https, ``http://[user:password@]host:port``; none by default.
+    - `connect`: an async function of host and port that returns a connected stream, for a tunnel of
+      your own; `unix_socket` makes such a function. TCP by default.
+    - `on_event`: a function that is called with each event, such as a retry; none by default.
+
+    The other parameters are those of `BatchesAPI`.
+
+    Raises:
+        InvalidInputError: there is no credential or there are two, or a value cannot be used.
+        TypeError: there is no parameter of a given name.
     """
 
     _make_backend = TrioBackend

@@ -245,12 +245,14 @@ def test_a_misspelt_parameter_is_told_with_the_clients_name_and_the_likeliest_on
         with pytest.raises(TypeError) as caught:
             make(apikey=KEY)
         told = str(caught.value)
-        assert told.startswith(f"{name} has no parameter apikey: did you mean api_key? It takes ")
+        assert told.startswith(f"{name} has no parameter apikey: did you mean api_key? Its ")
         assert told.endswith(f"{', '.join(inspect.signature(client_type).parameters)}")
         assert KEY not in told
         with pytest.raises(TypeError, match=r"time_out: did you mean timeout\?"):
             make(api_key=KEY, time_out=3)
-        with pytest.raises(TypeError, match=f"^{name} has no parameter zzz: it takes api_key, "):
+        with pytest.raises(
+            TypeError, match=f"^{name} has no parameter zzz: its parameters are api_key, "
+        ):
             make(api_key=KEY, zzz=3)
 
 

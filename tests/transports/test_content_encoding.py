@@ -71,7 +71,7 @@ def test_gzip_of_several_members(members: list[bytes], cuts: list[int]) -> None:
 def test_an_end_in_the_middle_is_told_wherever_it_is(name: str) -> None:
     whole = ENCODERS[name](b"a line\nand another\n" * 5)
     for length in range(1, len(whole)):
-        with pytest.raises(TransportError, match="ends in the middle"):
+        with pytest.raises(TransportError, match="it is incomplete"):
             decode(name, [whole[:length]])
 
 
@@ -129,7 +129,7 @@ def test_what_came_before_a_fault_is_given(fault: int) -> None:
     broken[fault] ^= 0x10
     decoder = BodyDecoder({"content-encoding": "gzip"})
     given = bytearray()
-    with pytest.raises(TransportError, match="broken"):  # noqa: PT012 - its pieces come before
+    with pytest.raises(TransportError, match="cannot be decoded"):  # noqa: PT012 - its pieces come before
         for piece in pieces_of(decoder, [bytes(broken)]):
             given += piece
     assert len(given) > len(TEXT) // 3

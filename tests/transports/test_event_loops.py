@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
 BATCH = msgspec.json.encode(batch_json())
 ELSEWHERE = (
-    "this client was used in another event loop, which its connections belong to: make a new "
-    "client inside this asyncio.run()"
+    "this client was used in another event loop, and its connections belong to that loop: make a "
+    "new client inside this asyncio.run()"
 )
 
 

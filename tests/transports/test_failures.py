@@ -47,7 +47,7 @@ class Place:
 def nobody_listens() -> Iterator[Place]:
     with scripted() as served:
         base_url = served.base_url
-    yield Place(base_url, {}, "cannot connect to {peer}: it refused the connection")
+    yield Place(base_url, {}, "cannot connect to {peer}: connection refused")
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def unknown_name() -> Iterator[Place]:
     except socket.gaierror as caught:
         error = caught
     assert error is not None
-    why = f"its name was not found: {error.strerror}"
+    why = f"the host name cannot be resolved: {error.strerror}"
     yield Place("https://nobody.invalid", {}, f"cannot connect to nobody.invalid:443: {why}")
 
 
@@ -77,7 +77,7 @@ def certificate_of_nobody() -> Any:
     def prepare(connection: socket.socket) -> socket.socket:
         return context.wrap_socket(connection, server_side=True)
 
-    why = "its certificate was refused: unable to get local issuer certificate"
+    why = "the certificate was rejected: unable to get local issuer certificate"
     return in_tls(prepare, ssl.create_default_context(), why)
 
 
@@ -98,14 +98,14 @@ def silence_in_tls() -> Any:
             pass
         return connection
 
-    return in_tls(prepare, client_context(), r"no answer in 0\.4 s")
+    return in_tls(prepare, client_context(), r"no response in 0\.4 s")
 
 
 @contextmanager
 def nothing_comes_back() -> Iterator[Place]:
     with unreachable() as address:
         base_url = f"http://{address[0]}:{address[1]}"
-        reason = r"cannot connect to {peer}: no answer in 0\.4 s"
+        reason = r"cannot connect to {peer}: no response in 0\.4 s"
         yield Place(base_url, {"timeout": 0.4}, reason)
 
 
@@ -124,7 +124,7 @@ def no_proxy() -> Iterator[Place]:
         peer = served.base_url.removeprefix("http://")
     settings = {"proxy": f"http://me:{PASSWORD}@{peer}"}
     reason = f"cannot connect to api.example.test:443 through the proxy {peer}: "
-    yield Place("https://api.example.test", settings, reason + "it refused the connection")
+    yield Place("https://api.example.test", settings, reason + "connection refused")
 
 
 @contextmanager
@@ -149,34 +149,34 @@ FAILURES: dict[str, Callable[[], Any]] = {
     "proxy closed": lambda: behind_a_proxy(
         close, "the proxy closed the connection without a response"
     ),
-    "proxy reset": lambda: behind_a_proxy(reset, "it was reset"),
+    "proxy reset": lambda: behind_a_proxy(reset, "connection reset"),
     "proxy broken": lambda: behind_a_proxy(
         raw(b"what?\r\n\r\n", keep=False),
-        r"the proxy's response is broken: illegal status line: bytearray\(b'what\?'\)",
+        r"the response from the proxy is broken: illegal status line: bytearray\(b'what\?'\)",
     ),
-    "proxy silent": lambda: behind_a_proxy(raw(), r"no answer in 0\.4 s"),
+    "proxy silent": lambda: behind_a_proxy(raw(), r"no response in 0\.4 s"),
     "no proxy": no_proxy,
-    "no answer": lambda: answered(raw(), r"no byte came from {peer} or went there in 0\.4 s"),
+    "no answer": lambda: answered(raw(), r"no byte was sent to or received from {peer} in 0\.4 s"),
     "closed": lambda: answered(close, "{peer} closed the connection without a response"),
     "closed in the head": lambda: answered(
         raw(b"HTTP/1.1 200 O", keep=False), "{peer} closed the connection without a response"
     ),
-    "reset": lambda: answered(reset, "the connection to {peer} broke: it was reset"),
+    "reset": lambda: answered(reset, "the connection to {peer} broke: connection reset"),
     "no HTTP": lambda: answered(
         raw(b"SSH-2.0-x\r\n\r\n", keep=False),
-        "the response of {peer} is broken: illegal status line",
+        "the response from {peer} is broken: illegal status line",
     ),
     "closed in the body": lambda: answered(
         reply(A * 9, cut=len(A)),
-        "the response of {peer} is broken: the connection was closed before the body's end",
+        "the response from {peer} is broken: the connection was closed before the end of the body",
         reads_results=True,
     ),
     "silent in the body": lambda: answered(
-        raw(CHUNKED), r"no byte came from {peer} or went there in 0\.4 s", reads_results=True
+        raw(CHUNKED), r"no byte was sent to or received from {peer} in 0\.4 s", reads_results=True
     ),
     "closed in a chunk": lambda: answered(
         raw(CHUNKED + b"500\r\n", keep=False),
-        "the response of {peer} is broken: the connection was closed before the body's end",
+        "the response from {peer} is broken: the connection was closed before the end of the body",
         reads_results=True,
     ),
 }
@@ -237,7 +237,7 @@ def test_a_reset_in_a_body_reads_the_same_on_every_transport(carrier: Carrier) -
                 await anext(stream)
             await stream.aclose()
             peer = served.base_url.partition("://")[2]
-            assert caught.value.reason == f"the connection to {peer} broke: it was reset"
+            assert caught.value.reason == f"the connection to {peer} broke: connection reset"
 
     with scripted(begin) as served:
         carrier.run(job)
@@ -279,7 +279,7 @@ def test_what_the_caller_was_handling_is_not_part_of_the_cause() -> None:
     error.__context__ = ConnectionRefusedError(111, "the caller's own")
     cause = failures.cause_of(error)
     assert (cause.__cause__, cause.__context__) == (None, None)
-    assert failures.why(error) == "the library's"
+    assert failures.describe(error) == "the library's"
 
 
 @pytest.mark.parametrize(
@@ -317,24 +317,24 @@ def test_the_first_attempt_that_says_why_is_the_root_of_several() -> None:
     error = OSError("all attempts failed")
     error.__cause__ = ExceptionGroup("several", attempts)
     assert failures.root_of(error) is attempts[1]
-    assert failures.why(error) == "it refused the connection"
+    assert failures.describe(error) == "connection refused"
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (BrokenPipeError(32, "Broken pipe"), "it was reset"),
+        (BrokenPipeError(32, "Broken pipe"), "connection reset"),
         (OSError(113, "No route to host"), "No route to host"),
         (OSError("odd"), "odd"),
         (RuntimeError(), "RuntimeError"),
-        (ssl.SSLEOFError(8, "EOF occurred"), "TLS was cut off"),
+        (ssl.SSLEOFError(8, "EOF occurred"), "the TLS connection was cut off"),
         (ssl.SSLError(1, "[SSL: X] broken"), "TLS failed: [SSL: X] broken"),
     ],
 )
 def test_the_words_for_an_error_of_the_system(error: Exception, words: str) -> None:
-    assert failures.why(error) == words
+    assert failures.describe(error) == words
 
 
 def test_an_ipv6_host_is_named_in_brackets() -> None:
-    assert failures.peer_of("::1", 80) == "[::1]:80"
-    assert failures.peer_of("api.test", 443) == "api.test:443"
+    assert failures.peer_name("::1", 80) == "[::1]:80"
+    assert failures.peer_name("api.test", 443) == "api.test:443"

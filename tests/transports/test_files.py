@@ -135,7 +135,7 @@ def test_a_file_over_a_limit_is_not_read_on(
 def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         RequestsFile(tmp_path / "none").prepare()
-    with pytest.raises(InvalidInputError, match=r"no regular file.*open"):
+    with pytest.raises(InvalidInputError, match=r"not a regular file.*open"):
         RequestsFile("/dev/null").prepare()
     with pytest.raises(InvalidInputError, match="no requests"):
         requests_file(tmp_path, b"\n\n").prepare()
@@ -143,7 +143,7 @@ def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     def prepare() -> None:
-        with pytest.raises(InvalidInputError, match=r"no regular file.*open"):
+        with pytest.raises(InvalidInputError, match=r"not a regular file.*open"):
             RequestsFile(path).prepare()
         refused.set()
 

@@ -123,13 +123,13 @@ def test_chunks_that_stop_are_broken(stream: bytes) -> None:
     body = ChunkedFraming()
     read(body, stream, [], closed=True)
     assert not body.is_complete
-    assert "closed before the body's end" in str(body.error)
+    assert "closed before the end of the body" in str(body.error)
 
 
 def test_a_length_that_is_not_reached_is_broken() -> None:
     body = SizedFraming(3)
     assert read(body, b"ab", [], closed=True) == b"ab"
-    assert "closed before the body's end" in str(body.error)
+    assert "closed before the end of the body" in str(body.error)
 
 
 @pytest.mark.parametrize(

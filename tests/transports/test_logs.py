@@ -101,7 +101,7 @@ def test_settling_and_an_adopted_batch_are_logged(
         carrier.run(job)
     [settling] = told(caplog, logging.WARNING)
     assert settling.startswith(
-        "it is not known whether a batch was created; looking for it in the list for up to 0.02 s: "
+        "it is unknown whether a batch was created; searching the list for it for up to 0.02 s: "
     )
     assert told(caplog, logging.INFO) == [f"adopted batch {created[0].id}, found in the list"]
 
@@ -121,7 +121,7 @@ def test_results_that_broke_off_are_logged_and_results_are_not(
     with running_emulator(served) as base_url:
         carrier.run(job)
     [broken] = told(caplog, logging.WARNING)
-    assert broken.startswith("the results broke off after ")
+    assert broken.startswith("the results were interrupted after ")
     assert " items and are read again in 0.0 s: " in broken
     assert len([r for r in caplog.records[before[0] :] if r.name == "transports.client"]) == 1
 
@@ -165,7 +165,7 @@ def test_a_kept_connection_that_had_died_is_logged(
         if "reconnecting" in text
     ]
     host = served.base_url.removeprefix("http://")
-    assert reconnect.startswith(f"a kept connection to {host} had died, reconnecting: ")
+    assert reconnect.startswith(f"an idle connection to {host} was lost, reconnecting: ")
 
 
 @every

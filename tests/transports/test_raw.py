@@ -196,7 +196,7 @@ def test_a_refusal_that_is_there_before_the_request_is_costs_no_connection() -> 
 def test_1xx_heads_without_end_are_left(carrier: Carrier) -> None:
     async def job() -> None:
         async with carrier.client(served.base_url, retry=ONCE) as client:
-            with pytest.raises(TransportError, match="no end of 1xx"):
+            with pytest.raises(TransportError, match=r"more than 100 informational"):
                 await client.get("msgbatch_1")
 
     with scripted(raw(b"HTTP/1.1 102 Processing\r\n\r\n" * 200)) as served:
@@ -346,7 +346,7 @@ def test_the_smaller_bound_holds_for_tls_on_a_unix_socket(carrier: Carrier, tmp_
     async def job() -> None:
         settings = {"connect": module.unix_socket(path), "timeout": 0.3, "retry": ONCE}
         async with carrier.client("https://localhost", **settings) as client:
-            with pytest.raises(TransportError, match=r"no answer in 0\.3 s"):
+            with pytest.raises(TransportError, match=r"no response in 0\.3 s"):
                 await client.list()
 
     with socket.socket(socket.AF_UNIX) as listener:

@@ -22,7 +22,6 @@ import msgspec
 import pytest
 import trio
 
-import transports._files.results_file as module
 from batches_core import (
     BatchesError,
     IncompleteResultsError,
@@ -43,6 +42,8 @@ from tests.support.playbook import REQUEST, batch_json, error_json, result_line
 from tests.support.scripted import reply, scripted
 from transports._client._async.driver import AsyncDriver
 from transports._client._sync.driver import Driver
+from transports._files import locking, renaming
+from transports._files import part as part_module
 from transports._files.results_file import ResultsFile
 from transports.emulator import running_emulator
 from transports.h11 import BatchesClient
@@ -83,7 +84,7 @@ def test_a_download_that_fails_is_gone_on_with(carrier: Carrier, tmp_path: Path)
             with pytest.raises(BatchesError) as caught:
                 await client.download(batch, path)
             assert any(
-                "holds 2 results: the same call continues" in note
+                "holds 2 results: download again to continue" in note
                 for note in caught.value.__notes__
             )
             assert part.read_bytes() == A + B
@@ -143,7 +144,7 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     client = client_of("http://127.0.0.1:9")
     with (
         client,
-        pytest.raises(InvalidInputError, match="is there already, and is not the complete"),
+        pytest.raises(InvalidInputError, match="already exists and is not the complete"),
     ):
         client.download("msgbatch_1", path)
     assert path.read_bytes() == b"mine"
@@ -174,7 +175,9 @@ def test_a_line_over_the_limit_is_told_and_the_others_are_kept(tmp_path: Path) -
             pytest.raises(MalformedResultError, match="over the limit max_line=1,000") as told,
         ):
             client.download(batch, path)
-        assert ["larger max_line adds this one" in note for note in told.value.__notes__] == [True]
+        assert ["larger max_line, to add this one" in note for note in told.value.__notes__] == [
+            True
+        ]
         assert (tmp_path / "r.msgbatch_1.part").read_bytes() == A + B
         with client_of(served.base_url) as client:
             assert client.download(batch, path) == 3
@@ -292,7 +295,7 @@ def test_an_id_is_percent_encoded_in_the_name_of_the_part(tmp_path: Path) -> Non
         (b"without a line feed", "no results"),
         (b'{"a": 1}\n{"b": 2}\n', "no results"),
         (A + b"some notes", "no results"),
-        (A + B + A, "two results of one custom_id"),
+        (A + B + A, "two results with the same custom_id"),
         (A + result_line("long", "x" * 2000), "over the limit max_line=1,000"),
         (b"\n{\n" * 300, "more lines than the results of any batch"),
     ],
@@ -300,7 +303,7 @@ def test_an_id_is_percent_encoded_in_the_name_of_the_part(tmp_path: Path) -> Non
 def test_a_part_that_cannot_be_one_is_refused_and_not_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, why: str
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_LINES", 200)
+    monkeypatch.setattr(part_module, "MAX_LINES", 200)
     part = tmp_path / "r.msgbatch_1.part"
     part.write_bytes(content)
     with (
@@ -308,7 +311,7 @@ def test_a_part_that_cannot_be_one_is_refused_and_not_changed(
         pytest.raises(InvalidInputError, match=why) as caught,
     ):
         client.download("msgbatch_1", tmp_path / "r")
-    assert "was left as it is; move it away, and call again" in str(caught.value)
+    assert "was left as it is: move it away and download again" in str(caught.value)
     assert not hasattr(caught.value, "__notes__")
     assert part.read_bytes() == content
     assert names(tmp_path) == [part.name]
@@ -356,7 +359,7 @@ def test_a_link_a_pipe_or_a_folder_is_no_part(
     with scripted(reply(A + B)) as served, client_of(served.base_url) as client:
         batch = ended(served.base_url, 2)
         with pytest.raises(
-            InvalidInputError, match=r"(no regular file|hard link).* move it away"
+            InvalidInputError, match=r"(not a regular file|hard link).* move it away"
         ) as caught:
             client.download(batch, tmp_path / "r")
         assert (target.read_bytes() if target.exists() else None) == before
@@ -373,7 +376,9 @@ def test_unreadable_lines_of_a_part_that_the_batch_does_not_have_are_an_error(
     part.write_bytes(A + b"garbage\n{\n")
     with scripted(*[reply(A + b"{\n" + B)] * 2) as served, client_of(served.base_url) as client:
         batch = ended(served.base_url, 3)
-        with pytest.raises(InvalidInputError, match="1 of its lines are unreadable and not among"):
+        with pytest.raises(
+            InvalidInputError, match="1 of its unreadable lines are not in the results"
+        ):
             client.download(batch, tmp_path / "r")
         assert names(tmp_path) == [part.name]
         part.rename(tmp_path / "away")
@@ -389,7 +394,7 @@ def test_a_part_with_ids_that_are_not_the_batchs_is_an_error_with_advice(tmp_pat
         with pytest.raises(InvalidInputError, match=r"1 of the custom_ids") as caught:
             client.download(batch, tmp_path / "r")
         (note,) = caught.value.__notes__
-        assert f"{part} was kept: if the results in it are not this batch's, move it away" in note
+        assert f"{part} was kept: if it holds results of another batch, move it away" in note
         assert part.read_bytes().startswith(C)
         part.rename(tmp_path / "away")
         assert client.download(batch, tmp_path / "r") == 2
@@ -462,7 +467,7 @@ def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_RENAME_REPLACES", False)
+    monkeypatch.setattr(renaming, "_RENAME_REPLACES", False)
     monkeypatch.setattr(Path, "rename", _rename_like_windows)
 
 
@@ -590,7 +595,7 @@ def test_what_has_the_name_and_is_no_file_is_left(tmp_path: Path) -> None:
     with scripted() as served, client_of(served.base_url) as client:
         for name in before:
             if name != "there":
-                with pytest.raises(InvalidInputError, match="is there already"):
+                with pytest.raises(InvalidInputError, match="already exists"):
                     client.download(ended(served.base_url, 1), tmp_path / name)
     assert names(tmp_path) == before
 
@@ -602,7 +607,7 @@ def test_a_file_that_could_not_be_compared_is_told(tmp_path: Path) -> None:
         with pytest.raises(NotFoundError) as caught:
             client.download("msgbatch_1", path)
         (note,) = caught.value.__notes__
-        assert "r is there already and was left as it is" in note
+        assert "r already exists and was left as it is" in note
     long = A + result_line("long", "x" * 2000)
     with scripted(reply(long)) as served:
         path.write_bytes(A)
@@ -622,15 +627,15 @@ def test_another_writer_is_noticed_where_files_cannot_be_locked(
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(module, "fcntl", SimpleNamespace(flock=no_locks, LOCK_EX=2, LOCK_NB=4))
+    monkeypatch.setattr(locking, "fcntl", SimpleNamespace(flock=no_locks, LOCK_EX=2, LOCK_NB=4))
     with opened(tmp_path / "r") as first:
         second = opened(tmp_path / "r")
         first.write([RawResult(custom_id="a", raw=A[:-1])])
-        with pytest.raises(InvalidInputError, match="somebody else has changed it"), second:
+        with pytest.raises(InvalidInputError, match="another program changed it"), second:
             second.write([RawResult(custom_id="a", raw=A[:-1])])
         with (tmp_path / "r.msgbatch_1.part").open("ab") as other:
             other.write(B)
-        with pytest.raises(InvalidInputError, match="somebody else has changed it"):
+        with pytest.raises(InvalidInputError, match="another program changed it"):
             first.finish()
     assert (tmp_path / "r.msgbatch_1.part").read_bytes() == A + B
 
@@ -651,10 +656,10 @@ def test_a_part_that_was_given_its_name_while_its_lock_was_awaited_is_not_writte
         part.rename(tmp_path / "r")
         return real(file)
 
-    real = module._lock
+    real = locking.lock
     part = tmp_path / "r.msgbatch_1.part"
     part.write_bytes(A)
-    monkeypatch.setattr(module, "_lock", locked_late)
+    monkeypatch.setattr(part_module, "lock", locked_late)
     with pytest.raises(InvalidInputError, match="by another download"):
         opened(tmp_path / "r")
     assert (tmp_path / "r").read_bytes() == A
@@ -701,8 +706,8 @@ def test_nothing_that_is_open_is_renamed_or_removed(
 ) -> None:
     system(monkeypatch)
     double = _Windows()
-    monkeypatch.setattr(module, "fcntl", None)
-    monkeypatch.setattr(module, "msvcrt", double)
+    monkeypatch.setattr(locking, "fcntl", None)
+    monkeypatch.setattr(locking, "msvcrt", double)
     for name in ("link", "rename", "replace", "unlink", "remove"):
         monkeypatch.setattr(os, name, double.refuse_open(getattr(os, name)))
     monkeypatch.delattr(os, "O_NOFOLLOW")

@@ -247,7 +247,7 @@ def test_a_proxy_that_is_silent_is_given_up_after_the_time_for_connecting(
     async def job() -> None:
         settings = {"proxy": proxy.base_url, "retry": ONCE, "timeout": 60}
         async with carrier.client("https://api.example.test", **settings) as client:
-            with pytest.raises(TransportError, match=r"no answer in 0\.2 s"):
+            with pytest.raises(TransportError, match=r"no response in 0\.2 s"):
                 await client.get("msgbatch_1")
 
     with scripted(waits) as proxy:

@@ -54,11 +54,11 @@ def test_an_upload_can_be_iterated_again_and_knows_whether_it_was_ever_whole() -
     started = iter(upload)
     next(started)
     next(started)
-    assert not upload.is_whole
+    assert not upload.was_read_to_end
     assert b"".join(upload) == b"".join(body)
-    assert upload.is_whole
+    assert upload.was_read_to_end
     next(iter(upload))
-    assert upload.is_whole
+    assert upload.was_read_to_end
 
 
 @libraries

@@ -1,1 +1,1 @@
-"""What all transports share: driver, methods, settings, environment, failures, encodings."""
+"""The code that all transports share: driver, client methods, settings, failures and encodings."""

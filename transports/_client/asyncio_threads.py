@@ -1,4 +1,7 @@
-"""Blocking work beside an asyncio event loop, and the loop that a client belongs to."""
+"""Run blocking work in asyncio's threads, and bind a client to one event loop.
+
+The transports that also run on trio use trio's threads themselves.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from .settings import OTHER_LOOP
 T = TypeVar("T")
 
 
-async def run_to_its_end(work: Callable[[], T]) -> T:
-    """Run work in a thread of asyncio's executor; a cancellation waits until the work has ended."""
+async def run_to_completion(work: Callable[[], T]) -> T:
+    """Run work in a thread of asyncio's executor. A cancellation is raised after the work ends."""
     future = asyncio.get_running_loop().run_in_executor(None, work)
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
@@ -23,19 +26,19 @@ async def run_to_its_end(work: Callable[[], T]) -> T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        future.exception()  # retrieved, or asyncio reports it as lost
+        future.exception()  # marks it as retrieved; otherwise asyncio logs an error of the work
         raise cancelled
     return future.result()
 
 
 class HomeLoop:
-    """The event loop that a client's connections belong to: that of its first exchange."""
+    """The event loop of a client's first exchange, to which its connections belong."""
 
     def __init__(self) -> None:
         self._loop: object | None = None
 
     def enter(self, loop: object) -> None:
-        """Check that the running loop is this one; the first call makes it so.
+        """Check that `loop` is this one. The first call sets it.
 
         Raises:
             LocalProtocolError: it is another loop.
@@ -47,5 +50,5 @@ class HomeLoop:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the loop was closed, so that no connection can be closed any more."""
+        """Whether the loop was closed. Its connections can no longer be closed then."""
         return isinstance(self._loop, asyncio.AbstractEventLoop) and self._loop.is_closed()

@@ -1,4 +1,4 @@
-"""Request bodies on their way out, in slices of bounded size. Pure."""
+"""Cut request bodies into slices of bounded size, without I/O."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from batches_core import Body
 
-#: The most that is sent at once, in bytes. Time limits count per slice, so a slow connection is
-#: seen to move; and a library that copies the rest of a slice copies little.
+#: The most bytes that are passed to a send call at once. A timeout counts per slice, so a slow
+#: connection that still moves does not time out. A library that copies the unsent rest of a slice
+#: copies little.
 SLICE = 256 * 1024
 
 
 def slices(body: Body) -> Iterator[bytes | memoryview]:
-    """Cut a body into slices, without copying."""
+    """Yield a body in slices, without copying it."""
     for piece in body:
         if len(piece) <= SLICE:
             yield piece
@@ -23,5 +24,5 @@ def slices(body: Body) -> Iterator[bytes | memoryview]:
 
 
 def is_blocking(body: Body) -> bool:
-    """Whether iterating over a body can block, as with a file's; it has ``blocks = True`` then."""
+    """Whether iterating over a body can block, as with a file. Its ``blocks`` is True then."""
     return bool(getattr(body, "blocks", False))

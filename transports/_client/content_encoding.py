@@ -1,7 +1,9 @@
-"""Decodes the content-encoding of a response body as it arrives: gzip and deflate, by zlib.
+"""Decode the content-encoding of a response body as it arrives: gzip and deflate, with zlib.
 
-Pure: bytes in, bytes out, in pieces of bounded size however far the input expands. httpx can decode
-too, but accepts a gzip body that was cut off as a whole one.
+The decoded pieces have a bounded size, however far the input expands. There is no I/O: a transport
+receives the bytes, and `_http11/framing` finds the end of the body in them.
+
+httpx can decode too, but it accepts an incomplete gzip body as complete.
 """
 
 from __future__ import annotations
@@ -15,42 +17,43 @@ from batches_core import TransportError
 
 from .failures import cause_of
 
-#: The value of the accept-encoding header that goes with this module.
+#: The value of the accept-encoding header: the encodings that this module decodes.
 ACCEPTED = "gzip, deflate"
-#: Received bytes are never empty, so an empty piece is the end of a body.
+#: The end of a body. Received bytes are never empty, so it cannot be mistaken for a piece.
 END = b""
 
-#: The most that one decoded piece holds, in bytes. Deflate expands up to a thousandfold.
+#: The largest decoded piece, in bytes. Deflate can expand its input up to a thousandfold.
 _PIECE = 1024 * 1024
-#: How much input is decoded at once, in bytes: zlib returns what it has not used as a copy.
+#: How much input is passed to zlib at once, in bytes. zlib copies the input that it does not use.
 _WINDOW = 16 * 1024
 
-#: How many times its size a body may expand to, once it is larger than `_UNSUSPECTED` bytes.
-#: Results expand to about 5 times their size, very repetitive ones to dozens; deflate's limit is a
-#: thousand.
+#: How many times its encoded size a body may expand to. Results expand about 5 times, and very
+#: repetitive ones some dozens of times. The limit of deflate is about a thousand.
 _MAX_RATIO = 200
-_UNSUSPECTED = 16 * 1024 * 1024
+#: The decoded size from which the ratio is checked, in bytes.
+_UNCHECKED = 16 * 1024 * 1024
 
+# zlib's `wbits` for the three formats.
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
 _RAW = -zlib.MAX_WBITS
 
 
 class BodyDecoder:
-    """A response body: encoded bytes in by `feed`, decoded pieces out by `next_piece`.
+    """The decoder of one response body: pass encoded bytes to `feed`, read pieces by `next_piece`.
 
-    Holds what was fed and not decoded yet. Nothing is decoded before it is asked for.
+    `feed` only queues the bytes. `next_piece` decodes no more of them than one piece needs.
     """
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._decoding = _decoding_of(headers)
         self._fed: deque[bytes] = deque()
         self._pieces: Iterator[bytes] = iter(())
-        #: How many bytes were fed and not decoded yet.
+        #: How many bytes are queued.
         self.waiting = 0
 
     def feed(self, data: bytes) -> None:
-        """Accept the next encoded bytes, or `END`."""
+        """Queue the next encoded bytes, or `END`."""
         self._fed.append(data)
         self.waiting += len(data)
 
@@ -58,7 +61,8 @@ class BodyDecoder:
         """Return the next decoded bytes, `END` after the last ones, or None if more must be fed.
 
         Raises:
-            TransportError: the bytes are not in the encoding that the head promised.
+            TransportError: the bytes are not in the encoding that the head names, or are
+                incomplete, or expand too far.
         """
         while True:
             for piece in self._pieces:
@@ -75,10 +79,10 @@ class BodyDecoder:
 
 class _Decoding(Protocol):
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """Return the decoded bytes that this input completes, in pieces that are never empty.
+        """Decode the next input, and yield the decoded bytes in pieces that are never empty.
 
         Raises:
-            TransportError: the input is not in this encoding.
+            TransportError: the input is not in this encoding, or expands too far.
         """
         ...
 
@@ -86,7 +90,7 @@ class _Decoding(Protocol):
         """Check that the body may end here.
 
         Raises:
-            TransportError: it stops in the middle.
+            TransportError: the encoded data is incomplete.
         """
         ...
 
@@ -102,13 +106,14 @@ class _Identity:
 
 
 class _Inflate:
-    """A body in gzip, of one or more members, or in deflate, with zlib's wrapper or without."""
+    """A body in gzip or deflate. gzip can have several members, deflate may lack zlib's wrapper."""
 
     def __init__(self, *, gzip: bool) -> None:
         self._gzip = gzip
         self._encoded = 0
         self._decoded = 0
-        #: The first bytes, until two have arrived: they tell which form of deflate this is.
+        #: The first byte of a deflate body, until the second arrives. Both are needed to recognise
+        #: zlib's wrapper. None after that, and for gzip.
         self._start: bytes | None = None if gzip else b""
         self._inflate = zlib.decompressobj(_GZIP)
         self._begun = False
@@ -127,34 +132,34 @@ class _Inflate:
             yield from self._decode_window(data[start : start + _WINDOW])
 
     def _decode_window(self, data: bytes) -> Iterator[bytes]:
-        more = False  # zlib can hold output after it has read all input
+        more = False  # whether zlib may hold output although it has consumed all input
         while data or more:
             self._begun = True
             before = self._inflate.copy()
             try:
                 piece = self._inflate.decompress(data, _PIECE)
             except zlib.error as error:
-                yield from _up_to_the_error(before, data)
-                raise _broken(str(error)) from cause_of(error)
+                yield from _decode_up_to_error(before, data)
+                raise _undecodable(str(error)) from cause_of(error)
             more = len(piece) == _PIECE
             data = self._inflate.unconsumed_tail
             if self._inflate.eof and (data := self._inflate.unused_data):
                 if not self._gzip:
-                    raise _broken("there are bytes after its end")
+                    raise _undecodable("there are bytes after its end")
                 self._inflate = zlib.decompressobj(_GZIP)
             self._decoded += len(piece)
-            if self._decoded > _UNSUSPECTED and self._decoded > _MAX_RATIO * self._encoded:
-                raise _broken(f"it expands to more than {_MAX_RATIO} times its size")
+            if self._decoded > _UNCHECKED and self._decoded > _MAX_RATIO * self._encoded:
+                raise _undecodable(f"it expands to more than {_MAX_RATIO} times its size")
             if piece:
                 yield piece
 
     def finish(self) -> None:
         if self._start or (self._begun and not self._inflate.eof):
-            raise _broken("it ends in the middle")
+            raise _undecodable("it is incomplete")
 
 
-def _up_to_the_error(inflate: Any, data: bytes) -> Iterator[bytes]:
-    """Return what precedes the bad byte: zlib itself drops the whole window."""
+def _decode_up_to_error(inflate: Any, data: bytes) -> Iterator[bytes]:
+    """Decode byte by byte up to the bad byte, because zlib returns nothing of a bad window."""
     for byte in data:
         try:
             piece = inflate.decompress(bytes((byte,)))
@@ -165,14 +170,14 @@ def _up_to_the_error(inflate: Any, data: bytes) -> Iterator[bytes]:
 
 
 class _Unsupported:
-    """A body in an encoding that was not requested. Without bytes it is still a valid body."""
+    """A body in an encoding that was not requested. It is an error unless the body is empty."""
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         del data
-        raise _broken(f"{self._encoding!r} was not requested")
+        raise _undecodable(f"{self._encoding!r} was not requested")
 
     def finish(self) -> None:
         pass
@@ -189,5 +194,6 @@ def _decoding_of(headers: Mapping[str, str]) -> _Decoding:
     return _Unsupported(encoding)
 
 
-def _broken(what: str) -> TransportError:
-    return TransportError(f"the content-encoding of the response is broken: {what}", sent=True)
+def _undecodable(why: str) -> TransportError:
+    reason = f"the content-encoding of the response cannot be decoded: {why}"
+    return TransportError(reason, sent=True)

@@ -1,21 +1,21 @@
-"""What differs between the async client and the blocking one, beyond ``await``.
+"""The differences between the async client and the blocking one, other than ``await``.
 
-`tools/unasync.py` makes the blocking sources from the async ones and drops the prefix ``Async``, so
-the two classes of a pair have the same name but for that.
+`tools/unasync.py` generates the blocking sources from the async ones and removes the prefix
+``Async``. Both classes of a pair therefore have the same name, except for the prefix.
 """
 
 from __future__ import annotations
 
 
 class AsyncDroppedStream:
-    """A stream that stays open when it is dropped, until its client is closed.
+    """A stream that stays open if it is dropped, until its client is closed.
 
     Closing needs the event loop, and a finalizer cannot await.
     """
 
 
 class DroppedStream:
-    """A stream that closes its connection when it is dropped."""
+    """A stream that closes its connection if it is dropped."""
 
     def close(self) -> None:
         """Close the connection."""

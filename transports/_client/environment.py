@@ -1,4 +1,7 @@
-"""What clients read from environment variables: the credential, the base URL, the proxy."""
+"""Read a client's credential, base URL and proxy from environment variables.
+
+`settings` builds the `BatchesAPI` from them.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,18 @@ from batches_core.lowlevel import Secret, check_base_url, check_header_value
 _CREDENTIALS = {"api_key": "ANTHROPIC_API_KEY", "auth_token": "ANTHROPIC_AUTH_TOKEN"}
 
 
-def settings_from_env(given: Mapping[str, Any], *, with_proxy: bool) -> dict[str, Any]:
-    """Complete a client's arguments from the environment; the arguments win.
+def settings_from_env(arguments: Mapping[str, Any], *, with_proxy: bool) -> dict[str, Any]:
+    """Return a client's arguments, completed from the environment.
 
-    Reads ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_BASE_URL``; with
-    `with_proxy` also the proxy, for transports that do not read it themselves. An empty variable
+    Reads ``ANTHROPIC_API_KEY``, or ``ANTHROPIC_AUTH_TOKEN`` if that is not set, and
+    ``ANTHROPIC_BASE_URL``. Reads the proxy only if `with_proxy` is True, for transports whose
+    library does not read it. An argument takes precedence over its variable. An empty variable
     counts as unset.
 
     Raises:
-        InvalidInputError: there is no credential.
+        InvalidInputError: there is no credential, or a variable cannot be used.
     """
-    settings = dict(given)
+    settings = dict(arguments)
     if settings.get("api_key") is None and settings.get("auth_token") is None:
         for name, variable in _CREDENTIALS.items():
             if value := os.environ.get(variable):
@@ -43,10 +47,10 @@ def settings_from_env(given: Mapping[str, Any], *, with_proxy: bool) -> dict[str
 
 
 def proxy_of(environment: Mapping[str, str], host: str) -> str | None:
-    """Return the proxy for https requests to a host, or None.
+    """Return the URL of the proxy for https requests to a host, or None.
 
-    Reads ``HTTPS_PROXY`` or else ``ALL_PROXY``, and the exceptions in ``NO_PROXY``; upper or lower
-    case.
+    Reads ``HTTPS_PROXY``, or ``ALL_PROXY`` if that is not set, and the exceptions in ``NO_PROXY``.
+    The names may be in upper or lower case.
     """
     lower = {name.lower(): value for name, value in environment.items() if value}
     for exception in lower.get("no_proxy", "").split(","):

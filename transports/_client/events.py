@@ -1,4 +1,4 @@
-"""The caller's `on_event`: its type and its check."""
+"""The caller's `on_event`: its type, and its check. `logs` logs the events."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from batches_core import Event
 from batches_core.lowlevel import check_callback
 
-#: Called with each event of a call: polls, pages, retries, interruptions.
+#: A function that is called with each event of a call: polls, pages, retries, interruptions.
 OnEvent = Callable[[Event], None]
 
 
 def check_on_event(on_event: OnEvent | None) -> OnEvent:
-    """Return a function to call with each event; one that ignores it if the caller passed None.
+    """Return `on_event`, or `ignore` if it is None.
 
     Raises:
         InvalidInputError: `on_event` is not a plain function.
@@ -24,4 +24,4 @@ def check_on_event(on_event: OnEvent | None) -> OnEvent:
 
 
 def ignore(event: object) -> None:
-    """Ignore an event."""
+    """Do nothing with an event."""

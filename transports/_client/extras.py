@@ -1,10 +1,10 @@
-"""The error for a library that is missing because its extra was not installed."""
+"""The error for a missing library: it names the extra that installs the library."""
 
 from __future__ import annotations
 
 
 def explain(error: ModuleNotFoundError, extra: str) -> None:
-    """Raise an error that names the extra, if the missing module is the library of that name."""
+    """Raise an error that names the extra, if `error` is about the library of the same name."""
     if error.name == extra:
         raise ModuleNotFoundError(
             f"{extra} is not installed: pip install 'batches-core[{extra}]'", name=extra

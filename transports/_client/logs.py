@@ -1,8 +1,11 @@
-"""What the clients log: the events of calls, and each transport's exchanges and connections.
+"""Log the events of calls, and each transport's exchanges and reconnects.
 
-Knows which event is worth which level; nothing of who reads the log. Events are logged as
-``transports.client``, exchanges under the name of the transport's own module. Of a URL the path is
-logged and no query, which can be a credential, and of a link away from the API the host alone.
+This module chooses the level of each record. Events are logged under the name
+``transports.client``. Exchanges and reconnects are logged under the name of the transport's door,
+such as ``transports.h11``.
+
+The host and path of a URL are logged, but not its query, which can be a credential. If a URL leaves
+the API's origin, its path is not logged either.
 """
 
 from __future__ import annotations
@@ -26,37 +29,37 @@ from batches_core.lowlevel import quote
 from .events import OnEvent
 
 _logger = logging.getLogger("transports.client")
-# Without it Python prints warnings itself where the user has not configured any logging.
+# Without a handler, Python prints warnings itself if the user has not configured logging.
 logging.getLogger("transports").addHandler(logging.NullHandler())
 
 
 def logged(on_event: OnEvent) -> OnEvent:
-    """Give a function that logs an event, and then calls `on_event` with it."""
+    """Return a function that logs an event and then calls `on_event` with it."""
 
-    def log_and_tell(event: Event) -> None:
+    def log_and_call(event: Event) -> None:
         log_event(event)
         on_event(event)
 
-    return log_and_tell
+    return log_and_call
 
 
 def log_event(event: Event) -> None:
-    """Log an event; one that is not known here is passed over, as results are."""
+    """Log an event. Results and events of an unknown kind are not logged."""
     match event:
         case RetryScheduled(error=error, retry=retry, delay=delay):
-            # One failure passes; from the second in a row on it is an outage.
+            # A single failure is normal. Two in a row can be an outage.
             level = logging.INFO if retry == 1 else logging.WARNING
             _logger.log(level, "retry %d in %.1f s: %s", retry, delay, error)
         case ResultsInterrupted(error=error, delivered=delivered, delay=delay):
             _logger.warning(
-                "the results broke off after %d items and are read again in %.1f s: %s",
+                "the results were interrupted after %d items and are read again in %.1f s: %s",
                 delivered,
                 delay,
                 error,
             )
         case SettlingStarted(error=error, settle_time=settle_time):
             _logger.warning(
-                "it is not known whether a batch was created; looking for it in the list for up to "
+                "it is unknown whether a batch was created; searching the list for it for up to "
                 "%g s: %s",
                 settle_time,
                 error.reason,
@@ -76,14 +79,14 @@ def log_event(event: Event) -> None:
 
 
 def log_exchange(logger: logging.Logger, request: Request, status: int) -> None:
-    """Log that a response has begun."""
+    """Log the status of a response, when its head has arrived."""
     if logger.isEnabledFor(logging.DEBUG):
         path = "/…" if request.cross_origin else request.target.partition("?")[0]
         logger.debug("%s %s%s: %d", request.method, request.authority, path, status)
 
 
 def log_reconnect(logger: logging.Logger, request: Request, error: TransportError) -> None:
-    """Log that a kept connection had died, and another one is opened in its stead."""
+    """Log that an idle connection was lost and a new one is opened for the request."""
     logger.debug(
-        "a kept connection to %s had died, reconnecting: %s", request.authority, error.reason
+        "an idle connection to %s was lost, reconnecting: %s", request.authority, error.reason
     )

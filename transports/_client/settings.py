@@ -1,6 +1,7 @@
-"""The parameters that every client shares, and how they become a `BatchesAPI`.
+"""The parameters that every client shares, and the `BatchesAPI` that is built from them.
 
-Keeps the process's ledgers of creates. The environment is read by `environment`.
+This module also keeps the ledgers of creates of the process. `environment` reads environment
+variables.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from batches_core import BatchesAPI, CreateLedger, Jitter, RetryPolicy, Settling
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Seconds without a byte in either direction before an exchange fails. Each read and write starts
-#: the count anew, so a download may take as long as it needs.
+#: The default timeout: an exchange fails if no byte is sent or received for this many seconds. Each
+#: read and write restarts it, so a download may take as long as it needs.
 TIMEOUT = 120.0
-#: Seconds to establish a connection, TLS and proxy included.
+#: The longest time to establish a connection, with TLS and proxy, in seconds.
 CONNECT_TIMEOUT = 15.0
 
-#: The creates of this process, by the scope of the list that they appear in. Clients of one base
-#: URL, credential and workspace share a ledger, in any thread and also after they are closed.
+#: The ledgers of this process, by `BatchesAPI.scope`. All clients of one base URL, credential and
+#: workspace share a ledger, in every thread, and after they are closed.
 _ledgers: dict[str, CreateLedger] = {}
-#: The bits of the random number from which a process counts its creates.
+#: The size in bits of the random number at which a ledger begins to count its creates.
 _SERIAL_BITS = 48
 
-#: The error of a client that was closed.
+#: The message about a client that is used after it was closed.
 CLOSED = "this client was closed: make a new one, or close it later"
-#: The error of a client that is used in a second event loop.
+#: The message about a client that is used in a second event loop.
 OTHER_LOOP = (
-    "this client was used in another event loop, which its connections belong to: make a new "
-    "client inside this asyncio.run()"
+    "this client was used in another event loop, and its connections belong to that loop: make a "
+    "new client inside this asyncio.run()"
 )
 
 
@@ -55,14 +56,14 @@ class Settings(TypedDict, total=False):
     allow_http: bool
 
 
-def shows(source: Callable[..., Any], **defaults: object) -> Callable[[F], F]:
-    """Let ``help()`` show the parameters that a function accepts by its ``**settings``.
+def shows_parameters_of(source: Callable[..., Any], **defaults: object) -> Callable[[F], F]:
+    """Let ``help()`` show each parameter that a function accepts through ``**settings``.
 
-    They are the keyword-only parameters of `source`, with `defaults` for those that differ. Type
-    checkers read the same from ``Unpack``; a test compares the two.
+    These are the keyword-only parameters of `source`. `defaults` replaces the defaults of some of
+    them. Type checkers read the parameters from ``Unpack`` instead; a test compares the two.
     """
 
-    def show(function: F) -> F:
+    def decorate(function: F) -> F:
         own = inspect.signature(function)
         settings = [
             each.replace(default=defaults.get(each.name, each.default))
@@ -76,42 +77,42 @@ def shows(source: Callable[..., Any], **defaults: object) -> Callable[[F], F]:
         shown.__signature__ = own.replace(parameters=[*before, *settings, *keywords])
         return function
 
-    return show
+    return decorate
 
 
 def check_names(client: type, names: Iterable[str]) -> None:
-    """Reject parameters that a client does not have.
+    """Check that a client has parameters of these names.
 
     Raises:
-        TypeError: it names the client, the closest parameter, and all parameters.
+        TypeError: it does not. The message names the most similar parameter, and all parameters.
     """
-    if _passes_any(client):
-        return  # a caller's subclass, which checks its own
+    if _accepts_any_keyword(client):
+        return  # a subclass by the caller, which has parameters of its own
     parameters = inspect.signature(client).parameters
     for name in names:
         if name not in parameters:
             close = difflib.get_close_matches(name, parameters, 1)
-            likeliest = f"did you mean {close[0]}? It" if close else "it"
+            hint = f"did you mean {close[0]}? Its" if close else "its"
             raise TypeError(
-                f"{client.__module__}.{client.__qualname__} has no parameter {name}: {likeliest} "
-                f"takes {', '.join(parameters)}"
+                f"{client.__module__}.{client.__qualname__} has no parameter {name}: {hint} "
+                f"parameters are {', '.join(parameters)}"
             )
 
 
-def _passes_any(client: type) -> bool:
+def _accepts_any_keyword(client: type) -> bool:
     parameters = inspect.signature(client).parameters.values()
     return any(each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def make_api(settings: Settings, client: type = BatchesAPI) -> BatchesAPI:
-    """Build the `BatchesAPI` of a client, with jitter and the process's ledger.
+    """Build the `BatchesAPI` of a client, with random jitter and the process's ledger.
 
     Raises:
-        TypeError: `client` has no parameter of such a name.
+        TypeError: `client` has no parameter of one of the names.
         InvalidInputError: a value cannot be used.
     """
-    # Of a caller's subclass with parameters of its own, the class that it passes the others to.
-    check_names(next(each for each in client.__mro__ if not _passes_any(each)), settings)
+    # A subclass by the caller may accept any keyword. Check the class that receives them from it.
+    check_names(next(each for each in client.__mro__ if not _accepts_any_keyword(each)), settings)
     merged: Settings = {"jitter": random.random, **settings}
     api = BatchesAPI(**merged)
     if merged.get("ledger") is None:

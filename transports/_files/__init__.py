@@ -1,1 +1,1 @@
-"""Files of requests and of results."""
+"""The files behind `transports.files` and `download`: requests to send, and received results."""

@@ -1,4 +1,8 @@
-"""A file of requests that is sent without ever being in memory whole. It blocks."""
+"""Read the requests of a create from a file, without loading the whole file into memory.
+
+`RequestChecker` checks the lines, and `envelope` builds the body from them. All calls block. The
+transports decide in which thread they run.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,21 @@ from typing import IO
 from batches_core import MAX_BYTES, InvalidInputError, PreparedRequests
 from batches_core.lowlevel import RequestChecker, as_sent, envelope
 
-#: How much of a file is read at once, in bytes.
+#: The size of the file's read buffer, in bytes.
 _READ = 256 * 1024
-#: Up to how many bytes a line is read without a look at where it ends.
+#: Lines of up to this many bytes are read in one call. The end of a longer line is searched for
+#: first, so that a line over the limit is never in memory.
 _USUAL_LINE = 1024 * 1024
-#: How much of a longer one is searched at once, in bytes.
+#: How much of a longer line is searched at once, in bytes.
 _SEARCHED = 64 * 1024
 
 
 class RequestsFile:
-    """A file of requests, one as JSON on each line, for ``create``.
+    """A file of requests for ``create``: JSON Lines, one request on each line.
 
-    The file is read twice, line by line: once to check every line, then to send them, byte for
-    byte. It is never in memory whole. It is not to change between the two; where it does, nothing
-    is created.
+    The file is read twice, line by line: first to check every line, then to send the lines byte for
+    byte. Do not change it in between. If it has changed, nothing is created and
+    `InvalidInputError` is raised.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -35,12 +40,12 @@ class RequestsFile:
         return f"{type(self).__name__}({str(self.path)!r})"
 
     def prepare(self) -> PreparedRequests:
-        """Check every line.
+        """Check every line, and return the requests with a body that reads the file again.
 
         Raises:
-            InvalidInputError: with every problem and the number of its line; or it is no regular
-            file.
-            OSError: it cannot be read.
+            InvalidInputError: the requests have problems, listed with their line numbers; or the
+                path is not a regular file.
+            OSError: the file cannot be read.
         """
         checker = RequestChecker(lines=True)
         digest = blake2b()
@@ -48,8 +53,8 @@ class RequestsFile:
             version = _version(file)
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InvalidInputError(
-                    f"{self.path} is no regular file, and could not be read twice: pass the "
-                    "open file itself, open(path, 'rb')"
+                    f"{self.path} is not a regular file, so it cannot be read twice: pass the open "
+                    "file instead, open(path, 'rb')"
                 )
             for piece in envelope(checker.check(_lines(file, checker))):
                 digest.update(piece)
@@ -59,9 +64,9 @@ class RequestsFile:
 
 
 class _FileBody:
-    """The body of a create, read from its file each time that it is sent."""
+    """The body of a create. Each iteration reads the file again."""
 
-    #: To iterate over it blocks, so an async transport does that in a thread.
+    #: Iterating blocks, so an async transport iterates in a thread; see `bodies.is_blocking`.
     blocks = True
 
     def __init__(
@@ -74,7 +79,7 @@ class _FileBody:
 
     @property
     def content_length(self) -> int:
-        """The size in bytes."""
+        """The size of the body in bytes."""
         return self._content_length
 
     def __repr__(self) -> str:
@@ -88,8 +93,8 @@ class _FileBody:
             for piece in envelope(_sent(_lines(file))):
                 left -= len(piece)
                 digest.update(piece)
-                # Before the last piece: without it the service cannot take the request. An edit
-                # can keep size and time, so the bytes themselves are compared.
+                # Check before the last piece is sent: without it the service cannot accept the
+                # request. An edit can keep size and time, so compare the bytes themselves.
                 if left <= 0:
                     self._check_unchanged(left == 0 and digest.digest() == self._digest)
                 yield piece
@@ -98,28 +103,31 @@ class _FileBody:
     def _check_unchanged(self, unchanged: bool) -> None:  # noqa: FBT001 - one question, one answer
         if not unchanged:
             raise InvalidInputError(
-                f"{self._path} was changed after it was checked: nothing was created; leave it as "
-                "it is until it is sent, and send it again"
+                f"{self._path} was changed after it was checked, so nothing was created: pass the "
+                "file to create() again, and do not change it until create() returns"
             )
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open a file to read; a pipe that nobody writes to is not waited for."""
-    return open(path, "rb", buffering=_READ, opener=_open_at_once)
+    """Open a file for reading, without waiting for the writer of a named pipe."""
+    return open(path, "rb", buffering=_READ, opener=_open_nonblocking)
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _version(file: IO[bytes]) -> tuple[int, ...]:
-    """Tell one state of a file from another, at little cost."""
+    """Return what identifies the state of a file: device, inode, size and modification time."""
     info = os.fstat(file.fileno())
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 
 def _lines(file: IO[bytes], checker: RequestChecker | None = None) -> Iterator[bytes]:
-    """Read line by line; one that is over a batch's limit is told, and left out unread."""
+    """Yield the lines of a file.
+
+    A line over the limit of a whole batch is reported to the `checker`, and yielded as empty.
+    """
     index = 0
     while line := file.readline(_USUAL_LINE):
         if len(line) == _USUAL_LINE and not line.endswith(b"\n"):
@@ -129,6 +137,7 @@ def _lines(file: IO[bytes], checker: RequestChecker | None = None) -> Iterator[b
 
 
 def _long_line(file: IO[bytes], begun: bytes, index: int, checker: RequestChecker | None) -> bytes:
+    """Find the end of a line, then return the whole line, or no bytes if it is over the limit."""
     start = file.tell() - len(begun)
     length = len(begun)
     while piece := file.readline(_SEARCHED):
@@ -141,14 +150,15 @@ def _long_line(file: IO[bytes], begun: bytes, index: int, checker: RequestChecke
     if checker is not None:
         checker.count += 1
         checker.add(
-            f"has {length:,} bytes, over the limit of {MAX_BYTES:,} for a whole batch: is "
-            "there one request on each line?",
+            f"has {length:,} bytes, over the limit of {MAX_BYTES:,} for a whole batch: check that "
+            "there is one request on each line",
             index,
         )
     return b""
 
 
 def _sent(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines as they are sent, without blank ones."""
     for index, line in enumerate(lines):
         if sent := as_sent(line, index):
             yield sent

@@ -1,1 +1,1 @@
-"""HTTP/1.1 on streams: the transport of the doors `h11`, `trio` and `asyncio`."""
+"""The raw transports over HTTP/1.1, behind `transports.h11`, `.trio` and `.asyncio`."""

@@ -1,7 +1,8 @@
-"""The stream protocol on asyncio: a protocol of asyncio's under each stream, without its streams.
+"""The backend on asyncio. `stream` documents the methods.
 
-asyncio reads as soon as bytes arrive, and copies what is written into a buffer of its own. So this
-stream keeps a short queue of received bytes, and waits until most of what it wrote is gone.
+Each stream is an `asyncio.Protocol`, without asyncio's own streams. asyncio reads bytes as soon as
+they arrive, so the stream queues them, and pauses reading if there are many. asyncio copies written
+bytes to a buffer, so the stream waits until most of them have left.
 """
 
 from __future__ import annotations
@@ -14,62 +15,65 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
-from transports._client.asyncio_threads import HomeLoop, run_to_its_end
+from transports._client.asyncio_threads import HomeLoop, run_to_completion
 from transports._client.bodies import SLICE
 
 from .connection import READ, HTTP11Connection, StalledError, StreamError
 
 T = TypeVar("T")
 
-#: Returns a non-blocking socket that is connected to a host and port. TLS is added on it for https.
+#: A function that returns a non-blocking socket connected to a host and port. For https, TLS is
+#: started on it.
 Connect = Callable[[str, int], Awaitable[socket.socket]]
 
-#: Received bytes that wait here at most, about, before the socket is not read any more.
-_MOST_WAITING = 2 * READ
+#: How many received bytes may be queued before reading is paused.
+_MAX_QUEUED = 2 * READ
 
 
 class AsyncioStream(asyncio.Protocol):
-    """A connected stream; each wait ends after `timeout` seconds in which nothing moved."""
+    """A connected stream. Each wait ends if nothing moves for `timeout` seconds."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
+        #: The queue of received bytes, and its size in bytes.
         self._received: deque[bytes] = deque()
-        self._waiting = 0
+        self._queued = 0
         self._is_paused = False
         self._is_writable = True
         self._is_ended = False
         self._error: BaseException | None = None
-        #: Done when anything happens that a wait can end with.
+        #: Set by `_wait`, and done when something happens that can end the wait.
         self._wakeup: asyncio.Future[None] | None = None
+        #: Done when asyncio has closed the socket.
         self._is_lost: asyncio.Future[None] = self._loop.create_future()
 
-    # --- what asyncio calls ------------------------------------------------------------------
+    # --- callbacks of asyncio ----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or go on over TLS."""
+        """Store the transport: at the beginning, and again when TLS has started."""
         self._transport = transport
         self._transport.set_write_buffer_limits(high=SLICE)
 
     def data_received(self, data: bytes) -> None:
-        """Queue bytes; stop reading if they are many."""
+        """Queue received bytes, and pause reading if the queue is long."""
         self._received.append(data)
-        self._waiting += len(data)
-        if self._waiting > _MOST_WAITING and not self._is_paused:
+        self._queued += len(data)
+        if self._queued > _MAX_QUEUED and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
-        """Record the end; keep the other direction open, which may still be sending."""
+        """Record the end. Return whether the other direction stays open, to finish sending."""
         self._is_ended = True
         self._wake()
-        # TLS has no half that could stay open, and asyncio warns if it is asked to.
+        # With TLS, asyncio cannot keep one direction open, and warns about True.
         return self._transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Record the loss."""
+        """Record that asyncio closed the socket, and the error if there was one."""
         self._error = self._error or error
         self._is_ended = self._is_writable = True
         if not self._is_lost.done():
@@ -77,20 +81,21 @@ class AsyncioStream(asyncio.Protocol):
         self._wake()
 
     def pause_writing(self) -> None:
-        """Record that the buffer is full."""
+        """Record that asyncio's write buffer is full."""
         self._is_writable = False
 
     def resume_writing(self) -> None:
-        """Record that the buffer has room."""
+        """Record that asyncio's write buffer has room again."""
         self._is_writable = True
         self._wake()
 
     # --- the stream protocol -----------------------------------------------------------------
 
     async def receive(self, deadline: float | None) -> bytes:
-        """Wait for bytes; return none at the end."""
+        """Wait for bytes and return them; return empty bytes at the end of the stream."""
         if deadline is not None and self._loop.time() >= deadline:
-            # Even if bytes are there: a peer that sends byte after byte is not waited for.
+            # Raise even if bytes have arrived: otherwise a peer that sends them one by one could
+            # extend the wait beyond the deadline.
             raise StalledError(self._timeout)
         while (data := self._receive_now()) is None:
             await self._wait(deadline)
@@ -111,21 +116,21 @@ class AsyncioStream(asyncio.Protocol):
         *,
         until_refused: bool,
     ) -> None:
-        """Send pieces, and pass bytes that arrive meanwhile to `http`."""
+        """Send the pieces of a request, and pass received bytes to `http` meanwhile."""
         while (piece := await next_piece()) is not None:
             while not self._is_writable or self._received:
                 if self._received:
-                    http.receive(self._take())
+                    http.receive(self._dequeue())
                     if until_refused and http.is_refused():
                         return
                 else:
                     await self._wait(deadline)
             if self._transport.is_closing():
-                return  # the peer may have responded before it closed: `receive` tells
-            # asyncio buffers it, so it may leave from now on.
+                return  # the peer may have responded before: `receive` returns that response
+            # asyncio buffers the piece, so all of it may leave from now on.
             http.record_accepted(len(piece))
             self._transport.write(piece)
-            # Writing need not wait, and then no other task runs and nothing is received.
+            # If no write has to wait, no other task would run, and nothing would be received.
             await asyncio.sleep(0)
 
     async def checkpoint(self) -> None:
@@ -133,8 +138,8 @@ class AsyncioStream(asyncio.Protocol):
         await asyncio.sleep(0)
 
     async def is_idle(self) -> bool:
-        """Whether nothing has arrived."""
-        # The loop notices what has arrived in its next turn, and reports it in the one after.
+        """Whether nothing has arrived on an idle stream."""
+        # The loop polls the socket in its next iteration, and calls back in the one after that.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return not self._received and not self._is_ended
@@ -142,7 +147,7 @@ class AsyncioStream(asyncio.Protocol):
     async def start_tls(
         self, context: ssl.SSLContext, hostname: str, deadline: float
     ) -> AsyncioStream:
-        """Put TLS on this stream, and return it."""
+        """Start TLS on this stream, and return it."""
         seconds = deadline - self._loop.time()
         try:
             async with asyncio.timeout_at(deadline):
@@ -152,7 +157,7 @@ class AsyncioStream(asyncio.Protocol):
                     )
                 )
         except BaseException as error:
-            # asyncio does not report the loss of a connection that it could not put TLS on.
+            # If starting TLS fails, asyncio does not call `connection_lost`.
             self._transport.abort()
             self._loop.call_soon(self.connection_lost, None)
             if isinstance(error, TimeoutError) and error.errno is None:
@@ -177,22 +182,27 @@ class AsyncioStream(asyncio.Protocol):
     # --- waiting -----------------------------------------------------------------------------
 
     def _receive_now(self) -> bytes | None:
+        """Return received bytes without waiting: empty at the end, None if there are none yet."""
         if self._received:
-            return self._take()
+            return self._dequeue()
         if self._error is not None:
             raise StreamError from self._error
         return b"" if self._is_ended else None
 
-    def _take(self) -> bytes:
+    def _dequeue(self) -> bytes:
         data = self._received.popleft()
-        self._waiting -= len(data)
-        if self._is_paused and self._waiting <= READ:
+        self._queued -= len(data)
+        if self._is_paused and self._queued <= READ:
             self._is_paused = False
             self._transport.resume_reading()
         return data
 
     async def _wait(self, deadline: float | None) -> None:
-        """Wait until something happens; raise `StalledError` if nothing moves in time."""
+        """Wait until something happens.
+
+        Raises:
+            StalledError: nothing moved for the timeout, or the deadline passed.
+        """
         end = self._loop.time() + self._timeout
         unsent = self._transport.get_write_buffer_size()
         self._wakeup = self._loop.create_future()
@@ -212,7 +222,7 @@ class AsyncioStream(asyncio.Protocol):
 
 
 class AsyncioBackend:
-    """asyncio's event loops, for any number of tasks of one loop."""
+    """Sockets on asyncio, for any number of tasks of one event loop."""
 
     name = "asyncio"
 
@@ -249,31 +259,31 @@ class AsyncioBackend:
         return stream
 
     def enter(self) -> None:
-        """Check that the running loop is the one of the first exchange."""
+        """Check that the running event loop is the loop of the first exchange."""
         self._home.enter(asyncio.get_running_loop())
 
     def can_close(self) -> bool:
-        """Whether the loop still runs."""
+        """Whether connections can still be closed: their event loop was not closed."""
         if self._home.has_ended:
             return False
         self.enter()
         return True
 
     def now(self) -> float:
-        """Read the loop's clock."""
+        """Return the time of the event loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         await asyncio.sleep(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run work in a thread, to its end."""
-        return await run_to_its_end(work)
+        """Run work in a thread, to its end. A cancellation is raised only afterwards."""
+        return await run_to_completion(work)
 
 
 def unix_socket(path: str) -> Connect:
-    """Return a `connect` that leads every connection to a Unix socket."""
+    """Return a `connect` that connects to a Unix socket, whatever the host and port."""
 
     async def connect(host: str, port: int) -> socket.socket:
         del host, port
@@ -289,12 +299,13 @@ def unix_socket(path: str) -> Connect:
 async def _connect_tcp(
     loop: asyncio.AbstractEventLoop, host: str, port: int, deadline: float
 ) -> socket.socket:
-    """Connect to the first address that can be reached; each gets its share of the time.
+    """Connect to the first address of a host that can be reached.
 
-    asyncio's own `create_connection` merges the errors of several addresses into one text.
+    Each address may use an equal share of the remaining time. asyncio's own `create_connection` is
+    not used, because it merges the errors of several addresses into one text.
     """
     addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    failure: OSError = OSError("it has no address")
+    failure: OSError = OSError("the host name has no address")
     for at, (family, kind, protocol, _, address) in enumerate(addresses):
         share = (deadline - loop.time()) / (len(addresses) - at)
         try:

@@ -1,8 +1,8 @@
-"""HTTP/1.1 on one connection, without I/O.
+"""HTTP/1.1 on one connection, without I/O and without a clock.
 
-Knows h11 and the core's `Request`; no socket and no clock. `HTTP11Connection` turns a request into
-bytes to send, and received bytes into a head and decoded pieces of a body. h11 writes requests and
-reads heads; `framing` and `content_encoding` read bodies.
+`HTTP11Connection` encodes a request, and parses a response to its head and decoded pieces of its
+body. h11 encodes requests and parses heads. `framing` finds the end of a body, and
+`content_encoding` decodes it. The transport sends and receives the bytes.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from transports._client.content_encoding import ACCEPTED, END, BodyDecoder
 
 from .framing import Framing, framing_of
 
-#: How much is read from a stream at once, in bytes. More is of no use, and from 128 KiB on glibc
-#: maps memory anew for each buffer until it has seen one of that size freed.
+#: How much is read from a stream at once, in bytes. Reading more is not faster. From 128 KiB, glibc
+#: maps new memory for each buffer, until a buffer of that size was freed once.
 READ = 120 * 1024
 
-#: How many informational heads may precede the final one.
+#: How many informational heads may precede the final one. Servers send one or two.
 _MAX_INFORMATIONAL = 100
-#: The largest response head, in bytes: generous, and bounded.
+#: The largest response head, in bytes. It is generous, and bounds the memory of a head.
 _MAX_HEAD = 64 * 1024
-#: The first status that is an error.
-_ERROR = 400
+#: The lowest status that is an error.
+_LOWEST_ERROR = 400
 
 
 class ConnectionClosedError(TransportError):
-    """The peer closed or reset the connection before any byte of a response."""
+    """The peer closed or reset the connection before a byte of a response arrived."""
 
 
 class StreamError(Exception):
-    """A stream broke. The cause is the error of its library."""
+    """A stream broke. The error of its library is the cause."""
 
 
 class StalledError(Exception):
-    """Nothing moved on a stream for as long as it may wait, in seconds."""
+    """Nothing moved on a stream in time. `seconds` is the limit of the wait."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -63,43 +63,48 @@ class Head:
 
 
 def client_side() -> h11.Connection:
-    """Make h11's state of one exchange."""
+    """Return h11's connection for one exchange."""
     return h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
 
 
 class HTTP11Connection:
-    """The HTTP/1.1 of one connection, for any number of exchanges one after the other.
+    """The HTTP/1.1 state of one connection, for any number of exchanges, one after the other.
 
-    Send what `start_request` and `encode` return, and report what was accepted by
-    `record_accepted`. Pass received bytes to `receive`, and take `next_event` until it needs more.
-    Received bytes wait in one place: before the head in h11, after it in the `BodyDecoder`.
-    `peer` names the other end in errors.
+    **Request.** Send the bytes that `start_request` and `encode` return, then call
+    `finish_request`. Report each number of bytes that the stream accepts to `record_accepted`.
+
+    **Response.** Pass received bytes to `receive`, and call `next_event` until it returns None.
+    Received bytes are buffered in one place: before the head in h11, after it in the `BodyDecoder`.
+
+    **Next exchange.** Call `start_next_cycle`.
+
+    `peer` is the name of the peer in errors.
     """
 
     def __init__(self, peer: str) -> None:
         self._peer = peer
         self._request: Request | None = None
-        #: Of one exchange; the next one has its own.
+        #: h11's connection for this exchange. The next exchange has another one.
         self._h11 = client_side()
         self._head: Head | None = None
-        self._is_head_taken = False
-        #: The body's framing and decoder, once there is a head.
+        self._is_head_returned = False
+        #: The framing and the decoder of the body, once the head has arrived.
         self._framing: Framing | None = None
         self._body = BodyDecoder({})
         self._informational = 0
-        #: Whether any byte of a response has arrived.
-        self._is_answered = False
+        #: Whether a byte of the response has arrived.
+        self._has_response = False
         #: Whether the peer has closed the connection.
         self._is_closed = False
-        #: How many bytes of the request the system has not accepted.
+        #: How many bytes of the request were not accepted by the operating system yet.
         self._unsent = 0
 
     # --- the request -------------------------------------------------------------------------
 
     def start_request(self, request: Request) -> bytes:
-        """Begin an exchange; return the head to send."""
+        """Begin an exchange, and return the head of the request."""
         self._request = request
-        self._is_answered = False
+        self._has_response = False
         self._informational = 0
         headers = [
             ("host", request.authority),
@@ -112,32 +117,33 @@ class HTTP11Connection:
         return head
 
     def encode(self, data: bytes | memoryview) -> Sequence[bytes | memoryview]:
-        """Return what to send for the next bytes of the body."""
-        # "Passing through" is h11's word for not copying: any buffer is accepted.
+        """Return the bytes to send for the next bytes of the body, without copying them."""
+        # h11 accepts any buffer here, although its type says bytes.
         part: Any = data
         return self._h11.send_with_data_passthrough(h11.Data(data=part)) or ()
 
     def finish_request(self) -> None:
-        """End the request: its whole body was encoded."""
+        """End the request, after its whole body was encoded."""
         self._h11.send(h11.EndOfMessage())
 
     def record_accepted(self, count: int) -> None:
-        """Record that the system has accepted, or may have accepted, this many bytes."""
+        """Record that the operating system has, or may have, accepted this many bytes."""
         self._unsent -= count
 
     @property
     def is_sent(self) -> bool:
-        """Whether the last byte of the request may have left, or a response says that it did.
+        """Whether the last byte of the request may have left, or the head of a response arrived.
 
-        No peer can act on less: the framing and the JSON both lack their end.
+        Without its last byte, a request has no effect: both its framing and its JSON are
+        incomplete.
         """
         return self._unsent <= 0 or self._head is not None
 
     # --- the response ------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Accept received bytes; empty at the end of the stream."""
-        self._is_answered = self._is_answered or bool(data)
+        """Accept received bytes; empty bytes at the end of the stream."""
+        self._has_response = self._has_response or bool(data)
         self._is_closed = not data
         if self._framing is None:
             self._h11.receive_data(data)
@@ -145,22 +151,22 @@ class HTTP11Connection:
             self._receive_body(self._framing, data)
 
     def next_event(self) -> Head | bytes | None:
-        """Return the head, then pieces of the body, then `END`; None if more must be received.
+        """Return the head, then pieces of the body, then `END`; or None if bytes are missing.
 
         Raises:
-            TransportError: the response is not HTTP/1.1, or is not complete.
+            TransportError: the response is not HTTP/1.1, is incomplete, or cannot be decoded.
         """
-        if not self._is_head_taken:
+        if not self._is_head_returned:
             if self.has_head():
-                self._is_head_taken = True
+                self._is_head_returned = True
             return self._head
         piece = self._body.next_piece()
         if piece is None and self._framing is not None and self._framing.error is not None:
-            raise self._broken(self._framing.error)
+            raise self._response_error(self._framing.error)
         return piece
 
     def has_head(self) -> bool:
-        """Whether the final head has arrived; it stays for `next_event`.
+        """Whether the final head has arrived. `next_event` still returns it.
 
         Raises:
             TransportError: the bytes are not HTTP/1.1.
@@ -169,7 +175,7 @@ class HTTP11Connection:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                raise self._no_head(error) from failures.cause_of(error, self._request)
+                raise self._no_head_error(error) from failures.cause_of(error, self._request)
             if event is h11.NEED_DATA:
                 return False
             if isinstance(event, h11.Response):
@@ -179,11 +185,15 @@ class HTTP11Connection:
         return True
 
     def is_refused(self) -> bool:
-        """Whether a head has arrived that makes the rest of an upload pointless."""
-        return self.has_head() and self._head is not None and self._head.status >= _ERROR
+        """Whether a head with an error status has arrived, so that the upload can stop.
+
+        Raises:
+            TransportError: the bytes are not HTTP/1.1.
+        """
+        return self.has_head() and self._head is not None and self._head.status >= _LOWEST_ERROR
 
     def wants_more(self) -> bool:
-        """Whether more of the response should be received before the upload is stopped."""
+        """Whether more of a refusal should be received before the upload is stopped."""
         framing = self._framing
         if framing is None or framing.is_complete or framing.error is not None:
             return False
@@ -191,36 +201,37 @@ class HTTP11Connection:
 
     # --- errors ------------------------------------------------------------------------------
 
-    def broke(self, error: StreamError) -> TransportError:
-        """Build the error for a stream that broke."""
+    def broken_error(self, error: StreamError) -> TransportError:
+        """Return the error for a stream that broke."""
         cause = error.__cause__ or error
-        kind = TransportError if self._is_answered else ConnectionClosedError
-        lost = kind(failures.broke(self._peer, failures.why(cause)), sent=self.is_sent)
-        lost.__cause__ = failures.cause_of(cause, self._request)
-        return lost
+        kind = TransportError if self._has_response else ConnectionClosedError
+        reason = failures.connection_broke(self._peer, failures.describe(cause))
+        failure = kind(reason, sent=self.is_sent)
+        failure.__cause__ = failures.cause_of(cause, self._request)
+        return failure
 
-    def stalled(self, error: StalledError) -> TransportError:
-        """Build the error for a stream on which nothing moved."""
+    def stalled_error(self, error: StalledError) -> TransportError:
+        """Return the error for a stream on which nothing moved."""
         return TransportError(failures.stalled(self._peer, error.seconds), sent=self.is_sent)
 
-    def ended_idle(self) -> ConnectionClosedError:
-        """Build the error for a kept connection that ended before it was used again."""
+    def idle_error(self) -> ConnectionClosedError:
+        """Return the error for an idle connection that ended before it was used again."""
         return ConnectionClosedError("it ended while it was idle", sent=False)
 
-    def _no_head(self, error: h11.RemoteProtocolError) -> TransportError:
+    def _no_head_error(self, error: h11.RemoteProtocolError) -> TransportError:
         if not self._is_closed:
-            return self._broken(str(error))
-        kind = TransportError if self._is_answered else ConnectionClosedError
+            return self._response_error(str(error))
+        kind = TransportError if self._has_response else ConnectionClosedError
         return kind(failures.closed_without_response(self._peer), sent=self.is_sent)
 
-    def _broken(self, why: str) -> TransportError:
+    def _response_error(self, why: str) -> TransportError:
         return TransportError(failures.response_broken(self._peer, why), sent=self.is_sent)
 
     # --- the next exchange -------------------------------------------------------------------
 
     def start_next_cycle(self) -> bool:
-        """Prepare for the next exchange; return False if this connection cannot have another."""
-        # h11 is done only if the whole request was sent and neither side asked to close.
+        """Prepare for the next exchange; return False if the connection cannot be reused."""
+        # h11's state is DONE only if the whole request was encoded and no side asked to close.
         framing = self._framing
         if self._h11.our_state is not h11.DONE or framing is None:
             return False
@@ -229,7 +240,7 @@ class HTTP11Connection:
         self._request = None
         self._h11 = client_side()
         self._head = self._framing = None
-        self._is_head_taken = False
+        self._is_head_returned = False
         return True
 
     # --- parts of `receive` ------------------------------------------------------------------
@@ -241,10 +252,10 @@ class HTTP11Connection:
         self._framing = framing_of(response.status_code, headers)
         if self._framing.is_complete:
             self._body.feed(END)
-        begun, closed = self._h11.trailing_data
-        if begun:
-            self.receive(begun)
-        if closed:
+        begin_of_body, is_closed = self._h11.trailing_data
+        if begin_of_body:
+            self.receive(begin_of_body)
+        if is_closed:
             self.receive(b"")
 
     def _receive_body(self, framing: Framing, data: bytes) -> None:
@@ -259,6 +270,7 @@ class HTTP11Connection:
     def _skip_informational(self, event: object) -> None:
         self._informational += 1
         if not isinstance(event, h11.InformationalResponse):
-            raise self._broken("there is more than one response")
+            raise self._response_error("there is more than one response")
         if self._informational > _MAX_INFORMATIONAL:
-            raise self._broken("there is no end of 1xx heads")
+            reason = f"more than {_MAX_INFORMATIONAL} informational (1xx) heads arrived"
+            raise self._response_error(reason)

@@ -1,9 +1,11 @@
-"""Finds the end of an HTTP/1.1 response body, and its payload among the received bytes.
+"""Find the end of an HTTP/1.1 response body, and separate its payload from its framing.
 
-Pure: bytes in, payload out, whatever the cuts. h11 parses heads, but not bodies: it copies each
-byte of a body three times and makes an event of each chunk, which takes as long as decoding the
-results. Here the payload of one read is one piece, copied once if there is framing in it, and not
-at all otherwise.
+The result does not depend on how the received bytes are cut. There is no I/O: the transport
+receives the bytes. `content_encoding` decodes the payload.
+
+h11 parses heads, but is too slow for bodies. It copies each byte three times and makes an event for
+each chunk, which takes as long as decoding the results. Here the payload of one read is one piece.
+It is copied once if there is framing in it, and not at all otherwise.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from typing import Protocol
 
 from transports._client.failures import CLOSED_EARLY
 
-#: The most that one line of chunked framing may hold, and all trailers together, in bytes: as much
-#: as a head.
+#: The longest line of chunked framing, and the limit of all trailers together, in bytes. It is the
+#: limit of a head as well.
 _MAX_LINE = 64 * 1024
 
-#: A chunk's size, and extensions, which are ignored. At most twenty digits, as in h11.
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,20})[ \t]*(?:;.*)?")
+#: The line before a chunk: its length in up to twenty digits, as in h11, and extensions, which are
+#: ignored.
+_LENGTH = re.compile(rb"([0-9A-Fa-f]{1,20})[ \t]*(?:;.*)?")
 
 
 class Framing(Protocol):
@@ -27,22 +30,22 @@ class Framing(Protocol):
 
     #: Whether the body has ended.
     is_complete: bool
-    #: What is wrong with it, for a person to read, or None.
+    #: What is wrong with the framing, as text; None if nothing is.
     error: str | None
-    #: Whether the connection can be used again once the body has ended.
+    #: Whether the connection can be reused after the body.
     keeps_connection: bool
 
     def feed(self, data: bytes) -> bytes:
-        """Accept received bytes; return their payload, up to an error if there is one."""
+        """Accept received bytes, and return the payload in them, up to an error if there is one."""
         ...
 
     def close(self) -> None:
-        """Accept the end of the connection."""
+        """Accept the end of the connection, which can complete the body or be an error."""
         ...
 
 
 class SizedFraming:
-    """A body whose length is in the head."""
+    """A body with its length in the head (``content-length``)."""
 
     def __init__(self, length: int) -> None:
         self._left = length
@@ -54,7 +57,7 @@ class SizedFraming:
         payload = data[: self._left]
         self._left -= len(payload)
         self.is_complete = not self._left
-        # Bytes after the end of a response were not requested.
+        # Bytes after the end of the response were not requested, so do not reuse the connection.
         self.keeps_connection = len(payload) == len(data)
         return payload
 
@@ -65,7 +68,7 @@ class SizedFraming:
 
 
 class UntilCloseFraming:
-    """A body that ends with its connection."""
+    """A body that ends when its connection is closed."""
 
     def __init__(self) -> None:
         self.is_complete = False
@@ -80,14 +83,16 @@ class UntilCloseFraming:
 
 
 class ChunkedFraming:
-    """A body in chunks, each after its length; trailers are skipped."""
+    """A body in chunks, each preceded by its length. Trailers are skipped."""
 
     def __init__(self) -> None:
-        #: How many bytes of the current chunk are missing.
+        #: How many bytes of the current chunk have not arrived yet.
         self._left = 0
-        #: A line of the framing that is not complete yet.
+        #: The incomplete line of framing.
         self._line = bytearray()
-        self._parse_line = self._parse_size
+        #: The method that parses the next line of framing.
+        self._parse_line = self._parse_length
+        #: The size of all trailers so far, in bytes.
         self._trailers = 0
         self.is_complete = False
         self.error: str | None = None
@@ -121,39 +126,39 @@ class ChunkedFraming:
 
     def _check_line(self) -> None:
         if len(self._line) > _MAX_LINE:
-            self.error = f"a line between its chunks has more than {_MAX_LINE:,} bytes"
+            self.error = f"a line between the chunks has more than {_MAX_LINE:,} bytes"
         elif self._line.endswith(b"\n"):
             line = bytes(self._line)
             self._line.clear()
             if line.endswith(b"\r\n"):
                 self._parse_line(line[:-2])
             else:
-                self.error = "a line between its chunks ends without a carriage return"
+                self.error = "a line between the chunks ends without a carriage return"
 
-    def _parse_size(self, line: bytes) -> None:
-        size = _SIZE.fullmatch(line)
-        if size is None:
+    def _parse_length(self, line: bytes) -> None:
+        length = _LENGTH.fullmatch(line)
+        if length is None:
             self.error = "a chunk does not begin with its length"
             return
-        self._left = int(size[1], 16)
+        self._left = int(length[1], 16)
         self._parse_line = self._parse_end_of_chunk if self._left else self._parse_trailer
 
     def _parse_end_of_chunk(self, line: bytes) -> None:
         if line:
-            self.error = "a chunk is longer than its length"
-        self._parse_line = self._parse_size
+            self.error = "a chunk is longer than its length says"
+        self._parse_line = self._parse_length
 
     def _parse_trailer(self, line: bytes) -> None:
         self._trailers += len(line)
         self.is_complete = not line
         if self._trailers > _MAX_LINE:
-            self.error = f"its trailers have more than {_MAX_LINE:,} bytes"
+            self.error = f"the trailers have more than {_MAX_LINE:,} bytes"
 
 
 def framing_of(status: int, headers: Mapping[str, str]) -> Framing:
-    """Choose the framing of a response to any request but HEAD and CONNECT.
+    """Return the framing of a response to any request except HEAD and CONNECT.
 
-    The header fields are those that h11 accepted: their lengths and encodings are checked.
+    h11 must have accepted the head. It has checked ``content-length`` and ``transfer-encoding``.
     """
     if status in {204, 304}:
         return SizedFraming(0)

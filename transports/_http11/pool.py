@@ -1,4 +1,4 @@
-"""Connections that can be used again. Pure: opening and closing them is the transport's work."""
+"""Keep idle connections for reuse, without I/O. The transport opens and closes connections."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .connection import HTTP11Connection
 #: Scheme, host and port, as in `Request.origin`.
 Origin = tuple[str, str, int]
 
-#: How many idle connections are kept for one origin.
-_KEPT = 8
+#: How many idle connections are kept for each origin.
+_MAX_IDLE = 8
 
 
 class PooledConnection(Protocol):
@@ -22,12 +22,12 @@ class PooledConnection(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """Where the connection leads."""
+        """The origin that the connection leads to."""
         ...
 
     @property
     def http(self) -> HTTP11Connection:
-        """The HTTP/1.1 on it."""
+        """The HTTP/1.1 state of the connection."""
         ...
 
 
@@ -36,7 +36,10 @@ C = TypeVar("C", bound=PooledConnection)
 
 @dataclass
 class Pool(Generic[C]):
-    """The open connections of one client, and the idle ones by origin."""
+    """The open connections of one client, and the idle ones among them by origin.
+
+    `add` a new connection. After that the transport acquires, releases and discards it.
+    """
 
     _open: set[C] = field(default_factory=set)
     _idle: dict[Origin, list[C]] = field(default_factory=dict)
@@ -48,38 +51,40 @@ class Pool(Generic[C]):
         return connection
 
     def acquire(self, request: Request) -> C | None:
-        """Return the idle connection that was used last, which is the likeliest to be alive.
+        """Return an idle connection for a request, or None if it needs a new one.
 
-        Only for a GET. A connection can die just as a request is sent on it, and then nobody knows
-        whether the request arrived. A GET is repeated without harm; every other request gets a new
-        connection, where such a loss is unlikely and is reported.
+        It is the connection that was used last, because that is the most likely to be alive.
+
+        Only a GET is sent on an idle connection. The peer can close it just as the request is sent,
+        and then it is unknown whether the request arrived. A GET can be repeated without harm. Any
+        other request gets a new connection, on which such a loss is unlikely and is reported.
         """
         idle = self._idle.get(request.origin)
         return idle.pop() if idle and request.method == "GET" else None
 
     def release(self, connection: C) -> bool:
-        """Keep a connection whose exchange is over; return False if it must be closed."""
+        """Keep a connection after its exchange; return False if it must be closed instead."""
         idle = self._idle.setdefault(connection.origin, [])
-        if self._closed or len(idle) >= _KEPT or not connection.http.start_next_cycle():
+        if self._closed or len(idle) >= _MAX_IDLE or not connection.http.start_next_cycle():
             return False
         idle.append(connection)
         return True
 
     def discard(self, connection: C) -> None:
-        """Record that a connection was closed."""
+        """Forget a connection that is closed."""
         self._open.discard(connection)
 
     def check_open(self) -> None:
         """Check that the client was not closed.
 
         Raises:
-            LocalProtocolError: it was.
+            LocalProtocolError: it was closed.
         """
         if self._closed:
             raise LocalProtocolError(CLOSED)
 
     def close(self) -> list[C]:
-        """Return all open connections, to be closed; no connection is kept from now on."""
+        """Stop keeping connections, and return all open ones for the transport to close."""
         self._closed = True
         self._idle.clear()
         return [*self._open]

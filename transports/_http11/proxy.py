@@ -1,4 +1,7 @@
-"""An HTTP proxy, and the tunnel through it. Pure: bytes to send, and bytes received."""
+"""An HTTP proxy and the exchange that opens a tunnel through it, without I/O.
+
+The dialer sends and receives the bytes.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,15 @@ from .pool import Origin
 
 
 class TunnelError(Exception):
-    """The proxy opened no tunnel; the text says why."""
+    """The proxy did not open a tunnel. The text says why."""
 
 
 class Proxy:
-    """A proxy for https, by CONNECT: ``http://[user:password@]host:port``.
+    """A proxy for https, which opens tunnels on CONNECT: ``http://[user:password@]host:port``.
 
     Raises:
-        InvalidInputError: the URL has another form. It is not shown, since it can hold a password.
+        InvalidInputError: the URL has another form. The message does not contain the URL, because
+            it can contain a password.
     """
 
     def __init__(self, url: str) -> None:
@@ -30,9 +34,14 @@ class Proxy:
             parts = urlsplit(url)
             self.host, self.port = parts.hostname or "", parts.port or 80
         except ValueError:
-            raise InvalidInputError("proxy cannot be used: its host or port is malformed") from None
+            raise InvalidInputError(
+                "proxy cannot be used, because its host or port is invalid: pass http://host:port"
+            ) from None
         if parts.scheme != "http" or not self.host or parts.path.strip("/"):
-            raise InvalidInputError("proxy cannot be used: pass http://host:port")
+            raise InvalidInputError(
+                "proxy cannot be used, because it is not an http URL of a host: pass "
+                "http://host:port"
+            )
         self._credentials: str | None = None
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -43,20 +52,20 @@ class Proxy:
 
     @property
     def peer(self) -> str:
-        """Its name in errors."""
-        return failures.peer_of(self.host, self.port)
+        """The name of the proxy in errors: ``host:port``."""
+        return failures.peer_name(self.host, self.port)
 
     def tunnel(self, origin: Origin) -> Tunnel:
-        """Begin to request a tunnel to an origin."""
+        """Return the exchange that opens a tunnel to an origin."""
         return Tunnel(origin, self._credentials)
 
 
 class Tunnel:
-    """The exchange that requests a tunnel. Send `request`, then pass the response to `receive`."""
+    """The exchange that opens a tunnel. Send `request`, then pass the response to `receive`."""
 
     def __init__(self, origin: Origin, credentials: str | None) -> None:
         self._h11 = client_side()
-        target = failures.peer_of(*origin[1:])
+        target = failures.peer_name(*origin[1:])
         headers = [("host", target)]
         if credentials is not None:
             headers.append(("proxy-authorization", f"Basic {credentials}"))
@@ -69,15 +78,16 @@ class Tunnel:
         """Accept received bytes, empty at the end; return True once the tunnel is open.
 
         Raises:
-            TunnelError: the proxy refused, or its response is not HTTP.
+            TunnelError: the proxy refused the tunnel, or closed the connection, or its response is
+                not HTTP.
         """
         self._h11.receive_data(data)
         while True:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                broke = failures.proxy_broke(str(error)) if data else failures.PROXY_CLOSED
-                raise TunnelError(broke) from None  # its words are in the message
+                why = failures.proxy_response_broken(str(error)) if data else failures.PROXY_CLOSED
+                raise TunnelError(why) from None  # the message contains the text of the error
             if isinstance(event, h11.InformationalResponse):
                 continue
             if event is h11.NEED_DATA:

@@ -1,4 +1,4 @@
-"""The stream protocol on blocking sockets."""
+"""The backend on blocking sockets. `stream` documents the methods."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .connection import READ, HTTP11Connection, StalledError, StreamError
 
 T = TypeVar("T")
 
-#: Returns a socket that is connected to a host and port. TLS is added on it for https.
+#: A function that returns a socket connected to a host and port. For https, TLS is started on it.
 Connect = Callable[[str, int], socket.socket]
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class SocketStream:
-    """A connected socket; each wait ends after `timeout` seconds."""
+    """A connected socket. Each wait ends after `timeout` seconds at the latest."""
 
     def __init__(self, sock: socket.socket, timeout: float) -> None:
         self._sock = sock
         self._timeout = timeout
-        #: The error of a stream that was found broken by a call that does not raise it: the system
-        #: reports it once.
+        #: The error that `_receive_now` found. The operating system reports an error only once, so
+        #: it is kept for `receive`.
         self._error: OSError | None = None
 
     def receive(self, deadline: float | None) -> bytes:
-        """Wait for bytes; return none at the end."""
+        """Wait for bytes and return them; return empty bytes at the end of the stream."""
         if self._error is not None:
             raise StreamError from self._error
         seconds = self._seconds(deadline)
@@ -41,7 +41,7 @@ class SocketStream:
             self._sock.settimeout(seconds)
             return self._sock.recv(READ)
         except TimeoutError as error:
-            raise _late(error, seconds) from error
+            raise _timeout_error(error, seconds) from error
         except OSError as error:
             raise StreamError from error
 
@@ -52,7 +52,7 @@ class SocketStream:
             self._sock.settimeout(seconds)
             self._sock.sendall(data)
         except TimeoutError as error:
-            raise _late(error, seconds) from error
+            raise _timeout_error(error, seconds) from error
         except OSError as error:
             raise StreamError from error
 
@@ -64,14 +64,14 @@ class SocketStream:
         *,
         until_refused: bool,
     ) -> None:
-        """Send pieces, and pass bytes that arrive meanwhile to `http`."""
+        """Send the pieces of a request, and pass received bytes to `http` meanwhile."""
         while (piece := next_piece()) is not None:
             left = memoryview(piece)
             while left:
                 try:
                     accepted = self._send_some(left, deadline)
                 except OSError:
-                    return  # the peer may have responded before it closed: `receive` tells
+                    return  # the peer may have responded before: `receive` returns that response
                 http.record_accepted(accepted)
                 left = left[accepted:]
                 if (data := self._receive_now()) is not None:
@@ -80,20 +80,20 @@ class SocketStream:
                         return
 
     def checkpoint(self) -> None:
-        """Do nothing: no other task waits."""
+        """Do nothing. There are no other tasks."""
 
     def is_idle(self) -> bool:
-        """Whether nothing has arrived."""
+        """Whether nothing has arrived on an idle stream."""
         return self._error is None and self._receive_now() is None
 
     def start_tls(self, context: ssl.SSLContext, hostname: str, deadline: float) -> SocketStream:
-        """Return this stream with TLS on it."""
+        """Start TLS on this stream, and return the stream to use from now on."""
         seconds = self._seconds(deadline)
         try:
             self._sock.settimeout(seconds)
             tls = context.wrap_socket(self._sock, server_hostname=hostname)
         except TimeoutError as error:
-            raise _late(error, seconds) from error
+            raise _timeout_error(error, seconds) from error
         except (OSError, UnicodeError) as error:
             raise StreamError from error
         return SocketStream(tls, self._timeout)
@@ -103,7 +103,7 @@ class SocketStream:
         self._sock.close()
 
     def _receive_now(self) -> bytes | None:
-        """Return what has arrived, without waiting: none at the end, None if there is nothing."""
+        """Return received bytes without waiting: empty at the end, None if there are none yet."""
         try:
             self._sock.settimeout(0)
             return self._sock.recv(READ)
@@ -114,32 +114,42 @@ class SocketStream:
             return None
 
     def _send_some(self, data: memoryview, deadline: float | None) -> int:
-        """Send what the system accepts; return 0 after a wait, when bytes may have arrived."""
+        """Send as many bytes as the system accepts, and return their number.
+
+        If it accepts none, wait until it may accept some or until bytes have arrived; return 0.
+        """
         self._sock.settimeout(0)
         try:
             return self._sock.send(data)
         except _WOULD_BLOCK as error:
-            writes = 0 if isinstance(error, ssl.SSLWantReadError) else selectors.EVENT_WRITE
+            wanted = selectors.EVENT_READ
+            if not isinstance(error, ssl.SSLWantReadError):
+                wanted |= selectors.EVENT_WRITE
         with selectors.DefaultSelector() as selector:
-            selector.register(self._sock, selectors.EVENT_READ | writes)
+            selector.register(self._sock, wanted)
             seconds = self._seconds(deadline)
             if not selector.select(seconds):
                 raise StalledError(seconds)
         return 0
 
     def _seconds(self, deadline: float | None) -> float:
-        """Return the seconds to wait at most: more than 0, which would not wait at all."""
+        """Return how long a wait may last, in seconds. It is never 0, which would be no wait.
+
+        Raises:
+            StalledError: the deadline has passed.
+        """
         if deadline is None:
             return self._timeout
         left = deadline - time.monotonic()
         if left <= 0:
-            # Even if bytes are there: a peer that sends byte after byte is not waited for.
+            # Raise even if bytes have arrived: otherwise a peer that sends them one by one could
+            # extend the wait beyond the deadline.
             raise StalledError(0)
         return min(self._timeout, left)
 
 
 class SocketBackend:
-    """Blocking sockets, for one thread."""
+    """Blocking sockets, for a client that is used in one thread."""
 
     name = "h11"
 
@@ -154,8 +164,8 @@ class SocketBackend:
     ) -> SocketStream:
         """Connect to a host.
 
-        Looking up its name can overshoot the deadline, and so can a caller's `connect`: neither can
-        be told when to end.
+        Name resolution and the caller's `connect` can exceed the deadline, because neither accepts
+        one.
         """
         try:
             if connect is None:
@@ -166,32 +176,32 @@ class SocketBackend:
                 sock = connect(host, port)
         except (OSError, UnicodeError) as error:
             if isinstance(error, TimeoutError):
-                raise _late(error, 0) from error
+                raise _timeout_error(error, 0) from error
             raise StreamError from error
         return SocketStream(sock, stream_timeout)
 
     def enter(self) -> None:
-        """Do nothing: sockets belong to no event loop."""
+        """Do nothing. Sockets do not belong to an event loop."""
 
     def can_close(self) -> bool:
-        """Return True: sockets can always be closed."""
+        """Return True. Sockets can always be closed."""
         return True
 
     def now(self) -> float:
-        """Read the monotonic clock."""
+        """Return the time of the monotonic clock, in seconds."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         time.sleep(seconds)
 
     def in_thread(self, work: Callable[[], T]) -> T:
-        """Run work in this very thread, which may block."""
+        """Run work in this thread, because a blocking client may block."""
         return work()
 
 
 def unix_socket(path: str) -> Connect:
-    """Return a `connect` that leads every connection to a Unix socket."""
+    """Return a `connect` that connects to a Unix socket, whatever the host and port."""
     return _UnixSocket(path)
 
 
@@ -212,9 +222,12 @@ class _UnixSocket:
 
 
 def _connect_tcp(host: str, port: int, deadline: float) -> socket.socket:
-    """Connect to the first address that can be reached; each gets its share of the time."""
+    """Connect to the first address of a host that can be reached.
+
+    Each address may use an equal share of the remaining time.
+    """
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    failure: OSError = OSError("it has no address")
+    failure: OSError = OSError("the host name has no address")
     for at, (family, kind, protocol, _, address) in enumerate(addresses):
         try:
             sock = socket.socket(family, kind, protocol)
@@ -229,13 +242,13 @@ def _connect_tcp(host: str, port: int, deadline: float) -> socket.socket:
     raise failure
 
 
-def _late(error: TimeoutError, seconds: float) -> StalledError | StreamError:
-    """Tell our own time limit from the system's ``ETIMEDOUT``."""
+def _timeout_error(error: TimeoutError, seconds: float) -> StalledError | StreamError:
+    """Return the error for our own timeout, or for the system's ``ETIMEDOUT``."""
     return StalledError(seconds) if error.errno is None else StreamError()
 
 
 def _left(deadline: float) -> float:
-    """Return the seconds until a deadline; a little if it has passed, which then times out."""
+    """Return the seconds until a deadline; 1 ms if it has passed, so that the next wait fails."""
     return max(0.001, deadline - time.monotonic())
 
 

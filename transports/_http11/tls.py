@@ -8,9 +8,10 @@ import ssl
 
 
 def tls_context() -> ssl.SSLContext:
-    """Build a context that verifies certificates, by the system's store or else by certifi's.
+    """Build a context that verifies certificates.
 
-    truststore, if it is installed, asks the operating system itself.
+    The certificate authorities come from truststore, which asks the operating system itself, if it
+    is installed. Otherwise OpenSSL's default store is used, or certifi's if that one is empty.
     """
     try:
         truststore = importlib.import_module("truststore")

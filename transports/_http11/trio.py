@@ -1,4 +1,4 @@
-"""The stream protocol on trio."""
+"""The backend on trio. `stream` documents the methods."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from .connection import READ, HTTP11Connection, StalledError, StreamError
 
 T = TypeVar("T")
 
-#: Returns a stream that is connected to a host and port. TLS is added on it for https.
+#: A function that returns a stream connected to a host and port. For https, TLS is started on it.
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
-#: Raised by a stream that broke, or that another task has closed.
+#: The errors of a stream that broke, or that another task closed.
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
-#: Seconds for TLS to process what arrived while a kept connection was idle.
+#: How long TLS may process bytes that arrived while a connection was idle, in seconds.
 _IDLE_READ = 0.05
-#: Seconds to receive a refusal before the upload that it refuses is stopped.
+#: How long a refusal is received before the upload is stopped, in seconds.
 _REFUSAL = 2.0
 
 
 class TrioStream:
-    """A connected stream; each wait ends after `timeout` seconds in which nothing moved."""
+    """A connected stream. Each wait ends if nothing moves for `timeout` seconds."""
 
     def __init__(self, stream: trio.abc.Stream, timeout: float) -> None:
         self._stream = stream
         self._timeout = timeout
+        #: How many bytes were sent. While it grows, a parallel `receive` does not time out.
         self._sent = 0
 
     async def receive(self, deadline: float | None) -> bytes:
-        """Wait for bytes; return none at the end."""
+        """Wait for bytes and return them; return empty bytes at the end of the stream."""
         while True:
             sent = self._sent
             try:
@@ -71,7 +72,7 @@ class TrioStream:
         *,
         until_refused: bool,
     ) -> None:
-        """Send pieces, and pass bytes that arrive meanwhile to `http`."""
+        """Send the pieces of a request, and pass received bytes to `http` meanwhile."""
         upload = _Upload(self, next_piece, http, deadline)
         if until_refused:
             await upload.run_until_refused()
@@ -83,20 +84,21 @@ class TrioStream:
         await trio.lowlevel.checkpoint()
 
     async def is_idle(self) -> bool:
-        """Whether nothing has arrived."""
+        """Whether nothing has arrived on an idle stream."""
         plain = getattr(self._stream, "transport_stream", self._stream)
         if not isinstance(plain, trio.SocketStream) or not plain.socket.is_readable():
             return True
-        with trio.move_on_after(_IDLE_READ) as nothing_came:
-            # TLS reads its own messages here (new session tickets), and returns no bytes for them.
+        with trio.move_on_after(_IDLE_READ) as limit:
+            # TLS reads messages of its own here, such as session tickets. It returns no bytes for
+            # them, and keeps waiting.
             with suppress(*_BROKEN):
                 await self._stream.receive_some(READ)
-        return nothing_came.cancelled_caught
+        return limit.cancelled_caught
 
     async def start_tls(
         self, context: ssl.SSLContext, hostname: str, deadline: float
     ) -> TrioStream:
-        """Return this stream with TLS on it."""
+        """Start TLS on this stream, and return the stream to use from now on."""
         began = trio.current_time()
         try:
             tls = trio.SSLStream(
@@ -112,7 +114,7 @@ class TrioStream:
 
     async def aclose(self) -> None:
         """Close the stream at once."""
-        # Forceful closing waits for nothing, but a cancelled task cannot even ask for it.
+        # Forceful closing does not wait, but it is a checkpoint, where a cancelled task would stop.
         with trio.CancelScope(shield=True):
             await trio.aclose_forcefully(self._stream)
 
@@ -122,7 +124,7 @@ class TrioStream:
 
 
 class _Upload:
-    """Sends a request in one task while another one listens for a response."""
+    """The upload of a request in one task, while another task receives the response."""
 
     def __init__(
         self,
@@ -135,49 +137,52 @@ class _Upload:
         self._next_piece = next_piece
         self._http = http
         self._deadline = deadline
-        #: Set with an error whose `sent` was computed: no byte may leave after that.
+        #: Set with an error. Its `sent` has been computed, so no more bytes may be sent.
         self._is_over = False
 
     async def send_all(self) -> None:
         while (piece := await self._next_piece()) is not None:
             if self._is_over:
                 return
-            # Before it is sent: if a piece breaks off, nobody can tell how much of it has left.
+            # Record the piece before it is sent. If sending fails, it is unknown how much was sent.
             self._http.record_accepted(len(piece))
             try:
                 await self._stream.send(piece, self._deadline)
             except (StreamError, StalledError):
-                return  # the peer may have responded before it closed: `receive` tells
+                return  # the peer may have responded before: `receive` returns that response
 
     async def run_until_refused(self) -> None:
-        """Send and listen at once; stop sending once `_listen` returns True or fails."""
+        """Send and receive at the same time; stop sending if `_receive` returns True or fails."""
         failure: TransportError | StalledError | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.send_all)
                 try:
-                    is_refused = await self._listen()
+                    is_refused = await self._receive()
                 except (TransportError, StalledError, StreamError) as error:
                     self._is_over = True
-                    # Raised below, outside the nursery, which would put it into a group.
-                    failure = self._http.broke(error) if isinstance(error, StreamError) else error
+                    # It is raised below, because the nursery would wrap it in a group.
+                    failure = (
+                        self._http.broken_error(error) if isinstance(error, StreamError) else error
+                    )
                 if failure is not None or is_refused:
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            # That there are two tasks is a detail: raise their only error without the group.
+            # The two tasks are an implementation detail: raise a single error without the group.
             if len(group.exceptions) > 1:
                 raise
             raise group.exceptions[0] from None
         if failure is not None:
             raise failure from failure.__cause__
 
-    async def _listen(self) -> bool:
+    async def _receive(self) -> bool:
+        """Receive the head of the response. If it refuses the upload, receive more; return True."""
         while not self._http.has_head():
             self._http.receive(await self._stream.receive(self._deadline))
         if not self._http.is_refused():
             return False
-        # To stop an upload in the middle breaks a TLS stream in both directions, so the refusal is
-        # received before.
+        # Stopping an upload in the middle breaks a TLS stream in both directions, so receive the
+        # refusal first.
         with trio.move_on_after(_REFUSAL):
             while self._http.wants_more():
                 self._http.receive(await self._stream.receive(self._deadline))
@@ -213,29 +218,29 @@ class TrioBackend:
         return TrioStream(stream, stream_timeout)
 
     def enter(self) -> None:
-        """Do nothing: trio says itself that a stream belongs to another run."""
+        """Do nothing. trio itself raises an error if a stream belongs to another run."""
 
     def can_close(self) -> bool:
-        """Return True: sockets can be closed in any run."""
+        """Return True. Sockets can be closed in any run."""
         return True
 
     def now(self) -> float:
-        """Read trio's clock."""
+        """Return the time of trio's clock, in seconds."""
         return trio.current_time()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         await trio.sleep(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run work in a thread, to its end."""
+        """Run work in a thread, to its end. A cancellation is raised only afterwards."""
         with trio.CancelScope(shield=True):
             result = await trio.to_thread.run_sync(work)
-        return result  # noqa: RET504 - mypy expects that a scope can swallow an error
+        return result  # noqa: RET504 - to mypy, a scope can suppress an error
 
 
 def unix_socket(path: str) -> Connect:
-    """Return a `connect` that leads every connection to a Unix socket."""
+    """Return a `connect` that connects to a Unix socket, whatever the host and port."""
 
     async def connect(host: str, port: int) -> trio.abc.Stream:
         del host, port

@@ -1,1 +1,1 @@
-"""The transport over httpx or httpx2."""
+"""The transport over httpx or httpx2, behind `transports.httpx`."""

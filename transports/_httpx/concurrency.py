@@ -1,7 +1,7 @@
-"""What differs between httpx's async client and its blocking one, beyond ``await``.
+"""The differences between httpx's async client and its blocking one, other than ``await``.
 
-Time limits, threads, event loops, and how a response is closed. `tools/unasync.py` makes the
-blocking transport from the async one; the two classes here have the same methods.
+These are time limits, threads, event loops, and the closing of a response. `tools/unasync.py`
+generates the blocking transport from the async one, so both classes here have the same methods.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import AsyncGeneratorType
 from typing import Any, TypeVar
 
 from batches_core import TransportError
-from transports._client.asyncio_threads import HomeLoop, run_to_its_end
+from transports._client.asyncio_threads import HomeLoop, run_to_completion
 from transports._client.failures import TOO_LATE
 
 from .progress import Progress
@@ -24,21 +24,22 @@ from .upload import InThread
 
 T = TypeVar("T")
 
-#: Seconds that closing a response may take: TLS says goodbye, and the peer may not reply.
+#: The longest time to close a response, in seconds. TLS sends a closing message, and the peer may
+#: not reply to it.
 _CLOSE_TIMEOUT = 5.0
 
 
 class Concurrency:
-    """A blocking client: its time limits are those of the library's own steps."""
+    """The blocking client. It limits time by the timeouts of the library's steps."""
 
-    #: Reads a body that blocks; None if the library itself may block.
+    #: Reads blocking bodies in a thread; None, because this client may block.
     body_thread: InThread | None = None
 
     def enter(self) -> None:
-        """Do nothing: the connections belong to no event loop."""
+        """Do nothing. Connections do not belong to an event loop."""
 
     def can_close(self) -> bool:
-        """Return True."""
+        """Return True. Connections can always be closed."""
         return True
 
     @contextmanager
@@ -46,31 +47,31 @@ class Concurrency:
         """Limit the library's steps to a deadline.
 
         Raises:
-            TransportError: it has passed.
+            TransportError: the deadline has passed.
         """
         progress.limit(deadline)
         yield
 
     def now(self) -> float:
-        """Read the monotonic clock."""
+        """Return the time of the monotonic clock, in seconds."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         time.sleep(seconds)
 
     def in_thread(self, work: Callable[[], T]) -> T:
-        """Run work in this very thread, which may block."""
+        """Run work in this thread, because a blocking client may block."""
         return work()
 
     def close(self, response: Any, chunks: Any) -> None:
-        """Close a response."""
+        """Close a response. The iterator over its body needs no closing."""
         del chunks
         response.close()
 
 
 class AsyncConcurrency:
-    """An async client, on asyncio or trio: its time limits are cancellations."""
+    """The async client, on asyncio or trio. It limits time by cancellation."""
 
     def __init__(self) -> None:
         self._anyio: Any = importlib.import_module("anyio")
@@ -79,9 +80,9 @@ class AsyncConcurrency:
         self.body_thread: InThread | None = self.in_thread
 
     def enter(self) -> None:
-        """Check that the running loop is that of the first exchange.
+        """Check that the running event loop is the loop of the first exchange.
 
-        On trio connections belong to no run, and are used again in the next.
+        All runs of trio count as one loop, because connections can be used in the next run.
 
         Raises:
             LocalProtocolError: it is another loop.
@@ -89,7 +90,11 @@ class AsyncConcurrency:
         self._home.enter(asyncio.get_running_loop() if self._is_asyncio() else "trio")
 
     def can_close(self) -> bool:
-        """Whether connections can still be closed: their event loop has not ended."""
+        """Whether connections can still be closed: their event loop was not closed.
+
+        Raises:
+            LocalProtocolError: the running event loop is another one.
+        """
         if self._home.has_ended:
             return False
         self.enter()
@@ -97,10 +102,10 @@ class AsyncConcurrency:
 
     @contextmanager
     def limited(self, progress: Progress, deadline: float | None) -> Iterator[None]:
-        """Cancel what is inside at a deadline.
+        """Cancel the ``with`` block at a deadline.
 
         Raises:
-            TransportError: the deadline has passed.
+            TransportError: the block was cancelled.
         """
         del progress
         if deadline is None:
@@ -112,30 +117,30 @@ class AsyncConcurrency:
             raise TransportError(TOO_LATE, sent=True)
 
     def now(self) -> float:
-        """Read the event loop's clock."""
+        """Return the time of the event loop's clock, in seconds."""
         return float(self._anyio.current_time())
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         await self._anyio.sleep(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run work in a thread, to its end."""
-        # A shield holds off a cancellation by anyio's scopes, but not `Task.cancel()`.
+        """Run work in a thread, to its end. A cancellation is raised only afterwards."""
+        # The shield defers cancellations by anyio's scopes, but not by asyncio's `Task.cancel`.
         with self._anyio.CancelScope(shield=True):
             if self._is_asyncio():
-                return await run_to_its_end(work)
+                return await run_to_completion(work)
             result: T = await self._anyio.to_thread.run_sync(work)
             return result
 
     async def aclose(self, response: Any, chunks: Any) -> None:
-        """Close a response and the generators that its body is read through."""
-        # A cancelled task must close it too, so it is shielded; and it is bounded.
+        """Close a response, and the generators through which its body is read."""
+        # The shield lets a cancelled task close it too. The time limit bounds the shield.
         with self._anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
             try:
                 await _close_generators(chunks)
             except RuntimeError:
-                pass  # another task reads from it, and is woken by the next line
+                pass  # another task is reading through them; closing the response wakes it
             finally:
                 await response.aclose()
 
@@ -144,11 +149,12 @@ class AsyncConcurrency:
 
 
 async def _close_generators(outer: AsyncGeneratorType[bytes, None]) -> None:
-    """Close an async generator and those that it iterates over, from the innermost out.
+    """Close an async generator and all generators that it iterates over, the innermost first.
 
     The libraries read a body through half a dozen nested generators. Closing one does not close the
-    one inside: the garbage collector passes that to the event loop, and trio complains about it. An
-    inner generator is on the stack of the outer one, where only the collector's view shows it.
+    generator inside it. The garbage collector would pass that one to the event loop, and trio warns
+    about it. The inner generator is on the evaluation stack of the outer one, so only the garbage
+    collector's references lead to it.
     """
     for inner in gc.get_referents(outer):
         if isinstance(inner, AsyncGeneratorType):

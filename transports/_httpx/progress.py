@@ -1,4 +1,7 @@
-"""How far a request got in httpx, and how its time limits become those of the library's steps."""
+"""Record how far a request got in httpx, and apply its time limits to the library's steps.
+
+`adapter` uses the record to translate errors. `concurrency` sets the deadlines.
+"""
 
 from __future__ import annotations
 
@@ -10,112 +13,129 @@ from transports._client import failures
 
 from .upload import Upload
 
-#: The steps of a trace that connecting consists of, each with a time limit of its own.
+#: The trace events at which the steps of connecting begin. Each step has a timeout of its own.
 _CONNECTING = frozenset({"connect_tcp.started", "connect_unix_socket.started", "start_tls.started"})
 
 
 class Progress:
-    """How far one request got, as the library's trace reports it; and the request's time limits.
+    """How far one request got, by the library's trace; and the time limits of the request.
 
-    The CONNECT request to a proxy is traced as well, but it is not the request. A caller's trace
-    replaces this one, and a caller's transport need not have a trace; then nothing is seen.
+    `record` receives the trace, except in two cases: the caller's client replaces it by a trace of
+    its own, or the caller's transport has no trace. The CONNECT request to a proxy is traced too,
+    but does not count as the request.
+
+    - `upload`: the body, or None.
+    - `timeouts`: the seconds that each step may take, by name. The library reads this dict before
+      each step, so changing it changes the limit of later steps.
+    - `connect_timeout`: the seconds that all steps of connecting may take together; None to limit
+      only each step.
     """
 
     def __init__(
-        self, request: Request, upload: Upload | None, timeouts: dict[str, Any], bound: float | None
+        self,
+        request: Request,
+        upload: Upload | None,
+        timeouts: dict[str, Any],
+        connect_timeout: float | None,
     ) -> None:
         _, host, port = request.origin
         self.request = request
-        self.peer = failures.peer_of(host, port)
-        #: The proxy that was connected to, if one was.
+        self.peer = failures.peer_name(host, port)
+        #: The proxy that the client connects to, or None.
         self.proxy: str | None = None
         self.upload = upload
-        #: The seconds that each step may take, by its name: as the library reads them now, and as
-        #: they were configured.
         self.timeouts = timeouts
-        self.waits = dict(timeouts)
-        #: The seconds that all steps of connecting may take together.
-        self._bound = bound
+        #: The timeouts as they were configured.
+        self.configured = dict(timeouts)
+        self._connect_timeout = connect_timeout
+        #: When connecting must have ended, and when the whole exchange must have ended; None if
+        #: there is no such limit. An async transport limits the exchange by a cancellation instead.
+        self._connect_deadline: float | None = None
         self._deadline: float | None = None
-        #: When the whole exchange must have ended, if no cancellation sees to that.
-        self._until: float | None = None
-        self._is_seen = False
+        self._is_traced = False
         self._has_begun = False
 
     @property
     def is_connecting(self) -> bool:
-        """Whether the connection was not established yet, as far as was seen."""
-        return self._is_seen and not self._has_begun
+        """Whether the trace shows that the connection is not established yet."""
+        return self._is_traced and not self._has_begun
 
     @property
-    def connect_wait(self) -> float | None:
-        """The seconds that connecting may take; with our own limit, a proxy's part included."""
-        return self.waits.get("connect") if self._bound is None else self._bound
+    def connect_seconds(self) -> float | None:
+        """The seconds that connecting may take. Without `connect_timeout`, those of one step."""
+        if self._connect_timeout is None:
+            return self.configured.get("connect")
+        return self._connect_timeout
 
-    def is_sent(self, *, by_kind: bool) -> bool:
-        """Whether the last byte may have left; `by_kind` is the verdict of the kind of error."""
-        if self.upload is not None and not self.upload.is_whole:
+    def is_sent(self, *, may_be_sent: bool) -> bool:
+        """Whether the last byte of the request may have left.
+
+        `may_be_sent` is what the type of the error alone says.
+        """
+        if self.upload is not None and not self.upload.was_read_to_end:
             return False
         if self._has_begun:
             return True
-        # A body that was read whole but was not seen to leave may have been read for signing.
-        return by_kind if self.upload is not None or not self._is_seen else False
+        # No trace shows that the request was sent. A body that was read to its end may have been
+        # sent, or read only to be signed. The type of the error decides then, and if there is no
+        # trace at all.
+        return may_be_sent if self.upload is not None or not self._is_traced else False
 
-    def note(self, name: str, info: dict[str, Any]) -> None:
-        """Record a step of the library's trace."""
-        self._is_seen = True
+    def record(self, name: str, info: dict[str, Any]) -> None:
+        """Record an event of the library's trace, and limit the step that begins with it."""
+        self._is_traced = True
         step = name.partition(".")[2]
         if step in _CONNECTING:
             if step == "connect_tcp.started":
-                peer = failures.peer_of(str(info.get("host")), info.get("port") or 0)
+                peer = failures.peer_name(str(info.get("host")), info.get("port") or 0)
                 self.proxy = None if peer == self.peer else peer
             info["timeout"] = self._limit_connecting(info.get("timeout"))
         elif step == "send_request_headers.started":
             if getattr(info.get("request"), "method", None) == b"CONNECT":
                 for which in ("read", "write"):
-                    self.timeouts[which] = self._limit_connecting(self.waits.get(which))
+                    self.timeouts[which] = self._limit_connecting(self.configured.get(which))
             else:
                 self._has_begun = True
                 self._limit_steps()
         elif self._has_begun and step.endswith(".started"):
             self._limit_steps()
 
+    async def record_async(self, name: str, info: dict[str, Any]) -> None:
+        """Record an event of an async library's trace."""
+        self.record(name, info)
+
     def limit(self, deadline: float | None) -> None:
         """Limit every step that begins from now on to a deadline.
 
-        Connecting, sending, and the first waits for head and body end at the deadline. Two things
-        can overshoot it: a head that arrives byte by byte, since each byte has the whole wait; and
-        a body that does and then stops, by as much as was left when it began, since the library
-        reads the limit once for a body.
+        Connecting, sending, and the first waits for head and body end at the deadline. A response
+        can exceed it in two cases. Each byte of a head may take the whole wait, if they arrive one
+        by one. And a body that arrives byte by byte and then stops may exceed it by the time that
+        was left when the body began, because the library reads the limit once for a body.
 
         Raises:
             TransportError: the deadline has passed.
         """
-        if deadline is None and self._until is None:
+        if deadline is None and self._deadline is None:
             return
         if deadline is not None and time.monotonic() >= deadline:
             raise TransportError(failures.TOO_LATE, sent=True)
-        self._until = deadline
+        self._deadline = deadline
         self._limit_steps()
 
-    async def anote(self, name: str, info: dict[str, Any]) -> None:
-        """Record a step of an async library's trace."""
-        self.note(name, info)
-
     def _limit_connecting(self, seconds: float | None) -> float | None:
-        """Limit a step to the rest of the time for connecting, which begins with the first step."""
-        if self._bound is None:
-            return _at_most(seconds, self._until)
-        self._deadline = self._deadline or time.monotonic() + self._bound
-        return _at_most(_at_most(seconds, self._deadline), self._until)
+        """Return the timeout of a step of connecting. The first step starts the time limit."""
+        if self._connect_timeout is None:
+            return _at_most(seconds, self._deadline)
+        self._connect_deadline = self._connect_deadline or time.monotonic() + self._connect_timeout
+        return _at_most(_at_most(seconds, self._connect_deadline), self._deadline)
 
     def _limit_steps(self) -> None:
-        for which, seconds in self.waits.items():
-            self.timeouts[which] = _at_most(seconds, self._until)
+        for which, seconds in self.configured.items():
+            self.timeouts[which] = _at_most(seconds, self._deadline)
 
 
 def _at_most(seconds: float | None, deadline: float | None) -> float | None:
-    """Shorten a wait to the time until a deadline; None is a wait without an end."""
+    """Shorten a timeout to the time until a deadline. None is no timeout, or no deadline."""
     if deadline is None:
         return seconds
     left = max(0.001, deadline - time.monotonic())

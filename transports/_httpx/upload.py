@@ -1,4 +1,7 @@
-"""A request body in the form that httpx iterates over, and whether it was read to its end."""
+"""Present a request body to httpx, and record whether it was read to its end.
+
+`bodies` cuts it into slices. `progress` uses the record.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,28 @@ from functools import partial
 from batches_core import Body
 from transports._client.bodies import is_blocking, slices
 
-#: Runs blocking work beside the event loop, to its end.
+#: Runs blocking work to its end, without blocking the event loop.
 InThread = Callable[[Callable[[], bytes | None]], Awaitable[bytes | None]]
 
 
 class Upload:
-    """A body that can be iterated over any number of times, each time from the start.
+    """A body that httpx can iterate over any number of times, each time from the start.
 
-    Over HTTP/2 a library repeats a request that the peer said it had not processed. `in_thread`
-    reads a body that blocks, such as a file's, for an async library.
+    Over HTTP/2, httpx repeats a request if the peer says that it has not processed it. `in_thread`
+    reads a blocking body, such as a file's, in a thread; None for a blocking client.
     """
 
     def __init__(self, body: Body, in_thread: InThread | None = None) -> None:
         self._body = body
         self._in_thread = in_thread if is_blocking(body) else None
-        #: Whether the last slice was ever read, so that all of the body may have left.
-        self.is_whole = not body.content_length
+        #: Whether the last slice was read at least once, so that the whole body may have left.
+        self.was_read_to_end = not body.content_length
 
     def __iter__(self) -> Iterator[bytes]:
         size = 0
         for part in slices(self._body):
             size += len(part)
-            self.is_whole = self.is_whole or size >= self._body.content_length
+            self.was_read_to_end = self.was_read_to_end or size >= self._body.content_length
             yield bytes(part)
 
     def __aiter__(self) -> AsyncSlices:
@@ -37,10 +40,11 @@ class Upload:
 
 
 class AsyncSlices:
-    """The slices of one pass, awaited one by one.
+    """An async iterator over the slices of one pass.
 
-    Not an async generator: one that is not read to its end, because the peer responds early, is
-    left to the event loop's garbage collection, and trio complains about that.
+    It is not an async generator. If the peer responds early, the pass is not read to its end. An
+    unfinished generator would be left to the event loop's garbage collection, and trio warns about
+    that.
     """
 
     def __init__(self, parts: Iterator[bytes], in_thread: InThread | None) -> None:

@@ -1,6 +1,7 @@
-"""The methods of every client, whatever transport carries it.
+"""The methods that all clients share, over any transport.
 
-Each method builds an operation with `BatchesAPI`, and drives it. `driver` knows how.
+Each method makes an operation with `BatchesAPI`, and runs it with `driver`. A transport carries the
+bytes.
 """
 
 from __future__ import annotations
@@ -42,10 +43,19 @@ M = TypeVar("M")
 
 
 class AsyncBatchesClientBase:
-    """The methods of a client.
+    """The methods of a client. `BatchesAPI` documents their arguments and errors in detail.
 
-    `on_event` is called with each event as it happens: polls (`BatchState`), pages, retries and
-    interruptions. Values are returned by the methods themselves.
+    - `api`: makes the operations.
+    - `transport`: carries them out. The client closes it.
+    - `on_event`: a function that is called with each event as it happens: polls (`BatchState`),
+      pages, retries and interruptions. None to ignore them.
+
+    In all methods, `batch` is a batch's id or a `MessageBatch`. Every method that sends requests
+    can raise `TransportError`, `APIStatusError` and `RemoteProtocolError`, and
+    `LocalProtocolError` if the client was closed.
+
+    Raises:
+        InvalidInputError: `on_event` is not a plain function.
     """
 
     def __init__(
@@ -73,7 +83,7 @@ class AsyncBatchesClientBase:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection. Further calls do nothing."""
         await self._transport.aclose()
 
     async def create(
@@ -85,10 +95,15 @@ class AsyncBatchesClientBase:
         settle_time: float | None = None,
         known_ids: Collection[str] = (),
     ) -> MessageBatch:
-        """Create a batch; see `BatchesAPI.create`.
+        """Create a batch, and return it. See `BatchesAPI.create` for the arguments.
 
-        If it is interrupted (by a cancellation, Ctrl-C, or an `on_event` that raised), the error
-        has ``created_batch`` or ``create_outcome``: see `CreateOperation.interrupt`.
+        A call can be interrupted by a cancellation, by Ctrl-C, or by an `on_event` that raises. The
+        error then has ``created_batch``, ``create_outcome`` or neither. See
+        `CreateOperation.interrupt`.
+
+        Raises:
+            InvalidInputError: the requests have problems, or another argument is invalid.
+            OutcomeUnknownError: it is unknown whether the batch exists; pass the error to `settle`.
         """
         operation = self._api.create(
             await self._prepare(requests),
@@ -110,30 +125,40 @@ class AsyncBatchesClientBase:
         settle_time: float | None = None,
         known_ids: Collection[str] = (),
     ) -> MessageBatch | None:
-        """Find out the outcome of a create whose response was lost; see `BatchesAPI.settle`."""
+        """Find out whether a create whose response was lost made a batch.
+
+        Return the batch, or None if there is none. See `BatchesAPI.settle` for the arguments.
+
+        Raises:
+            InvalidInputError: the outcome cannot be settled with this client.
+            OutcomeUnknownError: it is still unknown whether the batch exists.
+        """
         return await self._run(
             self._api.settle(outcome, settle_time=settle_time, known_ids=known_ids)
         )
 
     def unfinished_creates(self) -> builtins.list[OutcomeUnknownError | MessageBatch]:
-        """Return the outcomes of creates of this process whose call returned no batch.
+        """Return the outcomes of this process's creates whose calls returned no batch.
 
-        Each is an `OutcomeUnknownError` to settle, or the batch itself. Covers all clients of the
-        same base URL, credential and workspace. Use it after a cancellation, whose error no caller
-        sees.
+        Each is an `OutcomeUnknownError` to settle, or the batch itself. They include the creates of
+        all clients with the same base URL, credential and workspace. Call it after a cancellation,
+        because no caller sees the error of a cancelled create.
         """
         return self._api.ledger.unfinished()
 
     async def get(self, batch: MessageBatch | str) -> MessageBatch:
-        """Read a batch."""
+        """Read a batch, and return it."""
         return await self._run(self._api.get(batch))
 
     async def cancel(self, batch: MessageBatch | str) -> MessageBatch:
-        """Cancel a batch: ask the service to stop processing it."""
+        """Ask the service to stop processing a batch, and return the batch.
+
+        It may be ``canceling`` for some time; `wait_for` waits until it has ended.
+        """
         return await self._run(self._api.cancel(batch))
 
     async def delete(self, batch: MessageBatch | str) -> DeletedMessageBatch:
-        """Delete a batch that has ended."""
+        """Delete a batch that has ended, and return the deletion record."""
         return await self._run(self._api.delete(batch))
 
     async def list(
@@ -143,7 +168,7 @@ class AsyncBatchesClientBase:
         before_id: str | None = None,
         after_id: str | None = None,
     ) -> Page:
-        """Read one page of batches; see `BatchesAPI.list`."""
+        """Read one page of batches, and return it. See `BatchesAPI.list` for the arguments."""
         return await self._run(self._api.list(limit=limit, before_id=before_id, after_id=after_id))
 
     def list_all(
@@ -153,7 +178,10 @@ class AsyncBatchesClientBase:
         before_id: str | None = None,
         after_id: str | None = None,
     ) -> AsyncIterator[MessageBatch]:
-        """Iterate over all batches; each page is read when needed; see `BatchesAPI.list_all`."""
+        """Return an iterator over all batches, which reads each page when it is needed.
+
+        See `BatchesAPI.list_all` for the arguments.
+        """
         operation = self._api.list_all(limit=limit, before_id=before_id, after_id=after_id)
         return AsyncBatchIterator(AsyncDriver(self._transport, operation), self._on_event)
 
@@ -166,7 +194,13 @@ class AsyncBatchesClientBase:
         max_outage: float = 600.0,
         until: Callable[[MessageBatch], bool] | None = None,
     ) -> MessageBatch:
-        """Wait until a batch has ended; see `BatchesAPI.wait_for`."""
+        """Poll a batch until it has ended, and return it.
+
+        See `BatchesAPI.wait_for` for the arguments.
+
+        Raises:
+            WaitTimeoutError: `timeout` seconds have passed.
+        """
         return await self._run(
             self._api.wait_for(
                 batch,
@@ -202,10 +236,12 @@ class AsyncBatchesClientBase:
         resume: bool = True,
         expected: Iterable[str] | None = None,
     ) -> AsyncResultsStream[Any]:
-        """Read the results as they arrive; see `BatchesAPI.results_stream`.
+        """Return an iterator over the results of a batch, which reads them as they arrive.
 
-        ``async with client.results_stream(id) as stream: async for item in stream: …``. A line
-        that cannot be read becomes a `MalformedResultError` among the items.
+        ``async with client.results_stream(id) as stream: async for item in stream: …``
+
+        A line that cannot be read becomes a `MalformedResultError` among the items. See
+        `BatchesAPI.results_stream` for the arguments and errors.
         """
         operation = self._api.results_stream(
             batch, message_type=message_type, resume=resume, expected=expected
@@ -238,7 +274,11 @@ class AsyncBatchesClientBase:
         resume: bool = True,
         expected: Iterable[str] | None = None,
     ) -> builtins.list[ResultItem[Any] | MalformedResultError]:
-        """Read all results into a list. `results_stream` holds only a few at a time."""
+        """Read all results of a batch, and return them as a list.
+
+        The list is in memory whole; `results_stream` keeps only a few items at a time. See
+        `BatchesAPI.results_stream` for the arguments and errors.
+        """
         async with self.results_stream(
             batch, message_type=message_type, resume=resume, expected=expected
         ) as stream:
@@ -252,21 +292,27 @@ class AsyncBatchesClientBase:
         resume: bool = True,
         expected: Iterable[str] | None = None,
     ) -> int:
-        """Write the results to a file, line by line as they were received; return their number.
+        """Write the results of a batch to a file, and return the number of its lines.
 
-        They are in ``path.<batch id>.part`` until they are complete by the batch's counts; then the
-        part is renamed. If the download fails, the part stays, and the same call continues there.
-        No file is ever replaced: one that exists already is compared with the batch's results, line
-        by line, and the call succeeds if it holds them all.
+        Lines are written unchanged, as they are received. They are written to
+        ``path.<batch id>.part``, which is renamed to ``path`` when the results are complete by the
+        batch's counts. If the download fails, the part stays, and the same call continues it.
+
+        No file is ever replaced. If ``path`` exists already, it is compared with the results, line
+        by line. The call succeeds if the file holds exactly the results.
+
+        See `BatchesAPI.results_stream` for the other arguments and errors.
 
         Raises:
-            InvalidInputError: the file exists and holds something else, or the part cannot be
+            InvalidInputError: ``path`` exists and holds something else, or the part cannot be
                 continued.
-            OSError: the file cannot be written.
+            MalformedResultError: a line is longer than ``max_line``. The other lines are kept.
+            OSError: the file cannot be read or written.
         """
         in_thread = self._transport.in_thread
         with ResultsFile(path, batch, max_line=self._api.max_line) as file:
-            # A cancelled step still runs to its end, so the file is idle when the `with` closes it.
+            # A cancelled call of `in_thread` ends only after its work has ended, so no thread uses
+            # the file when the `with` statement closes it.
             await in_thread(file.open)
             operation = self._api.raw_results(
                 batch, delivered=file.ids, resume=resume, expected=expected
@@ -286,7 +332,7 @@ class AsyncBatchesClientBase:
         self, requests: Iterable[RequestLike] | RequestsSource | PreparedRequests
     ) -> PreparedRequests:
         if isinstance(requests, RequestsSource):
-            # A source can block, as a file does.
+            # A source may block, for example to read a file.
             return await self._transport.in_thread(partial(prepare, requests))
         return prepare(requests)
 

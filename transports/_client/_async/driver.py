@@ -1,7 +1,7 @@
-"""The driver: carries out one operation's directives with a transport's calls and a clock.
+"""The driver: it runs one operation with a transport and its clock.
 
-Knows the contract of an operation, and nothing of the protocol. How bytes are carried is decided by
-each `AsyncTransport`.
+`Operation` defines the contract, and the operation follows the protocol. The transport sends and
+receives.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class AsyncResponse(Protocol):
-    """A response whose head has arrived."""
+    """A response. Its head has arrived; its body is read piece by piece."""
 
     @property
     def status(self) -> int:
@@ -39,56 +39,59 @@ class AsyncResponse(Protocol):
         ...
 
     async def read(self, deadline: float | None) -> bytes:
-        """Return the next bytes of the body, decoded; empty at its end.
+        """Return the next piece of the decoded body; empty bytes at its end.
 
         Raises:
-            TransportError: the body broke off, or nothing arrived by the deadline.
+            TransportError: the body is incomplete, or no piece arrived by the deadline.
         """
         ...
 
     async def aclose(self) -> None:
-        """Release the connection, whether the body was read or not; harmless when repeated."""
+        """Release the connection, or close it if the body was not read to its end.
+
+        Further calls do nothing.
+        """
         ...
 
 
 class AsyncTransport(Protocol):
-    """Carries HTTP exchanges, and has a clock. A deadline is a time of that clock, or None."""
+    """Carry HTTP exchanges, and provide a clock. A deadline is a time of that clock, or None."""
 
     async def send(self, request: Request, deadline: float | None) -> AsyncResponse:
-        """Send a request and wait for the head of its response.
+        """Send a request, and wait for the head of its response.
 
         Raises:
-            TransportError: there is no response, or none by the deadline; its `sent` says whether
-                the whole request may have left.
+            TransportError: no head arrived, or none by the deadline. `TransportError.sent` says
+                whether the whole request may have left.
+            LocalProtocolError: the transport was closed, or belongs to another event loop.
         """
         ...
 
     def now(self) -> float:
-        """Read a monotonic clock, in seconds."""
+        """Return the time of a monotonic clock, in seconds."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         ...
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run blocking work to its end without blocking an event loop.
+        """Run blocking work to its end, without blocking the event loop.
 
-        A cancellation meanwhile is raised only afterwards, so that nothing the work uses is closed
-        under it.
+        A cancellation is raised only after the work has ended, so that nothing is closed while the
+        work still uses it.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close every connection; harmless when repeated."""
+        """Close every connection. Further calls do nothing."""
         ...
 
 
 class AsyncDriver(Generic[T]):
-    """Drives one operation, and returns its events one by one.
+    """Run one operation, and return its events one by one.
 
-    Close it when you are done: an event can be returned, or an error raised, while a response is
-    still open.
+    Close it after use, because `next_event` can return or raise while a response is open.
     """
 
     def __init__(self, transport: AsyncTransport, operation: Operation[T]) -> None:
@@ -99,7 +102,7 @@ class AsyncDriver(Generic[T]):
         self._closed = False
 
     async def next_event(self) -> Event | Done[T]:
-        """Return the next event, or `Done`. Any error closes the response.
+        """Return the next event, or `Done` at the end. An error closes the response.
 
         Raises:
             BatchesError: the operation failed.
@@ -107,7 +110,7 @@ class AsyncDriver(Generic[T]):
         """
         self._check_open()
         if not self._exchange:
-            # Timeouts count from the first use, not from the construction.
+            # Timeouts count from the first call, not from the construction.
             self._operation.handle_timeout(self._transport.now())
         try:
             while True:
@@ -126,11 +129,11 @@ class AsyncDriver(Generic[T]):
                         return done
                     case event:
                         return event
-                # Another task can have closed this driver while it waited.
+                # Another task may have closed this driver while this one waited.
                 self._check_open()
         except BaseException:
-            # First the report, since closing can be interrupted too. The operation can go on after
-            # it: a time limit on one item need not end the iteration.
+            # Report first, because closing can be interrupted too. After the report the operation
+            # can continue, so a time limit on one item need not end the iteration.
             if self._exchange:
                 now = self._transport.now()
                 self._operation.connection_lost(self._exchange, "interrupted", now, sent=True)
@@ -138,13 +141,13 @@ class AsyncDriver(Generic[T]):
             raise
 
     async def aclose(self) -> None:
-        """Stop, and close the response if one is open."""
+        """Stop, and close the open response if there is one. Further calls do nothing."""
         self._closed = True
         await self._release()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise LocalProtocolError("this was closed before its end: start it again")
+            raise LocalProtocolError("this call was closed before its end: start it again")
 
     async def _release(self) -> None:
         response, self._response = self._response, None
@@ -165,8 +168,8 @@ class AsyncDriver(Generic[T]):
 
     async def _read(self) -> None:
         if self._response is None:
-            # The caller was interrupted after `SendRequest` and before the request was sent.
-            raise LocalProtocolError("this was interrupted in the middle: start it again")
+            # The driver was interrupted after `SendRequest`, before it sent the request.
+            raise LocalProtocolError("this call was interrupted in the middle: start it again")
         try:
             data = await self._response.read(self._operation.deadline)
         except TransportError as error:
@@ -181,7 +184,7 @@ class AsyncDriver(Generic[T]):
     def _report_lost(self, error: TransportError) -> None:
         now, deadline = self._transport.now(), self._operation.deadline
         if deadline is not None and now >= deadline:
-            # The operation abandons the exchange, and its error says why.
+            # The operation then abandons the exchange, and raises an error of its own.
             self._operation.handle_timeout(now)
         else:
             self._operation.connection_lost(

@@ -1,7 +1,7 @@
-"""What the client's iterating methods return: the results of a batch, and the batches of a list.
+"""The iterators that the client returns: over the results of a batch, and over the list.
 
-Neither is an async generator: an interrupted generator ends without an error when it is asked for
-the next item, and one that is dropped is left to the event loop's garbage collection.
+They are not generators. After an interruption, a generator ends without an error instead of
+continuing. A dropped async generator is left to the event loop's garbage collection.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ M = TypeVar("M")
 
 
 class AsyncResultsStream(AsyncDroppedStream, Generic[M]):
-    """The results of a batch, one by one as they arrive: an iterator and a context manager.
+    """An iterator over the results of a batch as they arrive, and a context manager.
 
-    Leaving the ``async with``, or `aclose`, closes its connection. A loop that was left can be
-    continued, also after an interruption.
+    Leaving the ``async with``, or calling `aclose`, closes the connection. Before that, iteration
+    can continue after a ``break`` or an interruption.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class AsyncResultsStream(AsyncDroppedStream, Generic[M]):
         self._driver = driver
         self._operation = operation
         self._on_event = on_event
-        #: How many events have arrived here, of those that the operation handed over.
-        self._arrived = 0
+        #: How many events arrived here. `Operation.handed_over` counts those that were returned.
+        self._received = 0
         self._block: Iterator[ResultItem[M] | MalformedResultError] = iter(())
 
     def __aiter__(self) -> Self:
@@ -52,15 +52,15 @@ class AsyncResultsStream(AsyncDroppedStream, Generic[M]):
         while True:
             for item in self._block:
                 return item
-            self._check_arrived()
+            self._check_complete()
             event = await self._driver.next_event()
             if isinstance(event, Done):
                 raise StopAsyncIteration
             if isinstance(event, ResultsReceived):
                 self._block = iter(event.items)
-                self._arrived += 1
+                self._received += 1
             else:
-                self._arrived += 1
+                self._received += 1
                 self._on_event(event)
 
     async def aclose(self) -> None:
@@ -79,18 +79,18 @@ class AsyncResultsStream(AsyncDroppedStream, Generic[M]):
     ) -> None:
         await self.aclose()
 
-    def _check_arrived(self) -> None:
-        if self._operation.handed_over != self._arrived:
+    def _check_complete(self) -> None:
+        if self._operation.handed_over != self._received:
             raise LocalProtocolError(
-                "this was interrupted while it passed results on, and some are missing: start it "
-                "again"
+                "this stream was interrupted while it received results, and some are missing: "
+                "start it again"
             )
 
 
 class AsyncBatchIterator:
-    """The batches of all pages, each page requested when it is needed.
+    """An iterator over all batches. It requests each page when it is needed.
 
-    Nothing is open between two pages.
+    No connection is in use between two pages.
     """
 
     def __init__(self, driver: AsyncDriver[None], on_event: OnEvent) -> None:

@@ -1,4 +1,4 @@
-"""The client of a raw transport. Each door adds a backend."""
+"""The client over a raw transport. Each door adds its backend, and documents the parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from batches_core import BatchesAPI
 from transports._client._async.client import AsyncBatchesClientBase
 from transports._client.environment import settings_from_env
 from transports._client.events import OnEvent
-from transports._client.settings import TIMEOUT, Settings, check_names, make_api, shows
+from transports._client.settings import (
+    TIMEOUT,
+    Settings,
+    check_names,
+    make_api,
+    shows_parameters_of,
+)
 
 from .dialer import AsyncDialer
 from .stream import AsyncBackend
@@ -20,7 +26,7 @@ ConnectT = TypeVar("ConnectT")
 
 
 class AsyncRawArguments(Settings, Generic[ConnectT], total=False):
-    """The parameters of a raw client and its ``from_env``; every one is optional."""
+    """The parameters of a raw client and of its ``from_env``. All are optional."""
 
     timeout: float
     ssl_context: ssl.SSLContext | None
@@ -34,7 +40,7 @@ class AsyncRawClient(AsyncBatchesClientBase, Generic[ConnectT]):
 
     _make_backend: ClassVar[type[AsyncBackend[Any]]]
 
-    @shows(BatchesAPI, jitter=random.random)
+    @shows_parameters_of(BatchesAPI, jitter=random.random)
     def __init__(
         self,
         *,
@@ -53,15 +59,17 @@ class AsyncRawClient(AsyncBatchesClientBase, Generic[ConnectT]):
         super().__init__(api, AsyncRawTransport(backend, dialer), on_event)
 
     @classmethod
-    @shows(__init__)
+    @shows_parameters_of(__init__)
     def from_env(cls, **arguments: Unpack[AsyncRawArguments[ConnectT]]) -> Self:
-        """Build a client with the credential, base URL and proxy of the environment.
+        """Build a client with the credential, base URL and proxy from the environment.
 
-        Reads ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``; ``ANTHROPIC_BASE_URL``; and
-        ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. Arguments win over the environment.
+        Reads ``ANTHROPIC_API_KEY``, or ``ANTHROPIC_AUTH_TOKEN`` if that is not set,
+        ``ANTHROPIC_BASE_URL``, and ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. An argument
+        takes precedence over its variable.
 
         Raises:
-            InvalidInputError: there is no credential.
+            InvalidInputError: there is no credential, or a value cannot be used.
+            TypeError: the client has no parameter of one of the names.
         """
         check_names(cls, arguments)
         return cls(**settings_from_env(arguments, with_proxy=True))

@@ -1,4 +1,7 @@
-"""Opens connections: TCP or the caller's own, through a proxy or not, with TLS or without."""
+"""Open connections: TCP or the caller's own, directly or through a proxy, with or without TLS.
+
+A backend connects and starts TLS. `proxy` defines the exchange that opens a tunnel.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,19 @@ from .stream import AsyncBackend, AsyncStream
 
 ConnectT = TypeVar("ConnectT")
 
-#: The longest timeout that is used, in seconds; the system accepts only so large a number.
+#: The longest timeout, in seconds. Longer ones are shortened, because the operating system accepts
+#: only numbers of limited size.
 _LONGEST_TIMEOUT = 7 * 24 * 3600.0
 
 
 class AsyncDialer(Generic[ConnectT]):
-    """Opens the connections of one client, by its settings for TLS, proxy and sockets."""
+    """Open the connections of one client, as its settings for TLS, proxy and sockets say.
+
+    `timeout` is in seconds. The other parameters are those of the client.
+
+    Raises:
+        InvalidInputError: `timeout` or `proxy` cannot be used.
+    """
 
     def __init__(
         self,
@@ -42,10 +52,12 @@ class AsyncDialer(Generic[ConnectT]):
         self._connect = connect
 
     async def dial(self, origin: Origin, deadline: float | None) -> AsyncStream:
-        """Open a connection to an origin by a deadline, in at most 15 s or the client's timeout.
+        """Open a connection to an origin.
+
+        The time ends at `deadline`, after the client's timeout, or after 15 s, whichever is first.
 
         Raises:
-            TransportError: it could not be opened; nothing was sent.
+            TransportError: the connection could not be opened. Nothing was sent.
         """
         scheme, host, port = origin
         now = self._backend.now()
@@ -58,10 +70,10 @@ class AsyncDialer(Generic[ConnectT]):
         except (StreamError, StalledError, TunnelError) as error:
             is_late = isinstance(error, StalledError)
             cause = None if is_late else error.__cause__
-            why = failures.no_answer(seconds) if is_late else failures.why(cause or error)
+            why = failures.no_response(seconds) if is_late else failures.describe(cause or error)
             via = None if proxy is None else proxy.peer
-            what = failures.cannot_connect(failures.peer_of(host, port), why, via)
-            raise TransportError(what, sent=False) from cause and failures.cause_of(cause)
+            reason = failures.cannot_connect(failures.peer_name(host, port), why, via)
+            raise TransportError(reason, sent=False) from cause and failures.cause_of(cause)
 
     async def _open(self, origin: Origin, proxy: Proxy | None, deadline: float) -> AsyncStream:
         scheme, host, port = origin

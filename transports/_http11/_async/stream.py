@@ -1,8 +1,10 @@
-"""The stream protocol: what the raw transport needs of a library for sockets.
+"""The stream protocol: the interface between the raw transport and a library for sockets.
 
-One backend implements it for each library: `sockets`, `trio` and `asyncio`. A backend knows how to
-connect and how to wait; nothing of HTTP. Every wait has an end: a stream on which nothing moves for
-its timeout raises `StalledError`, and so does a wait whose deadline passes.
+Three backends implement it: `sockets`, `trio` and `asyncio`. A backend connects, sends, receives
+and waits. `HTTP11Connection` speaks HTTP.
+
+Every wait is limited. `StalledError` is raised if nothing moves on a stream for the timeout of the
+stream, or if the deadline of a call passes.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ ConnectT_contra = TypeVar("ConnectT_contra", contravariant=True)
 
 
 class AsyncStream(Protocol):
-    """A connected stream. Times are those of the backend's clock, in seconds."""
+    """A connected stream. A deadline is a time of the backend's clock in seconds, or None."""
 
     async def receive(self, deadline: float | None) -> bytes:
-        """Wait for bytes; return none at the end.
+        """Wait for bytes and return them; return empty bytes at the end of the stream.
 
         Raises:
             StreamError: the stream broke.
@@ -34,7 +36,7 @@ class AsyncStream(Protocol):
 
         Raises:
             StreamError: the stream broke.
-            StalledError: they could not be sent in time.
+            StalledError: the bytes could not be sent in time.
         """
         ...
 
@@ -46,46 +48,52 @@ class AsyncStream(Protocol):
         *,
         until_refused: bool,
     ) -> None:
-        """Send pieces until there are no more, and pass bytes that arrive meanwhile to `http`.
+        """Send the pieces of a request, and pass received bytes to `http` meanwhile.
 
-        Reports accepted bytes to `http` too. Stops without an error if the stream breaks, since the
-        peer may have responded before. With `until_refused` it also stops once a response refuses
-        the upload; then as much of that response as is wanted has been received.
+        `next_piece` returns None after the last piece. Sent bytes are reported to
+        `http.record_accepted`.
+
+        Returns early without an error if the stream breaks, because the peer may have responded
+        before. With `until_refused`, also returns early if a response refuses the upload, after
+        that response was received as far as it is wanted.
 
         Raises:
             StalledError: nothing moved in time.
-            TransportError: the bytes that arrived are not a response.
+            TransportError: the received bytes are not HTTP/1.1.
         """
         ...
 
     async def checkpoint(self) -> None:
-        """Let other tasks run, and be cancelled; for a caller that had no reason to wait."""
+        """Let other tasks run, and let this task be cancelled.
+
+        It is called if nothing else had to be awaited.
+        """
         ...
 
     async def is_idle(self) -> bool:
-        """Whether nothing has arrived on a stream that was kept, not even its end."""
+        """Whether nothing has arrived on an idle stream: no bytes, no end, no error."""
         ...
 
     async def start_tls(
         self, context: ssl.SSLContext, hostname: str, deadline: float
     ) -> AsyncStream:
-        """Return this stream with TLS on it.
+        """Start TLS on this stream, and return the stream to use from now on.
 
         Raises:
-            StreamError: there is no TLS with this peer.
+            StreamError: the handshake failed.
             StalledError: the handshake did not end in time.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close the stream at once, also in a cancelled task; harmless when repeated."""
+        """Close the stream at once, even in a cancelled task. Further calls do nothing."""
         ...
 
 
 class AsyncBackend(Protocol[ConnectT_contra]):
-    """A library for sockets: it connects, has a clock, and can run blocking work."""
+    """A library for sockets: it connects, has a clock, sleeps, and runs blocking work."""
 
-    #: The name of its transport, in the log.
+    #: The name of the transport, as the logger ``transports.NAME`` shows it.
     name: str
 
     async def connect(
@@ -97,36 +105,40 @@ class AsyncBackend(Protocol[ConnectT_contra]):
         deadline: float,
         stream_timeout: float,
     ) -> AsyncStream:
-        """Connect to a host, by the caller's own `connect` if there is one.
+        """Connect to a host, with the caller's `connect` unless that is None.
 
-        `stream_timeout` is how long the stream may stand still later, in seconds.
+        `stream_timeout` is the timeout of the returned stream, in seconds.
 
         Raises:
-            StreamError: there is no connection.
-            StalledError: there was none in time.
+            StreamError: the connection could not be established.
+            StalledError: it was not established in time.
         """
         ...
 
     def enter(self) -> None:
-        """Check that the caller's event loop is the one that the connections belong to.
+        """Check that connections can be used in the running event loop.
 
         Raises:
-            LocalProtocolError: it is another one.
+            LocalProtocolError: they belong to another loop.
         """
         ...
 
     def can_close(self) -> bool:
-        """Whether connections can still be closed: their event loop has not ended."""
+        """Whether connections can still be closed: their event loop was not closed.
+
+        Raises:
+            LocalProtocolError: the running event loop is another one.
+        """
         ...
 
     def now(self) -> float:
-        """Read a monotonic clock, in seconds."""
+        """Return the time of a monotonic clock, in seconds."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         ...
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run blocking work to its end; a cancellation is raised only afterwards."""
+        """Run blocking work to its end. A cancellation is raised only afterwards."""
         ...

@@ -1,7 +1,7 @@
-"""The raw transport: HTTP exchanges over a stream of any backend.
+"""The raw transport: HTTP exchanges over the streams of any backend.
 
-Decides which connection an exchange uses and when it is closed. HTTP/1.1 itself is parsed by
-`HTTP11Connection`; how bytes are sent and received is each backend's.
+It decides which connection an exchange uses, and when a connection is closed. `HTTP11Connection`
+encodes requests and parses responses. The backends send and receive the bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from batches_core import RawHeaders, Request
 from transports._client.bodies import is_blocking, slices
-from transports._client.failures import peer_of
+from transports._client.failures import peer_name
 from transports._client.logs import log_exchange, log_reconnect
 from transports._http11.connection import (
     ConnectionClosedError,
@@ -32,7 +32,7 @@ ConnectT = TypeVar("ConnectT")
 
 
 class _Upload(Generic[ConnectT]):
-    """The bytes of one request, piece by piece. A body that blocks is read in a thread."""
+    """The encoded request, piece by piece. A body that blocks is read in a thread."""
 
     def __init__(
         self, http: HTTP11Connection, request: Request, backend: AsyncBackend[ConnectT]
@@ -61,38 +61,38 @@ class _Upload(Generic[ConnectT]):
 
 
 class _Connection:
-    """A stream and the HTTP/1.1 on it."""
+    """A stream with its HTTP/1.1 state."""
 
     def __init__(self, stream: AsyncStream, origin: Origin) -> None:
         self.origin = origin
-        self.http = HTTP11Connection(peer_of(*origin[1:]))
+        self.http = HTTP11Connection(peer_name(*origin[1:]))
         self.aclose = stream.aclose
         self._stream = stream
 
     async def check_idle(self) -> None:
-        """Check that nothing has arrived while the connection was kept.
+        """Check that an idle connection can be used: no unsolicited bytes, no end of the stream.
 
         Raises:
-            ConnectionClosedError: something has, be it the end.
+            ConnectionClosedError: it cannot be used.
         """
         if not await self._stream.is_idle():
-            raise self.http.ended_idle()
+            raise self.http.idle_error()
 
     async def send(
         self, request: Request, backend: AsyncBackend[ConnectT], deadline: float | None
     ) -> None:
-        """Send a request, or as much of it as the peer reads before it refuses."""
+        """Send a request, or as much of it as the peer accepts before it refuses the request."""
         upload = _Upload(self.http, request, backend)
         try:
-            # A request without a body is sent to its end, so that its connection can be kept.
+            # A request without a body is sent to its end, so that the connection can be reused.
             await self._stream.upload(
                 upload.next_piece, self.http, deadline, until_refused=request.body is not None
             )
         except StalledError as error:
-            raise self.http.stalled(error) from None
+            raise self.http.stalled_error(error) from None
 
     async def next_event(self, deadline: float | None) -> Head | bytes:
-        """Wait for the next part of the response."""
+        """Wait for the next part of the response: its head, or a piece of its body."""
         if (event := self.http.next_event()) is not None:
             await self._stream.checkpoint()
             return event
@@ -100,10 +100,10 @@ class _Connection:
             try:
                 self.http.receive(await self._stream.receive(deadline))
             except StalledError as error:
-                raise self.http.stalled(error) from None
+                raise self.http.stalled_error(error) from None
             except StreamError as error:
-                lost = self.http.broke(error)
-                raise lost from lost.__cause__
+                failure = self.http.broken_error(error)
+                raise failure from failure.__cause__
             event = self.http.next_event()
         return event
 
@@ -120,16 +120,16 @@ class _Response:
         if connection is None:
             return b""
         data = await connection.next_event(deadline)
-        assert isinstance(data, bytes), "a head is followed by a body"  # noqa: S101
+        assert isinstance(data, bytes), "a body follows the head"  # noqa: S101 - for mypy
         if not data:
-            # Another task can have closed this meanwhile.
+            # Another task may have closed this response meanwhile.
             if self._connection is connection and self._pool.release(connection):
                 self._connection = None
             await self.aclose()
         return data
 
     async def aclose(self) -> None:
-        # A connection in the middle of a body cannot be used again.
+        # A connection cannot be reused if its body was not read to the end.
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.discard(connection)
@@ -137,7 +137,7 @@ class _Response:
 
 
 class AsyncRawTransport(Generic[ConnectT]):
-    """Carries exchanges over the streams of one backend, and keeps connections for reuse."""
+    """Carry exchanges over the streams of one backend, and keep connections for reuse."""
 
     def __init__(self, backend: AsyncBackend[ConnectT], dialer: AsyncDialer[ConnectT]) -> None:
         self._backend = backend
@@ -146,34 +146,36 @@ class AsyncRawTransport(Generic[ConnectT]):
         self._logger = logging.getLogger(f"transports.{backend.name}")
 
     async def send(self, request: Request, deadline: float | None) -> _Response:
-        """Send a request and wait for the head of its response."""
+        """Send a request, and wait for the head of its response."""
         self._pool.check_open()
         self._backend.enter()
         while True:
-            kept = self._pool.acquire(request)
-            connection = kept or await self._connect(request.origin, deadline)
+            idle = self._pool.acquire(request)
+            connection = idle or await self._connect(request.origin, deadline)
             try:
-                if kept:
-                    await kept.check_idle()
+                if idle:
+                    await idle.check_idle()
                 await connection.send(request, self._backend, deadline)
                 head = await connection.next_event(deadline)
             except BaseException as error:
                 self._pool.discard(connection)
                 await connection.aclose()
-                if kept is None or not isinstance(error, ConnectionClosedError):
+                if idle is None or not isinstance(error, ConnectionClosedError):
                     raise
                 log_reconnect(self._logger, request, error)
-                continue  # it died while it was idle; only a GET gets here
-            assert isinstance(head, Head), "a response begins with its head"  # noqa: S101
+                # The idle connection was closed. Repeating is safe: `acquire` returns a connection
+                # only for a GET.
+                continue
+            assert isinstance(head, Head), "a response begins with its head"  # noqa: S101 - for mypy
             log_exchange(self._logger, request, head.status)
             return _Response(connection, head, self._pool)
 
     def now(self) -> float:
-        """Read the backend's clock."""
+        """Return the time of the backend's clock, in seconds."""
         return self._backend.now()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         await self._backend.sleep(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:

@@ -1,1 +1,1 @@
-"""The async sources, written by hand; `tools/unasync.py` makes the blocking ones from them."""
+"""Written by hand as async code. `tools/unasync.py` generates the blocking code from it."""

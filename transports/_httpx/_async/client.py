@@ -1,4 +1,4 @@
-"""The client over httpx or httpx2. The door adds its documentation."""
+"""The client over httpx or httpx2. `transports.httpx` documents its parameters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from batches_core import BatchesAPI
 from transports._client._async.client import AsyncBatchesClientBase
 from transports._client.environment import settings_from_env
 from transports._client.events import OnEvent
-from transports._client.settings import Settings, check_names, make_api, shows
+from transports._client.settings import Settings, check_names, make_api, shows_parameters_of
 
 from .transport import AsyncHTTPXTransport
 
 
 class AsyncHTTPXArguments(Settings, total=False):
-    """The parameters of an httpx client and its ``from_env``; every one is optional."""
+    """The parameters of an httpx client and of its ``from_env``. All are optional."""
 
     client: Any | None
     timeout: float | None
@@ -25,7 +25,7 @@ class AsyncHTTPXArguments(Settings, total=False):
 class AsyncHTTPXClient(AsyncBatchesClientBase):
     """A client over httpx or httpx2."""
 
-    @shows(BatchesAPI, jitter=random.random)
+    @shows_parameters_of(BatchesAPI, jitter=random.random)
     def __init__(
         self,
         *,
@@ -38,16 +38,17 @@ class AsyncHTTPXClient(AsyncBatchesClientBase):
         super().__init__(api, AsyncHTTPXTransport(client, timeout, api.base_url), on_event)
 
     @classmethod
-    @shows(__init__)
+    @shows_parameters_of(__init__)
     def from_env(cls, **arguments: Unpack[AsyncHTTPXArguments]) -> Self:
-        """Build a client with the credential and base URL of the environment.
+        """Build a client with the credential and base URL from the environment.
 
-        Reads ``ANTHROPIC_API_KEY``, or else ``ANTHROPIC_AUTH_TOKEN``; and ``ANTHROPIC_BASE_URL``.
-        httpx itself reads ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``. Arguments win over the
-        environment.
+        Reads ``ANTHROPIC_API_KEY``, or ``ANTHROPIC_AUTH_TOKEN`` if that is not set, and
+        ``ANTHROPIC_BASE_URL``. httpx itself reads ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+        An argument takes precedence over its variable.
 
         Raises:
-            InvalidInputError: there is no credential.
+            InvalidInputError: there is no credential, or a value cannot be used.
+            TypeError: the client has no parameter of one of the names.
         """
         check_names(cls, arguments)
         return cls(**settings_from_env(arguments, with_proxy=False))

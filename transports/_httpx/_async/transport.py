@@ -1,4 +1,7 @@
-"""The transport over an httpx client: one exchange after the other, with mapped errors."""
+"""The transport over an httpx client: it sends requests and reads responses.
+
+`adapter` builds the requests and translates the errors. `concurrency` limits the time.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class _Response:
         self._adapter = adapter
         self._progress = progress
         self._concurrency = concurrency
-        # A caller's mock or event hook can have read and decoded the body already.
+        # A mock transport or event hook of the caller may have read and decoded the body already.
         is_read = response.is_stream_consumed
         self._chunks = response.aiter_bytes() if is_read else response.aiter_raw()
         self._body = BodyDecoder({} if is_read else self.headers)
@@ -47,8 +50,8 @@ class _Response:
             try:
                 chunk = await anext(self._chunks, None)
             except self._adapter.errors as error:
-                lost = self._adapter.lost(error, self._progress, in_body=True)
-                raise lost from lost.__cause__
+                failure = self._adapter.transport_error(error, self._progress, in_body=True)
+                raise failure from failure.__cause__
         if chunk is None:
             self._body.feed(END)
         elif chunk:
@@ -56,7 +59,10 @@ class _Response:
 
 
 class AsyncHTTPXTransport:
-    """Carries exchanges over a client of httpx or httpx2, the caller's or one of its own."""
+    """Carry exchanges over a client of httpx or httpx2: the caller's, or a new one.
+
+    `client` is the caller's client, or None. `timeout` is in seconds; None for the default.
+    """
 
     def __init__(self, client: Any | None, timeout: float | None, base_url: str) -> None:
         library = find_library(client, "AsyncClient")
@@ -66,7 +72,7 @@ class AsyncHTTPXTransport:
         self._owned = client is None
 
     async def send(self, request: Request, deadline: float | None) -> _Response:
-        """Send a request and wait for the head of its response."""
+        """Send a request, and wait for the head of its response."""
         self._concurrency.enter()
         built, progress = self._adapter.build(self._client, request, self._concurrency.body_thread)
         with self._concurrency.limited(progress, deadline):
@@ -75,18 +81,18 @@ class AsyncHTTPXTransport:
                     built, stream=True, follow_redirects=False, **auth_for(request)
                 )
             except self._adapter.errors as error:
-                lost = self._adapter.lost(error, progress)
-                raise lost from lost.__cause__
+                failure = self._adapter.transport_error(error, progress)
+                raise failure from failure.__cause__
         received = _Response(response, self._adapter, progress, self._concurrency)
         log_exchange(_logger, request, received.status)
         return received
 
     def now(self) -> float:
-        """Read the clock."""
+        """Return the time of a monotonic clock, in seconds."""
         return self._concurrency.now()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         await self._concurrency.sleep(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
