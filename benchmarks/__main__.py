@@ -29,7 +29,7 @@ def main() -> int:
     """Run the command line. Return 1 if a contender failed, else 0."""
     options = _parse_arguments()
     checkouts = [ROOT] if options.against is None else [ROOT, options.against]
-    rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
+    default_rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
     _print(_describe_machine())
     if options.against is not None:
         _print(f"new: {ROOT}\nold: {options.against}")
@@ -49,7 +49,7 @@ def main() -> int:
                 found = run(
                     contenders,
                     cases,
-                    measure.rounds or rounds,
+                    options.rounds or measure.rounds or default_rounds,
                     _print_progress,
                     checkouts=checkouts,
                 )
@@ -83,7 +83,9 @@ def _parse_arguments() -> argparse.Namespace:
         help=f"use a tenth of the data and {_QUICK_ROUNDS} rounds, to check that all runs",
     )
     parser.add_argument(
-        "--rounds", type=int, help=f"run each contender this many times (default: {_ROUNDS})"
+        "--rounds",
+        type=int,
+        help=f"run each contender this many times (default: {_ROUNDS}, in waits 1)",
     )
     parser.add_argument(
         "--against",

@@ -126,8 +126,8 @@ class Setup:
 class Measure:
     """A set of cases and contenders that are printed as one table.
 
-    `prepare` makes the data, starts the servers and returns the cases. `rounds` is a fixed number
-    of rounds that overrides the command line. `note` puts a sample's own metrics into words.
+    `prepare` makes the data, starts the servers and returns the cases. `rounds` replaces the
+    default number of rounds. `note` puts a sample's own metrics into words.
     """
 
     title: str
