@@ -106,7 +106,7 @@ def test_no_file_of_results_is_overwritten(script: str, tmp_path: Path) -> None:
         file.write_bytes(b"mine")
         (batch,) = batches_of(base_url)
         done = run(script, *continuing(script, batch.id), cwd=tmp_path, **service(base_url))
-    assert_failed(done, f"{file.name} is there already", "move it away")
+    assert_failed(done, f"{file.name} already exists", "move it away")
     assert file.read_bytes() == b"mine"
     assert [*tmp_path.glob("*results*")] == [file]
 
@@ -260,7 +260,7 @@ def test_results_that_break_off_are_an_error_and_what_was_received_is_kept(
     with scripted(ended, ended, broken, close, raw(keep=False)) as served:
         done = run(script, "r", cwd=tmp_path, **service(served.base_url))
     assert_failed(done, "check the network")
-    assert "the results broke off after 1 items" in done.stderr
+    assert "the results were interrupted after 1 items" in done.stderr
     assert_tells_how_to_continue(script, done.stderr, batch["id"])
     (part,) = tmp_path.glob("*results*.part")
     assert part.read_bytes() == a

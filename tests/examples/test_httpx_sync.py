@@ -76,7 +76,7 @@ def test_a_batch_whose_answer_is_lost_is_found_and_not_created_twice(tmp_path: P
         done = run(SCRIPT, REQUESTS, cwd=tmp_path, before=SETTLING_QUICKLY, **service(base_url))
         (batch,) = batches_of(base_url)
     assert done.returncode == 0, done.stderr
-    assert "it is not known whether a batch was created; looking for it" in done.stderr
+    assert "it is unknown whether a batch was created; searching the list" in done.stderr
     assert batch.id in done.stdout
 
 
@@ -88,7 +88,7 @@ def test_a_create_that_a_gateway_answers_with_a_page_is_sent_again_only_after_a_
         done = run(SCRIPT, REQUESTS, cwd=tmp_path, before=SETTLING_QUICKLY, **service(base_url))
         assert len(batches_of(base_url)) == 1
     assert done.returncode == 0, done.stderr
-    assert "looking for it" in done.stderr
+    assert "searching the list for it" in done.stderr
     assert "502" in done.stderr
 
 
