@@ -349,13 +349,13 @@ def test_a_handed_in_client_keeps_its_own_timeout_unless_one_is_given() -> None:
 @pytest.mark.parametrize("timeout", [0, -1, "5", float("nan"), float("inf")])
 @every_client
 def test_a_timeout_that_is_none_is_refused(client_type: Any, timeout: Any) -> None:
-    with pytest.raises(InvalidInputError, match="timeout is in seconds, more than 0"):
+    with pytest.raises(InvalidInputError, match="timeout must be a number of seconds, more than 0"):
         client_type(api_key=KEY, timeout=timeout)
 
 
 @every_client
 def test_a_callback_that_is_none_is_refused(client_type: Any) -> None:
-    with pytest.raises(InvalidInputError, match="on_event is a function"):
+    with pytest.raises(InvalidInputError, match="on_event must be a function"):
         client_type(api_key=KEY, on_event=3)
 
 
