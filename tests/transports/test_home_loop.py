@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,21 @@ def test_a_client_whose_event_loop_ended_raises_and_can_be_closed(client_type: A
         # Closing the client raised nothing.
         assert caught.value.__context__ is None
         asyncio.run(client.aclose())
+    assert len(served.requests) == 1
+
+
+def test_closing_an_asyncio_client_after_its_loop_ended_raises_nothing() -> None:
+    with scripted(reply(BATCH)) as served:
+        client = transports.asyncio.BatchesClient(api_key="k", base_url=served.base_url)
+        asyncio.run(client.get("msgbatch_1"))
+        with pytest.raises(LocalProtocolError, match="another event loop"):
+            asyncio.run(client.get("msgbatch_1"))
+        asyncio.run(client.aclose())
+        # Only its own loop could have closed the connection; asyncio warns when it is collected.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del client
+            gc.collect()
     assert len(served.requests) == 1
 
 

@@ -1,4 +1,4 @@
-"""Iterating over results and lists: leaving, continuing, closing, failing, interrupting."""
+"""Iterating over results: leaving, continuing, closing, failing."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ async def pause(carrier: Carrier) -> None:
     if carrier.name == "trio":
         await trio.sleep(0.001)
     else:
-        time.sleep(0.001)  # noqa: ASYNC251 - a blocking client has no loop; asyncio's must notice later
+        time.sleep(0.001)  # noqa: ASYNC251 - blocking clients have no loop
 
 
 @every_carrier

@@ -140,7 +140,7 @@ def test_a_named_pipe_is_rejected_as_a_requests_file_without_blocking(tmp_path: 
     thread = threading.Thread(target=prepare)
     thread.start()
     was_refused = refused.wait(5)
-    if not was_refused:  # let it go on
+    if not was_refused:  # end the call that waits for a writer
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
     thread.join()
     assert was_refused
