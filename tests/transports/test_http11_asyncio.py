@@ -155,7 +155,7 @@ def test_an_asyncio_stream_raises_at_a_passed_deadline_although_bytes_have_arriv
     run(scenario)
 
 
-def test_an_asyncio_stream_raises_at_a_deadline_although_the_peer_sends_byte_after_byte() -> None:
+def test_an_asyncio_stream_raises_at_its_deadline_while_the_peer_sends_single_bytes() -> None:
     async def scenario() -> None:
         async with connected() as (stream, peer):
 

@@ -160,7 +160,7 @@ def test_a_requests_file_is_never_completely_in_memory(tmp_path: Path) -> None:
     assert peak < 4_000_000
 
 
-def test_a_request_line_over_the_limit_is_a_problem_and_is_not_in_memory(
+def test_a_request_line_over_the_limit_is_a_problem_and_not_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_checker, "MAX_BYTES", 3_000_000)

@@ -788,7 +788,7 @@ def test_a_results_stream_that_lost_a_block_to_an_interrupt_raises(
 
 
 @every_carrier
-def test_a_download_that_lost_a_block_to_an_interrupt_continues_with_the_same_call(
+def test_a_download_interrupted_after_a_block_continues_with_the_same_call(
     carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:

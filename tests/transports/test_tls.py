@@ -69,7 +69,7 @@ def test_an_invalid_certificate_is_rejected_before_a_request_is_sent(
 
 
 @every_carrier
-def test_a_peer_that_does_not_speak_tls_raises_a_transport_error_with_nothing_sent(
+def test_a_peer_without_tls_raises_a_transport_error_with_nothing_sent(
     carrier: Carrier,
 ) -> None:
     async def scenario() -> None:
