@@ -125,14 +125,14 @@ def test_an_unknown_client_parameter_raises_a_type_error_with_a_suggestion(
         with pytest.raises(TypeError) as caught:
             make(apikey=KEY)
         message = str(caught.value)
-        assert message.startswith(
-            f"{name} has no parameter apikey: did you mean api_key? It takes "
-        )
+        assert message.startswith(f"{name} has no parameter apikey: did you mean api_key? Its ")
         assert message.endswith(f"{', '.join(inspect.signature(client_type).parameters)}")
         assert KEY not in message
         with pytest.raises(TypeError, match=r"time_out: did you mean timeout\?"):
             make(api_key=KEY, time_out=3)
-        with pytest.raises(TypeError, match=f"^{name} has no parameter zzz: it takes api_key, "):
+        with pytest.raises(
+            TypeError, match=f"^{name} has no parameter zzz: its parameters are api_key, "
+        ):
             make(api_key=KEY, zzz=3)
 
 

@@ -134,7 +134,7 @@ def test_a_tls_handshake_on_a_unix_socket_ends_at_the_smaller_timeout(
     async def scenario() -> None:
         settings = {"connect": unix_socket_of(carrier, path), "timeout": 0.3, "retry": ONE_ATTEMPT}
         async with carrier.client("https://localhost", **settings) as client:
-            with pytest.raises(TransportError, match=r"no answer in 0\.3 s"):
+            with pytest.raises(TransportError, match=r"no response in 0\.3 s"):
                 await client.list()
 
     with socket.socket(socket.AF_UNIX) as listener:

@@ -47,7 +47,7 @@ class FailingServer:
 def refused_connection() -> Iterator[FailingServer]:
     with scripted() as served:
         base_url = served.base_url
-    yield FailingServer(base_url, {}, "cannot connect to {peer}: it refused the connection")
+    yield FailingServer(base_url, {}, "cannot connect to {peer}: connection refused")
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def unknown_name() -> Iterator[FailingServer]:
     except socket.gaierror as caught:
         error = caught
     assert error is not None
-    why = f"its name was not found: {error.strerror}"
+    why = f"the host name cannot be resolved: {error.strerror}"
     yield FailingServer(
         "https://nobody.invalid", {}, f"cannot connect to nobody.invalid:443: {why}"
     )
@@ -79,7 +79,7 @@ def unknown_certificate() -> Any:
     def prepare(connection: socket.socket) -> socket.socket:
         return context.wrap_socket(connection, server_side=True)
 
-    why = "its certificate was refused: unable to get local issuer certificate"
+    why = "the certificate was rejected: unable to get local issuer certificate"
     return during_tls(prepare, ssl.create_default_context(), why)
 
 
@@ -100,14 +100,14 @@ def silent_handshake() -> Any:
             pass
         return connection
 
-    return during_tls(prepare, client_context(), r"no answer in 0\.4 s")
+    return during_tls(prepare, client_context(), r"no response in 0\.4 s")
 
 
 @contextmanager
 def unanswered_connection() -> Iterator[FailingServer]:
     with unreachable() as address:
         base_url = f"http://{address[0]}:{address[1]}"
-        reason = r"cannot connect to {peer}: no answer in 0\.4 s"
+        reason = r"cannot connect to {peer}: no response in 0\.4 s"
         yield FailingServer(base_url, {"timeout": 0.4}, reason)
 
 
@@ -126,7 +126,7 @@ def refusing_proxy() -> Iterator[FailingServer]:
         peer = served.base_url.removeprefix("http://")
     settings = {"proxy": f"http://me:{PASSWORD}@{peer}"}
     reason = f"cannot connect to api.example.test:443 through the proxy {peer}: "
-    yield FailingServer("https://api.example.test", settings, reason + "it refused the connection")
+    yield FailingServer("https://api.example.test", settings, reason + "connection refused")
 
 
 @contextmanager
@@ -159,14 +159,16 @@ FAILURES: dict[str, Callable[[], Any]] = {
         raw(b"what?\r\n\r\n", keep=False),
         r"the response from the proxy is broken: illegal status line: bytearray\(b'what\?'\)",
     ),
-    "proxy silent": lambda: behind_a_proxy(raw(), r"no answer in 0\.4 s"),
+    "proxy silent": lambda: behind_a_proxy(raw(), r"no response in 0\.4 s"),
     "proxy connection refused": refusing_proxy,
-    "no response": lambda: responding(raw(), r"no byte came from {peer} or went there in 0\.4 s"),
+    "no response": lambda: responding(
+        raw(), r"no byte was sent to or received from {peer} in 0\.4 s"
+    ),
     "closed": lambda: responding(close, "{peer} closed the connection without a response"),
     "closed in the head": lambda: responding(
         raw(b"HTTP/1.1 200 O", keep=False), "{peer} closed the connection without a response"
     ),
-    "reset": lambda: responding(reset, "the connection to {peer} broke: it was reset"),
+    "reset": lambda: responding(reset, "the connection to {peer} broke: connection reset"),
     "not HTTP": lambda: responding(
         raw(b"SSH-2.0-x\r\n\r\n", keep=False),
         "the response from {peer} is broken: illegal status line",
@@ -177,11 +179,13 @@ FAILURES: dict[str, Callable[[], Any]] = {
         reads_results=True,
     ),
     "silent in the body": lambda: responding(
-        raw(OPEN_RESPONSE), r"no byte came from {peer} or went there in 0\.4 s", reads_results=True
+        raw(OPEN_RESPONSE),
+        r"no byte was sent to or received from {peer} in 0\.4 s",
+        reads_results=True,
     ),
     "closed in a chunk": lambda: responding(
         raw(OPEN_RESPONSE + b"500\r\n", keep=False),
-        "the response of {peer} is broken: the connection was closed before the body's end",
+        "the response from {peer} is broken: the connection was closed before the end of the body",
         reads_results=True,
     ),
 }
@@ -339,7 +343,7 @@ def test_the_root_of_several_attempts_is_the_first_system_error() -> None:
     ids=["EPIPE", "EHOSTUNREACH", "no errno", "no text", "TLS EOF", "TLS error"],
 )
 def test_a_system_error_is_described_in_plain_words(error: Exception, words: str) -> None:
-    assert failures.why(error) == words
+    assert failures.describe(error) == words
 
 
 def test_an_ipv6_host_is_named_in_brackets() -> None:

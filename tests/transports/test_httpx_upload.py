@@ -31,11 +31,11 @@ def test_an_httpx_upload_can_be_iterated_again_and_records_completion() -> None:
     parts = iter(upload)
     next(parts)
     next(parts)
-    assert not upload.is_whole
+    assert not upload.was_read_to_end
     assert b"".join(upload) == b"".join(body)
-    assert upload.is_whole
+    assert upload.was_read_to_end
     next(iter(upload))
-    assert upload.is_whole
+    assert upload.was_read_to_end
 
 
 @httpx_libraries

@@ -10,9 +10,9 @@ import pytest
 
 from batches_core import BatchesError, Event, MessageBatch
 from batches_core.emulator import Emulator, FaultPlan
-from tests.conftest import leaks
 from tests.support.batches import BATCH, QUICK_RETRIES
 from tests.support.carriers import Carrier
+from tests.support.leaks import secrets_in
 from tests.support.marks import every_carrier, raw_carriers
 from tests.support.playbook import REQUEST, batch_json, result_line
 from tests.support.scripted import close, reply, scripted
@@ -125,7 +125,7 @@ def test_results_that_break_off_are_logged_once_and_items_are_not(
     with running_emulator(served) as base_url:
         carrier.run(scenario)
     [message] = messages(caplog, logging.WARNING)
-    assert message.startswith("the results broke off after ")
+    assert message.startswith("the results were interrupted after ")
     assert " items and are read again in 0.0 s: " in message
     records = caplog.records[records_before[0] :]
     assert sum(record.name == "transports.client" for record in records) == 1
@@ -227,5 +227,5 @@ def test_nothing_is_printed_if_logging_is_not_configured() -> None:
     ids=["key", "query", "token"],
 )
 def test_the_log_watch_over_all_tests_detects_a_leak(text: str) -> None:
-    assert leaks(text)
-    assert not leaks("GET https://a.test/v1/messages: 200; what is it? (sent=False)")
+    assert secrets_in(text)
+    assert not secrets_in("GET https://a.test/v1/messages: 200; what is it? (sent=False)")

@@ -86,13 +86,13 @@ def test_a_silent_peer_raises_a_transport_error_after_the_timeout(carrier: Carri
     async def scenario() -> None:
         settings = {"timeout": 0.1, "retry": ONE_ATTEMPT}
         async with carrier.client(served.base_url, **settings) as client:
-            with pytest.raises(TransportError, match=r"no byte came .* in 0\.1 s"):
+            with pytest.raises(TransportError, match=r"no byte was sent .* in 0\.1 s"):
                 await client.get("msgbatch_1")
             stream = client.results_stream(ended_batch(served.base_url))
             custom_ids, error = await read_until_error(stream)
             assert custom_ids == ["a"]
             assert isinstance(error, TransportError)
-            assert "no byte came" in str(error)
+            assert "no byte was sent" in str(error)
 
     silent_in_body = raw(CHUNKED, chunk(result_line("a")))
     with scripted(raw(), silent_in_body) as served:

@@ -101,7 +101,7 @@ def test_an_endless_response_head_raises_a_transport_error(carrier: Carrier, han
 def test_endless_informational_heads_raise_a_transport_error(carrier: Carrier) -> None:
     async def scenario() -> None:
         async with carrier.client(served.base_url, retry=ONE_ATTEMPT) as client:
-            with pytest.raises(TransportError, match="no end of 1xx"):
+            with pytest.raises(TransportError, match="more than 100 informational"):
                 await client.get("msgbatch_1")
 
     with scripted(raw(b"HTTP/1.1 102 Processing\r\n\r\n" * 200)) as served:
@@ -226,7 +226,7 @@ def test_complete_results_precede_the_error_of_a_break_without_resume(
 def test_a_gzip_body_without_its_checksum_raises_a_transport_error(carrier: Carrier) -> None:
     async def scenario() -> None:
         async with carrier.client(served.base_url, retry=ONE_ATTEMPT) as client:
-            with pytest.raises(TransportError, match="ends in the middle"):
+            with pytest.raises(TransportError, match="it is incomplete"):
                 await client.get("msgbatch_1")
 
     without_checksum = gzip.compress(BATCH)[:-8]

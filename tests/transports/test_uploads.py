@@ -207,7 +207,7 @@ def test_an_upload_to_a_peer_that_does_not_read_times_out(carrier: Carrier) -> N
     async def scenario() -> None:
         settings = {"timeout": 0.2, "retry": ONE_ATTEMPT}
         async with carrier.client(served.base_url, **settings) as client:
-            with pytest.raises(TransportError, match=r"no byte came .* in 0\.2 s"):
+            with pytest.raises(TransportError, match=r"no byte was sent .* in 0\.2 s"):
                 await client.create([request_of(50_000_000)], if_unmarked="send")
         has_failed.set()
 
@@ -238,7 +238,7 @@ def test_an_upload_to_a_peer_that_responds_but_does_not_read_times_out(carrier: 
 
     async def scenario() -> None:
         async with carrier.client(served.base_url, timeout=0.2, retry=ONE_ATTEMPT) as client:
-            with pytest.raises(TransportError, match="no byte came"):
+            with pytest.raises(TransportError, match="no byte was sent"):
                 await client.create([request_of(50_000_000)], if_unmarked="send")
         has_failed.set()
 
