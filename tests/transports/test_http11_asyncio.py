@@ -40,16 +40,16 @@ PATIENCE = 10.0
 
 @contextlib.asynccontextmanager
 async def connected(
-    timeout: float = PATIENCE,  # noqa: ASYNC109 - that of the stream
+    timeout: float = PATIENCE,  # noqa: ASYNC109 - the timeout of the stream
 ) -> AsyncIterator[tuple[AsyncioStream, socket.socket]]:
     """Connect a stream to a socket that the test reads and writes."""
-    ours, peer = socket.socketpair()
-    ours.setblocking(False)  # noqa: FBT003 - the socket's own way
-    peer.setblocking(False)  # noqa: FBT003 - likewise
+    sock, peer = socket.socketpair()
+    sock.setblocking(False)  # noqa: FBT003 - as in socket
+    peer.setblocking(False)  # noqa: FBT003 - as in socket
 
     async def connect(host: str, port: int) -> socket.socket:
         del host, port
-        return ours
+        return sock
 
     with peer:
         stream = await AsyncioBackend().connect(
@@ -248,7 +248,7 @@ class RecordingConnect:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_000)
         # Loopback has segments of 64 kB, and a peer that reads slowly would open its window rarely.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
-        sock.setblocking(False)  # noqa: FBT003 - the socket's own way
+        sock.setblocking(False)  # noqa: FBT003 - as in socket
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         return sock
 
@@ -469,7 +469,7 @@ def test_an_asyncio_tls_handshake_or_tunnel_that_does_not_succeed_leaves_no_sock
 def test_bytes_before_an_asyncio_tls_handshake_are_never_read_as_its_payload() -> None:
     async def scenario() -> None:
         async with connected() as (stream, peer):
-            peer.send(b"HTTP/1.1 200 OK\r\n")  # as a proxy could insert them behind its own head
+            peer.send(b"HTTP/1.1 200 OK\r\n")  # a proxy could insert bytes after its head
             await until(lambda: stream._received)
             deadline = asyncio.get_running_loop().time() + 0.5
             with pytest.raises(StreamError) as caught:

@@ -85,21 +85,21 @@ def test_a_connection_is_reused_only_after_a_clean_http_1_1_response(
 
 
 def test_an_early_refusal_of_a_get_keeps_the_connection_open() -> None:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        reply(b"{}", 404)(theirs)
+    sock, peer = socket.socketpair()
+    with peer:
+        reply(b"{}", 404)(peer)
         with transports.h11.BatchesClient(
             base_url="http://localhost",
             api_key="k",
             retry=ONE_ATTEMPT,
-            connect=lambda _host, _port: ours,
+            connect=lambda _host, _port: sock,
         ) as client:
             with pytest.raises(NotFoundError):
                 client.get("msgbatch_1")
-            assert theirs.recv(65536).startswith(b"GET ")
-            theirs.settimeout(0)
+            assert peer.recv(65536).startswith(b"GET ")
+            peer.settimeout(0)
             with pytest.raises(BlockingIOError):
-                theirs.recv(1)
+                peer.recv(1)
 
 
 @raw_carriers
