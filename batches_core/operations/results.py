@@ -42,8 +42,8 @@ ResultsRequest: TypeAlias = Callable[[str, Request | None], Request]
 
 #: How many redirects in a row are followed.
 MAX_REDIRECTS = 5
-#: A file of more lines than two for each request of the batch, and this many more, counts as
-#: endless. A file may have a blank line after each result, and contain some results twice.
+#: How many lines a file may have in addition to two for each request of the batch. A longer file
+#: counts as endless. A file may have a blank line after each result, and some results twice.
 _SPARE_LINES = 1000
 #: A line that is this many times as long as `max_line` counts as endless, and reading stops. If
 #: `max_line` is below its default, the default is multiplied. A line that is only longer than
@@ -93,7 +93,7 @@ def read_results(
     request = results_request(batch.results_url, None)
     total = batch.request_counts.total
     delivered = Delivered(options.delivered)
-    # `readings` counts all readings. `attempts` begins anew with each reading that adds results.
+    # `readings` counts all readings. `attempts` is set back to 1 by each reading that adds results.
     attempts = readings = 0
     while True:
         readings += 1
