@@ -26,8 +26,8 @@ from .errors import (
 #: Returns a number from 0 to 1, both included, by which a delay is varied.
 Jitter = Callable[[], float]
 
-#: Statuses after which a later attempt may succeed: those of the Rust crate ``claude-api``, and 504
-#: and 529.
+#: Statuses after which a later attempt may succeed: those of the Rust crate ``claude-api``, 504 and
+#: 529 included.
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 #: How much the jitter adds at most to a delay that the service asks for, as a share of that delay.

@@ -47,7 +47,7 @@ MAX_REDIRECTS = 5
 _SPARE_LINES = 1000
 #: A line that is this many times as long as `max_line` counts as endless, and reading stops. If
 #: `max_line` is below its default, the default is multiplied. A line that is only longer than
-#: `max_line` is skipped, because its end can still be expected.
+#: `max_line` is skipped, but this one may never end.
 _ENDLESS_LINE_FACTOR = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -115,9 +115,9 @@ def read_results(
             if delivered.count - delivered.unconfirmed == total:
                 break  # nothing is missing, so the failure does not matter
             attempts = 1 if count_before < delivered.count <= total else attempts + 1
-            # Users reported temporary 404s for the results of batches that had just ended, and this
-            # batch has a results_url. A 404 is therefore retried even if the service advises
-            # against it, which it does with every refusal.
+            # Temporary 404s were reported for fresh results, and this batch has a results_url. A
+            # 404 is therefore retried even if the service advises against it, which it does with
+            # every refusal.
             may_retry = context.policy.retries(error) or is_not_found(error)
             if (
                 (is_open and not options.resume)
