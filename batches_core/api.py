@@ -64,8 +64,8 @@ class BatchesAPI:
     - `jitter`: a function that returns a number from 0 to 1, such as ``random.random``. It varies
       the delays, so that many clients do not retry or poll at the same time (see `RetryPolicy`). By
       default it returns 1, so delays do not vary: the core has no randomness.
-    - `settling`: how the outcome of a lost create is found out; by default a `SettlingPolicy()`,
-      which allows 60 seconds.
+    - `settling`: how the list is searched for the batch of a create whose response was lost; by
+      default with a `SettlingPolicy()`, which allows 60 seconds.
     - `ledger`: the record of this process's own creates; by default a new `CreateLedger`. Pass the
       same one to every `BatchesAPI` of one base URL, credential and workspace.
     - `max_line`: the longest line of a results file in bytes, 64 MiB by default. A longer one
@@ -183,8 +183,8 @@ class BatchesAPI:
         - it has as many requests as the create,
         - it was not in the list before the create, and is not known to be another create's, and
         - it was made while the create could arrive: after the batches of the marker, and at most
-          `settle_time` seconds after the loss of the response. Either may be wrong by 10 seconds,
-          because the service's clocks may differ.
+          `settle_time` seconds after the loss of the response. Both limits are extended by 10
+          seconds, because the service's clocks may differ.
 
         What fits decides the outcome:
 
@@ -251,7 +251,7 @@ class BatchesAPI:
                 another base URL or workspace. Later, if the create is still under way in this
                 process.
             OutcomeUnknownError: it is still unknown whether the batch exists. Its `candidates` are
-                the batches that may be the one.
+                the batches that may be the create's.
         """
         marker = outcome.marker if isinstance(outcome, OutcomeUnknownError) else outcome
         if not isinstance(marker, CreateMarker):

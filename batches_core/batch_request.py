@@ -25,7 +25,7 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: A request in any accepted form: a mapping, a `BatchRequest`, or its JSON text, such as a line of
-#: a requests file. JSON text is sent byte for byte.
+#: a requests file. JSON text is sent byte for byte, without the white space around it.
 RequestLike: TypeAlias = BatchRequest | Mapping[str, Any] | bytes | str
 
 #: Types whose values never contain a float. `Raw` counts as one: it is JSON already, and JSON text
@@ -175,7 +175,7 @@ def _is_finite(request: object, encoded: bytes) -> bool:
                 if not math.isfinite(value):
                     return False
             elif kind not in _FLOATLESS_TYPES:
-                # Converting a value of another type is slow. It is not needed without a null.
+                # Without a null in the JSON, no float was a NaN or an infinity.
                 if b"null" not in encoded:
                     return True
                 pending.append((msgspec.to_builtins(value, enc_hook=_as_dict),))

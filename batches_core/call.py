@@ -192,9 +192,10 @@ def is_not_found(error: BatchesError) -> bool:
 def is_safe_to_repeat(error: BatchesError) -> bool:
     """Return whether a request that must not take effect twice may be repeated after this failure.
 
-    It may if its last byte never left this machine, or if the service refused it: with a 429, a
-    529, or another refusal with ``x-should-retry: true``. A 408 and server errors but 529 are no
-    refusals, whatever this header says: it is advice for clients that tolerate a second effect.
+    It may if its last byte never left this machine, or if the service refused it: with a 429 or
+    529, or with another status and ``x-should-retry: true``. That header is ignored with a 408 or a
+    server error. It is advice for clients that tolerate a second effect, and does not prove that
+    the request had none.
     """
     match error:
         case TransportError(sent=sent):
@@ -221,6 +222,6 @@ def may_have_had_effect(error: BatchesError) -> bool:
 
 
 def _leaves_outcome_unknown(status: int) -> bool:
-    # A bare 503 is no refusal: a proxy also sends it when its upstream died after accepting the
-    # request. A 408 can come from a proxy that forwarded half of the request.
+    # A bare 503 does not prove a refusal: a proxy also sends it when its upstream died after
+    # accepting the request. A 408 can come from a proxy that forwarded half of the request.
     return status >= 500 or status == 408  # noqa: PLR2004 - HTTP's server errors, Request Timeout

@@ -110,7 +110,7 @@ class OperationContext:
         yield SendRequest(exchange=number, request=request)
 
     def limit(self, seconds: float, reason: str) -> None:
-        """Abandon the current exchange if it lasts `seconds` from now, and report `reason`."""
+        """Abandon the current exchange if it has not ended in `seconds`, and report `reason`."""
         self._limit = (self.now + seconds, reason)
 
     def limit_each(self, limit_of: Callable[[float], tuple[float, str]]) -> None:

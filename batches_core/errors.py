@@ -180,9 +180,9 @@ class ResultsUnavailableError(BatchesError):
 
 
 class UntrustedHostError(BatchesError):
-    """The service refers to a host for the results that the caller has not allowed.
+    """The results are on a host that the caller has not allowed.
 
-    The reference is a ``results_url`` or a redirect. Nothing was sent to that host. If it is the
+    A ``results_url`` or a redirect leads to it. Nothing was sent to that host. If it is the
     right one, allow it with ``trusted_hosts``, or plain http with ``allow_http``.
 
     `host` is the host, with its port if that is not the default of its scheme.

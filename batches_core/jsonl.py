@@ -1,4 +1,4 @@
-"""Split received bytes into lines and decode them, with the same result for any chunks.
+"""Split received bytes into lines and decode them, however the bytes are chunked.
 
 `decoding` decodes the lines. `operations.results` decides what a malformed or missing line means.
 
@@ -49,7 +49,7 @@ class LineDecoder(Protocol[T]):
 
 
 def _count_object_lines(data: bytes, start: int, end: int) -> int:
-    """Count the lines in ``data[start:end]``; return 0 if one perhaps does not hold one object.
+    """Count the lines in ``data[start:end]``; return 0 if one may hold anything but one object.
 
     `decode_lines` ignores line breaks, so it would accept two values on one line, or one value over
     two lines. Trust it only if every inner line break stands between ``}`` and ``{``, which never

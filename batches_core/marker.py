@@ -14,12 +14,11 @@ import msgspec
 
 from .models import MessageBatch
 
-#: How much the times of two batches may be wrong in relation to each other, because the service
-#: has several clocks. HTTP dates are rounded to whole seconds, and well-kept clocks differ by less
-#: than one.
+#: By how much two of the service's clocks may differ when they date batches. HTTP dates are rounded
+#: to whole seconds, and well-kept clocks differ by less than one.
 CLOCK_SLACK = timedelta(seconds=10)
-#: How much the ``Date`` header may differ from those times; it can be set by a proxy. If it rules a
-#: batch out by less than this, the batch is neither adopted nor excluded.
+#: By how much the ``Date`` header may differ from these clocks; a proxy may have set it. If it
+#: rules a batch out by less than this, the batch is neither adopted nor excluded.
 DATE_SLACK = timedelta(hours=1)
 #: How long after its marker a create can reach the service, if its process died and nobody recorded
 #: when it was abandoned. An upload of 256 MB at 1 Mbit/s takes 34 minutes.
@@ -73,10 +72,11 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, known_ids=tuple(known))
 
     def is_newer_than(self, batch: MessageBatch) -> bool:
-        """Return whether a batch is so old that no further page can show the create's batch.
+        """Return whether a batch is certainly older than the create.
 
-        The list need not be in the order of ``created_at``, nor ``created_at`` in the order of the
-        creates. Both can be off by `CLOCK_SLACK`.
+        Pages after such a batch cannot show the batch of the create. The list need not be in the
+        order of ``created_at``, nor ``created_at`` in the order of the creates. Both can be off by
+        `CLOCK_SLACK`.
         """
         newest = self.newest_created_at
         return newest is not None and newest - batch.created_at > CLOCK_SLACK
@@ -86,7 +86,7 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
 
         A create cannot attach an id or a name to its batch, so there is no better evidence. A batch
         that only the ``Date`` header rules out is `UNSURE`: that clock alone must not prove that
-        there is no batch. Only if it is later than `DATE_SLACK` allows is it `NO`.
+        there is no batch. It is `NO` only if it is too late by more than `DATE_SLACK`.
         """
         if batch.request_counts.total != self.requests or self.is_newer_than(batch):
             return Fit.NO

@@ -47,7 +47,7 @@ _LEAST_SIMILARITY = 0.8
 
 
 def _types_with_fields(info: Any) -> Iterator[Any]:
-    """Yield the structs, dataclasses and typed dicts in a type that is one, a union or a list."""
+    """Yield a struct, dataclass or typed dict itself, and those in a union or a list."""
     inspect = msgspec.inspect
     if isinstance(info, inspect.UnionType):
         for member in info.types:

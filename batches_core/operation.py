@@ -1,7 +1,7 @@
 """An operation: one use of the API, such as a create or a wait, which a driver runs step by step.
 
 `Operation` passes the driver's inputs to the current exchange, and advances the operation's flow.
-The module `exchange` checks the order of the inputs; those of `operations` define the flows.
+The module `exchange` checks the order of the inputs. The modules of `operations` define the flows.
 
 A driver is a short loop::
 
@@ -120,8 +120,8 @@ class Operation(Generic[T]):
                 # An interrupt, perhaps inside the caller's `until`. The flow is over. Later calls
                 # raise another error, because the interrupt does not concern them.
                 self._end = LocalProtocolError(
-                    "this operation was interrupted in the middle: start it again, but settle a "
-                    "create first"
+                    "this operation was interrupted in the middle: start it again; if it was a "
+                    "create, settle that first"
                 )
                 raise
             self._context.abandon()

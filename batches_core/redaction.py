@@ -35,7 +35,7 @@ def redact_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def redact(headers: Iterable[tuple[str, str]], data: bytes) -> bytes:
-    """Hide in `data` the credentials of the request that had these `headers`."""
+    """Return `data` with every credential of these request `headers` replaced."""
     for name, value in headers:
         secret = value.removeprefix("Bearer ").encode("latin-1")
         if name in _SECRET_HEADERS and len(secret) >= _LEAST_SECRET_LENGTH:
@@ -44,5 +44,5 @@ def redact(headers: Iterable[tuple[str, str]], data: bytes) -> bytes:
 
 
 def redact_text(headers: Iterable[tuple[str, str]], text: str) -> str:
-    """Hide in `text` the credentials of the request that had these `headers`."""
+    """Return `text` with every credential of these request `headers` replaced."""
     return redact(headers, text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")

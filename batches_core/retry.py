@@ -23,11 +23,11 @@ from .errors import (
     TransportError,
 )
 
-#: Returns a number from 0 to 1, both included, by which `RetryPolicy` varies a delay.
+#: Returns a number from 0 to 1, both included, by which a delay is varied.
 Jitter = Callable[[], float]
 
-#: Statuses after which a later attempt may succeed: those of the Rust crate ``claude-api``, and 504
-#: and 529.
+#: Statuses after which a later attempt may succeed: those of the Rust crate ``claude-api``, 504 and
+#: 529 included.
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 #: How much the jitter adds at most to a delay that the service asks for, as a share of that delay.
@@ -56,8 +56,8 @@ class RetryPolicy:
       A longer one is cut to it.
 
     The policy's own delays are multiplied by the jitter, a number from 0 to 1. A delay that the
-    service asks for replaces them, unless it is 0. It is never shortened, except by
-    `max_retry_after`: a jitter of 1 leaves it as it is, and a smaller one adds up to 20 %.
+    service asks for replaces them, unless it is 0. The jitter never shortens it: a jitter of 1
+    leaves it as it is, and a smaller one adds up to 20 %, within `max_retry_after`.
 
     Raises:
         InvalidInputError: a value is out of range.

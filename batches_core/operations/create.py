@@ -224,9 +224,9 @@ def _mark(context: OperationContext, plan: CreatePlan) -> Flow[None]:
         if plan.if_unmarked == "send":
             return
         error.add_note(
-            "the list could not be read before the create, so nothing was created; to send the "
-            'create nevertheless, pass if_unmarked="send": if its response is lost, nobody can '
-            "settle whether it made a batch"
+            "the list could not be read before the create, so nothing was created. To send the "
+            'create nevertheless, pass if_unmarked="send". Its outcome cannot be settled then if '
+            "the response is lost"
         )
         raise
     stamps = [batch.created_at for batch in listed]

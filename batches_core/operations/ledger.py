@@ -67,9 +67,9 @@ class PendingCreate:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """The identity of this create, by which no other create is mistaken for it.
+        """The identity of this create, which no other create has.
 
-        That of an unmarked create is only its serial, which is unique in its process.
+        For an unmarked create it is only the serial, which is unique only in its process.
         """
         return (self.serial,) if self.marker is None else self.marker.key
 

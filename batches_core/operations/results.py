@@ -42,12 +42,12 @@ ResultsRequest: TypeAlias = Callable[[str, Request | None], Request]
 
 #: How many redirects in a row are followed.
 MAX_REDIRECTS = 5
-#: A file of more lines than two for each request of the batch, and this many more, counts as
-#: endless. A file may have a blank line after each result, and contain some results twice.
+#: How many lines a file may have in addition to two for each request of the batch. A longer file
+#: counts as endless. A file may have a blank line after each result, and some results twice.
 _SPARE_LINES = 1000
 #: A line that is this many times as long as `max_line` counts as endless, and reading stops. If
 #: `max_line` is below its default, the default is multiplied. A line that is only longer than
-#: `max_line` is skipped, because its end can still be expected.
+#: `max_line` is skipped, but this one may never end.
 _ENDLESS_LINE_FACTOR = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -93,7 +93,7 @@ def read_results(
     request = results_request(batch.results_url, None)
     total = batch.request_counts.total
     delivered = Delivered(options.delivered)
-    # `readings` counts all readings. `attempts` begins anew with each reading that adds results.
+    # `readings` counts all readings. `attempts` is set back to 1 by each reading that adds results.
     attempts = readings = 0
     while True:
         readings += 1
@@ -115,9 +115,9 @@ def read_results(
             if delivered.count - delivered.unconfirmed == total:
                 break  # nothing is missing, so the failure does not matter
             attempts = 1 if count_before < delivered.count <= total else attempts + 1
-            # Users reported temporary 404s for the results of batches that had just ended, and this
-            # batch has a results_url. A 404 is therefore retried even if the service advises
-            # against it, which it does with every refusal.
+            # Temporary 404s were reported for fresh results, and this batch has a results_url. A
+            # 404 is therefore retried even if the service advises against it, which it does with
+            # every refusal.
             may_retry = context.policy.retries(error) or is_not_found(error)
             if (
                 (is_open and not options.resume)

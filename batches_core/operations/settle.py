@@ -276,7 +276,7 @@ def _read_past_marker(
     marker: CreateMarker,
     settling: Settling,
 ) -> Flow[_Look]:
-    """Read the list back past the marker.
+    """Read the list back to a batch that is certainly older than the create, or to its end.
 
     Raises:
         RemoteProtocolError: the list broke off before that.
