@@ -35,8 +35,8 @@ from tests.support.playbook import REQUEST, batch_json, result_line
 from transports import asyncio, h11, trio
 from transports._client._sync.client import BatchesClientBase
 from transports._client.settings import Settings, make_api
-from transports._http11._async.client import AsyncRawArguments
-from transports._http11._sync.client import RawArguments
+from transports._http11._async.client import AsyncHTTP11Arguments
+from transports._http11._sync.client import HTTP11Arguments
 from transports._httpx._async.client import AsyncHTTPXArguments
 from transports._httpx._sync.client import HTTPXArguments
 from transports.httpx import AsyncBatchesClient, BatchesClient
@@ -179,9 +179,9 @@ RAW = {"timeout": 120.0, "ssl_context": None, "proxy": None, "connect": None, "o
 OWN: list[tuple[Any, Any, dict[str, Any]]] = [
     (BatchesClient, HTTPXArguments, {"client": None, "timeout": None}),
     (AsyncBatchesClient, AsyncHTTPXArguments, {"client": None, "timeout": None}),
-    (h11.BatchesClient, RawArguments, RAW),
-    (trio.BatchesClient, AsyncRawArguments, RAW),
-    (asyncio.BatchesClient, AsyncRawArguments, RAW),
+    (h11.BatchesClient, HTTP11Arguments, RAW),
+    (trio.BatchesClient, AsyncHTTP11Arguments, RAW),
+    (asyncio.BatchesClient, AsyncHTTP11Arguments, RAW),
 ]
 every_client = pytest.mark.parametrize("client_type", CLIENTS)
 

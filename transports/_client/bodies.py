@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from batches_core import Body
 
-#: The most bytes that are passed to a send call at once. A timeout counts per slice, so a slow
-#: connection that still moves does not time out. A library that copies the unsent rest of a slice
-#: copies little.
+#: The most bytes that are passed to a send call at once. Timeouts limit single slices, so that a
+#: slow upload does not time out while it still progresses. Some libraries copy the unsent rest of a
+#: slice, which takes little time if the slice is small.
 SLICE = 256 * 1024
 
 

@@ -26,8 +26,8 @@ from transports._client.content_encoding import ACCEPTED, END, BodyDecoder
 
 from .framing import Framing, framing_of
 
-#: How much is read from a stream at once, in bytes. Reading more is not faster. From 128 KiB, glibc
-#: maps new memory for each buffer, until a buffer of that size was freed once.
+#: How much is read from a stream at once, in bytes. Reading more is not faster. The size is below
+#: 128 KiB, because glibc maps new memory for every larger buffer, until one has been freed.
 READ = 120 * 1024
 
 #: How many informational heads may precede the final one. Servers send one or two.
@@ -35,7 +35,7 @@ _MAX_INFORMATIONAL = 100
 #: The largest response head, in bytes. It is generous, and bounds the memory of a head.
 _MAX_HEAD = 64 * 1024
 #: The lowest status that is an error.
-_LOWEST_ERROR = 400
+_LOWEST_ERROR_STATUS = 400
 
 
 class ConnectionClosedError(TransportError):
@@ -190,7 +190,9 @@ class HTTP11Connection:
         Raises:
             TransportError: the bytes are not HTTP/1.1.
         """
-        return self.has_head() and self._head is not None and self._head.status >= _LOWEST_ERROR
+        return (
+            self.has_head() and self._head is not None and self._head.status >= _LOWEST_ERROR_STATUS
+        )
 
     def wants_more(self) -> bool:
         """Whether more of a refusal should be received before the upload is stopped."""
