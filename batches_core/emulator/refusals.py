@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 _SERVER_ERRORS = 500
-#: The documented error types. `error_type` has the usual type of any other status.
+#: The documented error types. For any other status, `error_type` returns the usual type.
 _ERROR_TYPES = {
     401: "authentication_error",
     402: "billing_error",
