@@ -1,4 +1,4 @@
-"""Embed the core in an event loop of your own: a hundred batches at once on one thread.
+"""Drive operations of batches_core in an event loop of your own: 100 batches on one thread.
 
     python examples/embed_selectors.py
 
@@ -119,7 +119,7 @@ class BatchTask:
         try:
             if self.out:
                 written = self.sock.send(self.out)
-                self.sent = True  # set early: only a request that certainly stayed here is not sent
+                self.sent = True  # from the first byte on, because False means that none was sent
                 self.out = self.out[written:]
                 if not self.out:
                     selector.modify(self.sock, selectors.EVENT_READ, self)
@@ -185,7 +185,7 @@ def run(tasks: list[BatchTask]) -> None:
     except BaseException as error:
         for task in going:
             if isinstance(task.operation, CreateOperation):
-                task.operation.interrupt(error, time.monotonic())  # adds what is known of it
+                task.operation.interrupt(error, time.monotonic())  # attaches what is known
         raise
 
 

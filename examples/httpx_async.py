@@ -70,9 +70,8 @@ async def run_batch(client: AsyncBatchesClient, transfers: asyncio.Semaphore, so
             count = await client.download(batch, path)
     except BaseException as error:
         failed = isinstance(error, BatchesError | OSError)
-        notes = list(
-            getattr(error, "__notes__", ())
-        )  # of an interrupted create: what is known of its batch
+        # If a create was interrupted, its notes say what is known of the batch.
+        notes = list(getattr(error, "__notes__", ()))
         if batch is not None and has_key:
             notes.append(f"the batch is not lost: continue with {batch.id}")
         say(f"{source}: {f'error: {error}' if failed else 'interrupted'}", *notes, sep="\n  ")
