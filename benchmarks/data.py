@@ -37,7 +37,7 @@ _WORDS = (  # noqa: SIM905 - prose reads better as prose
     "without again home around small however found part once general upon school every don't does "
     "water salt sea river mineral evaporation concentration approximately equilibrium therefore"
 ).split()
-#: Texts that JSON has to escape. A message has one of them for so many words.
+#: Texts that JSON has to escape. A message of 400 words contains ten of them.
 _ESCAPED = ("\n\n", '"salty"', "\n- **First:**", "C:\\sea")
 _WORDS_PER_ESCAPE = 40
 #: Texts beyond ASCII, with the share of messages that contain them. The widest character decides

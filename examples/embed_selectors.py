@@ -4,8 +4,8 @@
 
 Each task creates a batch, waits for it and reads its results, one operation after the other. No
 task blocks: the loop wakes it when its socket is ready or its time has come. To stay short, this
-speaks plain http only, and a lookup of a name would block. It is for an emulator or a gateway on
-this machine.
+speaks plain http only, and looking up a host name would block. So it is for an emulator or a
+gateway on this machine.
 
 With ANTHROPIC_API_KEY set, it uses the gateway at ANTHROPIC_BASE_URL. Without it, it uses an
 emulator in this process.
@@ -99,7 +99,7 @@ class BatchTask:
                     self.results += len(items)
 
     def begin(self, request: Request) -> None:
-        """Start to connect, and encode the request, which is sent once that is done."""
+        """Start to connect, and encode the request, which is sent once the socket is connected."""
         _, host, port = request.origin
         self.http = h11.Connection(h11.CLIENT)
         headers = [("host", request.authority), *request.headers, ("connection", "close")]

@@ -57,7 +57,7 @@ class FaultPlan:
     With a `seed`, a share `rate` (0 to 1, default 0.1) of the requests for which no rule is due get
     a temporary fault: a 429 with ``retry-after: 0``, a 500, a 529, a proxy's 503, a drop before or
     after the effect, a body cut by a close or a reset, a delay of 0.05 s, or a body sent one byte
-    at a time. For results the last of these would take long, so a 429 replaces it. The same
+    at a time. Results get a 429 instead of the last of these, which would take long. The same
     requests in the same order get the same faults.
 
     A plan counts requests, so each emulator needs its own. Another thread may call `add` while the

@@ -62,9 +62,9 @@ class Emulator:
 
     Clocks and order:
 
-    - `ties`: how a list orders batches with an equal ``created_at``. The ``"newest"`` (default) or
-      the ``"oldest"`` of them comes first, or they are sorted by ``"id"``, which follows neither
-      order. All others are listed newest first.
+    - `ties`: lists are sorted by ``created_at``, the newest first. Among batches with the same
+      ``created_at``, the ``"newest"`` (default) or the ``"oldest"`` comes first, or they are sorted
+      by ``"id"``, which follows neither order.
     - `date_skew`: seconds added to the ``Date`` header, default 0. `FaultRule` can skew the
       ``created_at`` of a batch.
 

@@ -1,6 +1,6 @@
 """Run blocking work in asyncio's threads, and bind a client to one event loop.
 
-On trio, the transports use trio's threads instead, and their own checks.
+On trio, the transports use trio's threads instead.
 """
 
 from __future__ import annotations

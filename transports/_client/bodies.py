@@ -24,5 +24,5 @@ def slices(body: Body) -> Iterator[bytes | memoryview]:
 
 
 def is_blocking(body: Body) -> bool:
-    """Whether iterating over a body can block, as with a file. Its ``blocks`` is True then."""
+    """Whether iterating over a body can block, as for a file: its attribute ``blocks`` is True."""
     return bool(getattr(body, "blocks", False))

@@ -25,7 +25,7 @@ CONNECT_TIMEOUT = 15.0
 #: The ledgers of this process, by `BatchesAPI.scope`. All clients of one base URL, credential and
 #: workspace share a ledger, in every thread, and after they are closed.
 _ledgers: dict[str, CreateLedger] = {}
-#: The size in bits of the random number at which a ledger begins to count its creates.
+#: A ledger numbers its creates, beginning with a random number of this many bits.
 _SERIAL_BITS = 48
 
 #: The message about a client that is used after it was closed.
@@ -108,7 +108,7 @@ def make_api(settings: Settings, client: type = BatchesAPI) -> BatchesAPI:
     """Build the `BatchesAPI` of a client, with random jitter and the process's ledger.
 
     Raises:
-        TypeError: a setting is no parameter of `client`.
+        TypeError: `client` does not accept one of the settings.
         InvalidInputError: a value cannot be used.
     """
     # A subclass by the caller may accept any keyword, and pass the unknown ones to its base class.

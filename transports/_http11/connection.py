@@ -1,6 +1,6 @@
 """HTTP/1.1 on one connection, without I/O and without a clock.
 
-`HTTP11Connection` encodes a request, and parses a response to its head and decoded pieces of its
+`HTTP11Connection` encodes a request, and parses a response into its head and decoded pieces of its
 body. h11 encodes requests and parses heads. `framing` finds the end of a body, and
 `content_encoding` decodes it. The transport sends and receives the bytes.
 """
@@ -151,7 +151,7 @@ class HTTP11Connection:
             self._receive_body(self._framing, data)
 
     def next_event(self) -> Head | bytes | None:
-        """Return the head, then pieces of the body, then `END`; or None if bytes are missing.
+        """Return the head, then pieces of the body, then `END`; None until more bytes are received.
 
         Raises:
             TransportError: the response is not HTTP/1.1, is incomplete, or cannot be decoded.
@@ -166,7 +166,7 @@ class HTTP11Connection:
         return piece
 
     def has_head(self) -> bool:
-        """Whether the final head has arrived. `next_event` still returns it.
+        """Whether the final head has arrived. This does not consume it: `next_event` returns it.
 
         Raises:
             TransportError: the bytes are not HTTP/1.1.

@@ -109,8 +109,8 @@ class Progress:
         The library reads a timeout once for the head of a response and once for its body, and
         applies it to each wait for bytes. So a slow response can exceed the deadline in two cases:
 
-        - In a head, each wait for bytes may last as long as was left when the head began.
-        - In a body, the last wait may last as long as was left when the body began.
+        - In a head, each wait for bytes may take the time that was left when the head began.
+        - In a body, the last wait may take the time that was left when the body began.
 
         Everything else ends at the deadline: connecting, sending, and the first wait for bytes of a
         head or a body.

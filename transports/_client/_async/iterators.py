@@ -1,8 +1,8 @@
 """The iterators that the client returns: over the results of a batch, and over the list.
 
-They are not generators, for two reasons. If an error such as a cancellation passes through a
-generator, it ends: the next call cannot continue, and raises no error either. And unfinished async
-generators are closed by the event loop, at a time that nobody controls.
+They are not generators, for two reasons. A generator cannot continue after an error, such as a
+cancellation, has passed through it: the next call ends the iteration as if it were complete. And
+unfinished async generators are closed by the event loop, at a time that nobody controls.
 
 `AsyncDriver` runs the operation. The client chooses the iterator.
 """

@@ -186,7 +186,8 @@ class Driver(Generic[T]):
     def _report_lost(self, error: TransportError) -> None:
         now, deadline = self._transport.now(), self._operation.deadline
         if deadline is not None and now >= deadline:
-            # The limit was the operation's: it abandons the exchange, for a reason of its own.
+            # The deadline is the operation's own. Report only the time, so that the operation
+            # abandons the exchange for the reason that it knows.
             self._operation.handle_timeout(now)
         else:
             self._operation.connection_lost(

@@ -54,8 +54,8 @@ class AsyncStream(Protocol):
         `http.record_accepted`.
 
         Returns early without an error if the stream breaks, because the peer may have responded
-        before. With `until_refused`, also returns early if a response refuses the upload. If the
-        stream could not be read after that, the response is received first, for as long as
+        before. With `until_refused`, also returns early if a response refuses the upload. A stream
+        that breaks when an upload is stopped receives more of the response first, for as long as
         `http.wants_more` returns True.
 
         Raises:
