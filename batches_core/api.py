@@ -1,7 +1,8 @@
 """The entry point: `BatchesAPI`, which makes the operations, one short method for each.
 
-Each method checks its arguments and connects a flow with its requests. `endpoint` builds the
-requests, the modules of `operations` define the flows, and `operation` runs them.
+Each method checks its arguments and returns an operation. `endpoint` builds the requests. The
+modules of `operations` define the *flows*, generators that decide what to send and when.
+`operation` runs a flow.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ P = TypeVar("P", RetryPolicy, SettlingPolicy)
 
 #: The largest page of the list, by the API's documentation.
 _MAX_LIMIT = 1000
-#: The size of the pages that are read before a create and when its outcome is settled. One such
-#: page usually holds every batch of the clock slack, or every batch that is newer than the marker.
+#: The size of the pages that are read for a marker and for settling. One such page usually holds
+#: enough: every batch of the last 10 seconds (the clock slack), or every batch since the marker.
 _SETTLING_LIMIT = 100
 
 
@@ -60,13 +61,13 @@ class BatchesAPI:
     - `user_profile_id`: the value of ``anthropic-user-profile-id``, sent only with a create; not
       sent by default.
     - `retry`: how failures are retried; by default a `RetryPolicy()`, which allows 3 attempts.
-    - `jitter`: a function that returns a number from 0 to 1, the share of each delay to wait. By
-      default every delay is waited in full, because the core has no randomness. Pass
-      ``random.random``.
+    - `jitter`: a function that returns a number from 0 to 1, such as ``random.random``. It varies
+      the delays, so that many clients do not retry or poll at the same time (see `RetryPolicy`). By
+      default it returns 1, so delays do not vary: the core has no randomness.
     - `settling`: how the outcome of a lost create is found out; by default a `SettlingPolicy()`,
       which allows 60 seconds.
-    - `ledger`: the creates that this process knows; by default a new `CreateLedger`. Pass the same
-      one to every `BatchesAPI` of one base URL, credential and workspace.
+    - `ledger`: the record of this process's own creates; by default a new `CreateLedger`. Pass the
+      same one to every `BatchesAPI` of one base URL, credential and workspace.
     - `max_line`: the longest line of a results file in bytes, 64 MiB by default. A longer one
       becomes a `MalformedResultError`.
     - `trusted_hosts`: the other hosts from which results may be fetched; none by default. Each is a
@@ -80,7 +81,7 @@ class BatchesAPI:
     - A method sends nothing. It returns an `Operation`, which a driver runs.
     - Errors that a method raises itself are marked "at once" below; all others are raised by
       `Operation.next_event`.
-    - A failed attempt is retried as `retry` allows, after a `RetryScheduled`. In the end any
+    - A failed attempt is retried as `retry` allows, after a `RetryScheduled` event. In the end any
       operation can raise `TransportError` (the network failed), `APIStatusError` (the service
       refused the request or failed) or `RemoteProtocolError` (the response breaks the protocol).
 
@@ -128,7 +129,7 @@ class BatchesAPI:
         self._retry = _check_policy("retry", retry, RetryPolicy)
         self._jitter = jitter
         self._settling_policy = _check_policy("settling", settling, SettlingPolicy)
-        #: The creates that this process knows.
+        #: The record of this process's own creates.
         self.ledger = CreateLedger() if ledger is None else ledger
         if max_line < 1:
             raise InvalidInputError(
@@ -159,30 +160,31 @@ class BatchesAPI:
         - `if_unknown`: what to do if the response is lost: ``"raise"`` (the default) or
           ``"settle"``.
         - `if_unmarked`: what to do if the list cannot be read before the create: ``"raise"`` (the
-          default), so that nothing is sent, or ``"send"``. An unmarked create cannot be settled.
+          default), so that nothing is sent, or ``"send"``. A create that is sent without reading
+          the list cannot be settled.
         - `settle_time`: how long a create may take to arrive and to be listed, in seconds; by
           default the settling policy's.
         - `known_ids`: the ids of batches that other processes created. The collection may grow: it
-          is read again for each look at the list.
+          is read again each time the list is read.
 
         The operation ends with the `MessageBatch`. Events: `CreateMarked` before the create is
         sent, `RetryScheduled`, `SettlingStarted`, and `BatchCreated` at the end.
 
         **Sending.** First, the operation reads the newest batches of the list. They are the
-        *marker*, by which a lost response can be settled later. Then it sends the create. It
-        retries only if the previous attempt certainly had no effect: its last byte never left, the
-        service refused it, or settling proved that it made no batch.
+        *marker*: if the response is lost, only a batch that is not among them can be the create's.
+        Then it sends the create. It retries only if the previous attempt certainly had no effect:
+        its last byte never left, the service refused it, or settling proved that it made no batch.
 
         **If the response is lost**, nobody knows whether the batch exists. An unreadable response,
         a 408 and every server error except 529 count as lost too. With ``if_unknown="raise"`` the
         operation raises `OutcomeUnknownError`; pass that to `settle`. With ``"settle"`` it settles
-        the outcome itself. It then reads the list again and again, each time back past the marker
-        by 10 seconds, because the service's clocks may differ. A batch *fits* if
+        the outcome itself. It then reads the list again and again. A batch *fits* if
 
         - it has as many requests as the create,
         - it was not in the list before the create, and is not known to be another create's, and
-        - it was made while the create could arrive: after the marker, and at most `settle_time`
-          seconds after the loss of the response.
+        - it was made while the create could arrive: after the batches of the marker, and at most
+          `settle_time` seconds after the loss of the response. Either may be wrong by 10 seconds,
+          because the service's clocks may differ.
 
         What fits decides the outcome:
 
@@ -191,8 +193,9 @@ class BatchesAPI:
         - **No batch fits** for `settle_time` seconds. The create is sent again, if the retry policy
           has attempts left. This requires proof that the list is the right one: it shows a batch of
           the marker, or it was read to its end with the create's credential or workspace.
-        - **Anything else** raises `OutcomeUnknownError`. Its `candidates` are several batches that
-          fit, or one that only the ``Date`` header's clock rules out, or none.
+        - **Anything else** raises `OutcomeUnknownError`. Its `candidates` are the batches that may
+          be the create's: several that fit, one that another create may have made, one that only
+          the ``Date`` header's clock rules out, or none.
 
         **Limits.** The rule fails in two cases. Two processes that create batches of equal size in
         one workspace at the same time may adopt each other's: pass each other's ids as `known_ids`.
@@ -385,14 +388,15 @@ class BatchesAPI:
         A status that this version does not know ends the wait only if the batch has an `ended_at`
         or a `results_url`.
 
-        Failures that may pass are retried for `max_outage` seconds in a row. A 404 counts as one of
-        them in the first minute of the wait and, later, for a minute after the first failed poll.
+        Failures that may pass are retried for `max_outage` seconds in a row. Until a poll has
+        succeeded, a 404 counts as one of them in the first minute of the wait. After that, it
+        counts for a minute from the first of several failed polls in a row.
 
-        The last poll begins before the deadline, so that its response can arrive in time: by
-        `poll_interval`, a quarter of `timeout` or 5 seconds, whichever is least. A poll that is
-        under way at the deadline is abandoned (see `Operation.deadline`). With ``timeout=0``, or
-        after a sleep that lasted past the deadline, there is still one poll, which may take 5
-        seconds.
+        The deadline is `timeout` seconds after the start. The last poll begins earlier, so that its
+        response can arrive in time: 5 seconds earlier, or `poll_interval`, or a quarter of
+        `timeout`, whichever is shortest. A poll that is under way at the deadline is abandoned (see
+        `Operation.deadline`). With ``timeout=0``, or after a sleep that lasted past the deadline,
+        there is still one poll, which may take 5 seconds.
 
         Raises:
             InvalidInputError: at once, if an argument is invalid.
@@ -421,13 +425,13 @@ class BatchesAPI:
         resume: bool = True,
         expected: Iterable[str] | None = None,
     ) -> Operation[None]:
-        """Read the results of a batch, each custom_id once, in the order of the file.
+        r"""Read the results of a batch, each custom_id once, in the order of the file.
 
         - `batch`: an id or a `MessageBatch`. One with a `results_url` saves a request.
-        - `message_type`: the type for the message of a success; `Message` by default. It can be any
-          type that msgspec decodes, of which only the declared fields are read, or `dict`, or
-          `msgspec.Raw`, which keeps the bytes. Unlike `Message`, these can hold fields that this
-          version does not know.
+        - `message_type`: the type to which the model's answers are decoded; `Message` by default.
+          It can be any type that msgspec decodes, such as a struct with the fields that you need.
+          `dict` keeps every field, and `msgspec.Raw` keeps the bytes. Unlike `Message`, all of
+          these can hold fields that this version does not know.
         - `resume`: whether to continue after the results broke off; True by default.
         - `expected`: the custom_ids that were requested; not checked by default.
 
@@ -435,15 +439,15 @@ class BatchesAPI:
         `ResultsInterrupted`, and `RetryScheduled`.
 
         A line that cannot be read is delivered as a `MalformedResultError` among the items. Half a
-        surrogate pair is an escape that no text can hold. It becomes its six characters, with every
-        `message_type`.
+        surrogate pair, such as ``\ud83d``, is an escape in JSON that stands for no character. With
+        every `message_type` it is replaced by its own six characters, as text.
 
         Results that break off are read again, after a `ResultsInterrupted`. Items that were
         delivered are not repeated. With ``resume=False`` the failure is raised instead.
 
         Raises:
-            TypeError: at once, if msgspec cannot decode `message_type`, or if it declares a
-                misspelt field of a message.
+            TypeError: at once, if msgspec cannot decode `message_type`, or if `message_type`
+                declares a misspelt field of a message.
             InvalidInputError: at once, if another argument is invalid.
             ResultsUnavailableError: there are no results yet, or no longer.
             IncompleteResultsError: there are fewer results than the batch counts, or not those of
@@ -453,8 +457,8 @@ class BatchesAPI:
         """
         ids = None if expected is None else _check_ids("expected", expected)
         options = results.ResultsOptions(max_line=self.max_line, resume=resume, expected=ids)
-        whole = message_type is Message
-        decoder = message_decoder() if whole else ResultDecoder(message_type)
+        is_default = message_type is Message
+        decoder = message_decoder() if is_default else ResultDecoder(message_type)
         return self._results_operation(batch, decoder, options)
 
     def raw_results(
@@ -486,7 +490,7 @@ class BatchesAPI:
         )
         return self._results_operation(batch, RawDecoder(), options)
 
-    # --- parts of operations -------------------------------------------------------------
+    # --- for the methods above -----------------------------------------------------------
 
     def _results_operation(
         self,
@@ -571,10 +575,10 @@ def _id_of(batch: MessageBatch | str) -> str:
     return batch
 
 
-def _check_ids(what: str, wanted: Iterable[str]) -> tuple[str, ...]:
-    ids = () if isinstance(wanted, str) else tuple(wanted)
-    if isinstance(wanted, str) or not all(isinstance(id_, str) for id_ in ids):
-        raise InvalidInputError(f"{what} must be a list of custom_ids, each a str")
+def _check_ids(name: str, custom_ids: Iterable[str]) -> tuple[str, ...]:
+    ids = () if isinstance(custom_ids, str) else tuple(custom_ids)
+    if isinstance(custom_ids, str) or not all(isinstance(id_, str) for id_ in ids):
+        raise InvalidInputError(f"{name} must be a list of custom_ids, each a str")
     return tuple(dict.fromkeys(ids))
 
 

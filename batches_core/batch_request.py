@@ -120,7 +120,7 @@ def encode_request(request: RequestLike, index: int) -> bytes:
     the request in its batch, from 0. Text may begin with a byte order mark if `index` is 0.
 
     Raises:
-        NotEncodableError: The request is of an unsupported type, contains a value without a form
+        NotEncodableError: the request is of an unsupported type, contains a value without a form
             in JSON, or is text that is not valid Unicode.
     """
     match request:
@@ -175,6 +175,7 @@ def _is_finite(request: object, encoded: bytes) -> bool:
                 if not math.isfinite(value):
                     return False
             elif kind not in _FLOATLESS_TYPES:
+                # Converting a value of another type is slow. It is not needed without a null.
                 if b"null" not in encoded:
                     return True
                 pending.append((msgspec.to_builtins(value, enc_hook=_as_dict),))

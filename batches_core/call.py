@@ -1,4 +1,4 @@
-"""One call: a request, its response or its failure, and the retries.
+"""Sending one request: its response or its failure, and the retries.
 
 This module interprets a response's status and body, and repeats an attempt as the policy in `retry`
 allows. `exchange` checks the order of events; `operations` decides what a decoded response means.
@@ -31,11 +31,11 @@ MAX_RESPONSE_TIME = 600.0
 #: How much of an error's body is read and kept, in bytes. An API error has a few hundred bytes, and
 #: the beginning of a proxy's error page is enough.
 MAX_ERROR_BODY = 64 * 1024
-#: How long an error's body may take from its head on, in seconds. The head has already said what
-#: matters most. A healthy peer sends the few hundred bytes of the body together with it.
+#: How long an error response may take from its head to its end, in seconds. The head has already
+#: said what matters most. A healthy peer sends the few hundred bytes of the body together with it.
 MAX_ERROR_TIME = 10.0
 
-#: Everything that an exchange can fail with. `RetryPolicy.retries` decides on these.
+#: Every error that an exchange can fail with. `RetryPolicy.retries` decides which are retried.
 FAILURES = (TransportError, APIStatusError, RemoteProtocolError)
 
 
@@ -166,22 +166,22 @@ def with_retries(
     `is_retryable` decides whether a failure may be retried; by default the policy does. A
     `RetryScheduled` and a pause precede each retry.
     """
-    retry = 1
+    failures = 0
     while True:
         try:
             return (yield from attempt())
         except FAILURES as error:
+            failures += 1
             may_retry = is_retryable or context.policy.retries
-            if retry >= context.policy.attempts or not may_retry(error):
-                error.attempts = retry
+            if failures >= context.policy.attempts or not may_retry(error):
+                error.attempts = failures
                 raise
-            delay = context.policy.delay(retry, error, context.jitter)
+            delay = context.policy.delay(failures, error, context.jitter)
             # Its traceback would keep the objects of every frame alive during the pause.
             error.with_traceback(None)
-            scheduled = RetryScheduled(error=error, retry=retry, delay=delay)
+            scheduled = RetryScheduled(error=error, retry=failures, delay=delay)
         yield scheduled
         yield from context.pause(delay)
-        retry += 1
 
 
 def is_not_found(error: BatchesError) -> bool:
@@ -189,11 +189,12 @@ def is_not_found(error: BatchesError) -> bool:
     return isinstance(error, APIStatusError) and error.status == 404  # noqa: PLR2004 - Not Found
 
 
-def certainly_had_no_effect(error: BatchesError) -> bool:
-    """Return whether the request surely had no effect: it did not leave whole, or was refused.
+def is_safe_to_repeat(error: BatchesError) -> bool:
+    """Return whether a request that must not take effect twice may be repeated after this failure.
 
-    ``x-should-retry: true`` is advice for clients that tolerate a second effect. It is ignored with
-    a server error, because it does not prove then that the request had no effect.
+    It may if its last byte never left this machine, or if the service refused it: with a 429, a
+    529, or another refusal with ``x-should-retry: true``. A 408 and server errors but 529 are no
+    refusals, whatever this header says: it is advice for clients that tolerate a second effect.
     """
     match error:
         case TransportError(sent=sent):
@@ -208,10 +209,15 @@ def certainly_had_no_effect(error: BatchesError) -> bool:
 
 def may_have_had_effect(error: BatchesError) -> bool:
     """Return whether the outcome of the request is unknown. A refused request has no effect."""
-    if isinstance(error, APIStatusError):
-        # A 529 is a refusal, unlike the other server errors.
-        return error.status != 529 and _leaves_outcome_unknown(error.status)  # noqa: PLR2004 - Overloaded
-    return not certainly_had_no_effect(error)
+    match error:
+        case TransportError(sent=sent):
+            return sent
+        case APIStatusError(status=529):  # a refusal, unlike the other server errors
+            return False
+        case APIStatusError(status=status):
+            return _leaves_outcome_unknown(status)
+        case _:
+            return True
 
 
 def _leaves_outcome_unknown(status: int) -> bool:

@@ -1,10 +1,10 @@
-"""A flow's view of the outside: the time, the retry policy, the jitter and the current exchange.
+"""What a flow sees of the outside: the time, the retry policy, the jitter and the exchange.
 
-`OperationContext` holds these for one operation, and abandons an exchange that outlasts its limit.
-`Operation` reports the inputs to it; `call` interprets the responses.
+`OperationContext` holds these for one operation, and abandons an exchange that exceeds its time
+limit. `Operation` reports the inputs to it; `call` interprets the responses.
 
 A *flow* is a generator that reads like the protocol. It yields events and directives. To wait, it
-yields `Need.DATA` or `WaitUntil` until the context has what it waits for.
+yields `Need.DATA` until the context has a `ResponseEvent`, or `WaitUntil` until the time has come.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class OperationContext:
         self._sent_at = _NEVER
         #: The time at which the current exchange is abandoned, and the reason to report.
         self._limit = _NO_LIMIT
-        #: Computes both for any exchange, from the time at which it began.
+        #: Returns such a time and reason for any exchange, from the time at which it began.
         self._limit_of_each: Callable[[float], tuple[float, str]] | None = None
 
     # --- for `Operation` ---------------------------------------------------------------------
@@ -110,17 +110,21 @@ class OperationContext:
         yield SendRequest(exchange=number, request=request)
 
     def limit(self, seconds: float, reason: str) -> None:
-        """Abandon the current exchange in so many seconds from now, and report this reason."""
+        """Abandon the current exchange if it lasts `seconds` from now, and report `reason`."""
         self._limit = (self.now + seconds, reason)
 
-    def limit_each(self, limit: Callable[[float], tuple[float, str]]) -> None:
-        """Limit every exchange: `limit` returns a deadline and a reason, given when it began."""
-        self._limit_of_each = limit
+    def limit_each(self, limit_of: Callable[[float], tuple[float, str]]) -> None:
+        """Limit every exchange.
+
+        `limit_of` accepts the time at which an exchange began. It returns the time at which the
+        exchange is abandoned, and the reason to report.
+        """
+        self._limit_of_each = limit_of
 
     def receive(self) -> Flow[ResponseEvent]:
         """Wait for the next event of the current exchange.
 
-        An exchange that outlasts its limit is abandoned and counts as lost. Events that arrived
+        An exchange that exceeds its time limit is abandoned and counts as lost. Events that arrived
         before are still returned.
         """
         while (event := self.pop_event()) is None:
@@ -138,7 +142,10 @@ class OperationContext:
         return inbox.popleft() if inbox else None
 
     def abandon(self) -> None:
-        """Abandon the current exchange. The driver closes it at the next directive but DATA."""
+        """Abandon the current exchange.
+
+        The driver closes its connection at the next `SendRequest` or `WaitUntil`, or at the end.
+        """
         if self._exchange is not None:
             self._exchange.abandon()
 

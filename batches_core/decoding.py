@@ -53,7 +53,7 @@ def decode_body(body: bytes, type_: type[T], what: str, redact: Callable[[bytes]
     error quotes.
 
     Raises:
-        RemoteProtocolError: The body is not JSON, or not of that type.
+        RemoteProtocolError: the body is not JSON, or not of that type.
     """
     try:
         return msgspec.json.decode(body, type=type_)
@@ -230,14 +230,14 @@ def _read_error(error: Any) -> ResultError:
         )
 
 
-def _raw_custom_id(line: bytes) -> str:
+def _decode_custom_id(line: bytes) -> str:
     return _decode_with_surrogates(_custom_id_decoder.decode, line).custom_id
 
 
 def custom_id_of(line: bytes) -> str | None:
     """Return the custom_id of a line that is not a valid result; None if it has none to read."""
     try:
-        return _raw_custom_id(line)
+        return _decode_custom_id(line)
     except UNDECODABLE:
         return None
 
@@ -281,7 +281,7 @@ class ResultDecoder(Generic[M]):
         Values are decoded one after the other, whether or not each is on a line of its own.
 
         Raises:
-            UNDECODABLE: A line is not JSON or not a result. `decode_line` finds out which.
+            UNDECODABLE: a line is not JSON or not a result. `decode_line` finds out which.
         """
         try:
             return self._strict.decode_lines(block)
@@ -297,7 +297,7 @@ class ResultDecoder(Generic[M]):
         """Decode one line.
 
         Raises:
-            UNDECODABLE: The line is not JSON, or not a result: it has no custom_id or no type, or
+            UNDECODABLE: the line is not JSON, or not a result: it has no custom_id or no type, or
                 is a success whose message is not an object, or does not fit a caller's
                 `message_type`.
         """
@@ -330,7 +330,7 @@ class RawDecoder:
         with the wrong lines.
 
         Raises:
-            UNDECODABLE: A value is not a JSON object with a custom_id.
+            UNDECODABLE: a value is not a JSON object with a custom_id.
         """
         ids = _custom_id_decoder.decode_lines(block)
         lines = bytes(block).split(b"\n")
@@ -343,6 +343,6 @@ class RawDecoder:
         """Decode one line.
 
         Raises:
-            UNDECODABLE: The line is not a JSON object with a custom_id.
+            UNDECODABLE: the line is not a JSON object with a custom_id.
         """
-        return RawResult(custom_id=_raw_custom_id(line), raw=line)
+        return RawResult(custom_id=_decode_custom_id(line), raw=line)

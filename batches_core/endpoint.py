@@ -1,7 +1,7 @@
 """The API's address and credentials, from which requests are built.
 
-`Endpoint` sends the credential to the API's own origin alone, and decides which other hosts may be
-read without it. `api` decides which requests an operation makes.
+`Endpoint` puts the credential only into requests to the API's own origin. It decides which other
+hosts may be read without a credential. `api` decides which requests an operation makes.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class Endpoint:
     def results_request(self, link: str, redirected_from: Request | None) -> Request:
         """Build the request for a ``results_url``, or for the location of a redirect.
 
-        A request to an origin other than the API's holds no credential.
+        `redirected_from` is the request that was redirected; None for a ``results_url``. A request
+        to an origin other than the API's contains no credential.
 
         Raises:
             RemoteProtocolError: the link is not a URL that can be fetched.
@@ -114,7 +115,8 @@ class Endpoint:
             url = resolve(self.base_url, link)
         else:
             url = resolve_redirect(redirected_from.url, link)
-        # The content-type of the response is ignored: the service has sent results without one.
+        # A preference only: the content-type of the response is not checked, because the service
+        # has sent results without one.
         accept = ("accept", "application/x-jsonl, application/json;q=0.9, */*;q=0.8")
         if origin(url) == origin(self.base_url):
             headers = (*self._credentials, accept, *self._headers)

@@ -258,9 +258,9 @@ class IncompleteResultsError(RemoteProtocolError):
 
     `received` is the number of received lines: each custom_id once, unreadable lines included.
     `expected` is the total of the batch's `request_counts`. If the caller passed the ids of the
-    requests, `missing` holds those without a line, in the order in which they were passed; an
-    unreadable line counts if its custom_id could be read. `unexpected` holds received ids that were
-    not passed. Without these ids both are empty.
+    requests, `missing` holds those without a line, in the order in which they were passed. An id
+    is not missing if it could be read from a line that is otherwise unreadable. `unexpected` holds
+    received ids that were not passed. Without these ids both are empty.
     """
 
     received: int
@@ -282,11 +282,11 @@ class IncompleteResultsError(RemoteProtocolError):
         self.missing = missing
         self.unexpected = unexpected
         short = received < expected
-        parts = [f"the results of batch {quote(batch_id)} ended after {received} of {expected}"]
+        parts = [f"{received} of {expected} results of batch {quote(batch_id)} were received"]
         if missing:
-            parts.append(f"{len(missing)} of the expected ids are missing: {_list_ids(missing)}")
+            parts.append(f"missing ids ({len(missing)}): {_list_ids(missing)}")
         if unexpected:
-            parts.append(f"{len(unexpected)} were not expected: {_list_ids(unexpected)}")
+            parts.append(f"unexpected ids ({len(unexpected)}): {_list_ids(unexpected)}")
         parts.append(
             "the received results are valid: keep them, and read the results again later for the "
             "rest"
@@ -507,10 +507,10 @@ class OutcomeUnknownError(TransportError):
     with yours.
 
     `requests` is the number of requests in the batch. `marker` is what ``settle()`` needs, now or
-    in another process: the error and its marker can both be pickled. It is None if the list could
-    not be read before the create; then look for the batch with ``list()``. `candidates` are the
-    batches that may be the created one, if ``settle()`` could not decide. ``__cause__`` is the
-    failure.
+    in another process: the error and its marker can both be pickled. `marker` is None if the list
+    could not be read before the create; then look for the batch with ``list_all()``. `candidates`
+    are the batches that may be the created one, if ``settle()`` could not decide. ``__cause__`` is
+    the failure.
     """
 
     requests: int
@@ -543,7 +543,11 @@ class OutcomeUnknownError(TransportError):
                 "processing has ended, compare the custom_ids of the results with yours before you "
                 "create the batch again"
             )
-        how = "look for it with list()" if self.marker is None else "call settle() with this error"
+        how = (
+            "look for it with list_all()"
+            if self.marker is None
+            else "call settle() with this error"
+        )
         return (
             f"it is not known whether the batch of {self.requests} requests was created "
             f"({self.reason}); {how} before you create it again, or you may pay for it twice"

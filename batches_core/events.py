@@ -22,8 +22,8 @@ T_co = TypeVar("T_co", covariant=True)
 class SendRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Directive: send `request` as HTTP exchange number `exchange`, and report its response.
 
-    Numbers count up from 1. The previous exchange has ended: close it, unless its response was read
-    to the end.
+    Numbers count up from 1. The previous exchange has ended: close its connection, unless its
+    response was read to the end.
     """
 
     exchange: int
@@ -43,7 +43,7 @@ class Need(enum.Enum):
 class WaitUntil(msgspec.Struct, frozen=True, kw_only=True):
     """Directive: call `handle_timeout` when the driver's clock shows `deadline`, in seconds.
 
-    No exchange is under way: close the previous one, unless its response was read to the end.
+    The previous exchange has ended: close its connection, unless its response was read to the end.
     """
 
     deadline: float
@@ -120,10 +120,11 @@ class BatchCreated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResultsInterrupted(msgspec.Struct, frozen=True, kw_only=True):
-    """Event: the results broke off after `delivered` items, and will be read again.
+    """Event: the results broke off, and will be read again.
 
-    `error` is the failure, and `delay` the seconds before the next attempt. Items that were
-    delivered are not repeated.
+    `error` is the failure, and `delay` the seconds before the next attempt. `delivered` is the
+    number of custom_ids whose results were delivered so far, including those by earlier operations.
+    Items that were delivered are not repeated.
     """
 
     error: BatchesError

@@ -3,8 +3,8 @@
 `Exchange` checks the order of a response's parts and queues them. What the parts mean is decided in
 `call` and in `operations`.
 
-An exchange begins when its request is handed to the driver. It receives any number of informational
-heads (1xx), one final head, pieces of the body, and the end of the body::
+An exchange begins when its request is handed to the driver. It receives informational heads (1xx),
+if there are any, one final head, pieces of the body, and the end of the body::
 
           informational head           data
                  ┌───┐                ┌───┐
@@ -17,7 +17,8 @@ heads (1xx), one final head, pieces of the body, and the end of the body::
 `TRANSITIONS` lists every legal transition. Any other input is a bug in the driver and raises
 `LocalProtocolError`. The drawing leaves out three rules:
 
-- A loss after a complete response, and a second loss, change nothing. No more input was expected.
+- A loss after a complete response changes nothing, because nothing more was expected. Nor does a
+  second loss.
 - More than `MAX_INFORMATIONAL` informational heads count as a loss. The exchange is then abandoned,
   so that the driver can keep reporting without an error.
 - An abandoned exchange ignores every input. This is no error either, because the transport may have

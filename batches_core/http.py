@@ -57,8 +57,8 @@ class Request:
     `url` is absolute. `headers` are pairs with lower-case names, including content-length if there
     is a body. The transport adds only host, connection and accept-encoding.
 
-    A `cross_origin` request leaves the origin of the API. It contains no credential. A transport
-    must not add one, nor any other header that is meant for the API.
+    A `cross_origin` request goes to an origin other than the API's. It contains no credential. A
+    transport must not add one, nor any other header that is meant for the API.
     """
 
     method: str
@@ -104,7 +104,7 @@ def fold_headers(headers: RawHeaders) -> Headers:
     `Headers` are returned as they are.
 
     Raises:
-        LocalProtocolError: They are not pairs of str or of bytes, nor a mapping of str to str.
+        LocalProtocolError: they are not pairs of str or of bytes, nor a mapping of str to str.
     """
     if isinstance(headers, Headers):
         return headers

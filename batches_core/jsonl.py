@@ -1,4 +1,4 @@
-"""Split received bytes into lines and decode them, independent of how the bytes are chunked.
+"""Split received bytes into lines and decode them, with the same result for any chunks.
 
 `decoding` decodes the lines. `operations.results` decides what a malformed or missing line means.
 
@@ -49,7 +49,7 @@ class LineDecoder(Protocol[T]):
 
 
 def _count_object_lines(data: bytes, start: int, end: int) -> int:
-    """Count the lines in ``data[start:end]``; return 0 if one may not hold exactly one object.
+    """Count the lines in ``data[start:end]``; return 0 if one perhaps does not hold one object.
 
     `decode_lines` ignores line breaks, so it would accept two values on one line, or one value over
     two lines. Trust it only if every inner line break stands between ``}`` and ``{``, which never
@@ -170,6 +170,7 @@ class JSONLines(Generic[T]):
         return data.removeprefix(_BOM)
 
     def _keep(self, piece: bytes) -> None:
+        """Add a piece to the incomplete line; keep only the beginning of one over the limit."""
         self._tail_length += len(piece)
         if self._tail_length <= self._max_line:
             self._tail += piece
@@ -186,7 +187,7 @@ class JSONLines(Generic[T]):
             self._clear_tail()
 
     def _check_limits(self, line_number: int, length: int) -> bool:
-        """Check a line against the limits of the body; record the one that it exceeds."""
+        """Return whether a line is within the body's limits; record a limit that it exceeds."""
         if line_number > self._max_lines:
             self.exceeded_limit = f"it has more than {self._max_lines:,} lines"
         elif length > self._longest:

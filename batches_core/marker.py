@@ -14,11 +14,12 @@ import msgspec
 
 from .models import MessageBatch
 
-#: How far apart two of the service's clocks that stamp batches may be. HTTP dates are rounded to
-#: whole seconds, and well-kept clocks differ by less than one.
+#: How much the times of two batches may be wrong in relation to each other, because the service
+#: has several clocks. HTTP dates are rounded to whole seconds, and well-kept clocks differ by less
+#: than one.
 CLOCK_SLACK = timedelta(seconds=10)
-#: How far the clock behind the ``Date`` header may be from those; it can be a proxy's. If it rules
-#: a batch out by less than this, the batch is neither adopted nor excluded.
+#: How much the ``Date`` header may differ from those times; it can be set by a proxy. If it rules a
+#: batch out by less than this, the batch is neither adopted nor excluded.
 DATE_SLACK = timedelta(hours=1)
 #: How long after its marker a create can reach the service, if its process died and nobody recorded
 #: when it was abandoned. An upload of 256 MB at 1 Mbit/s takes 34 minutes.
@@ -43,8 +44,8 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
     - `base_url`, `workspace_id` (if one was configured) and `organization_id` (if the service named
       it): where the create was sent;
     - `scope`: a hash of the base URL, the workspace and the credential;
-    - `listed_ids`: the ids of the newest batches in the list, newest first, at least those of the
-      ten seconds before the newest. All of them are older than the create;
+    - `listed_ids`: the ids of the newest batches in the list, newest first: the newest one, and at
+      least those of the ten seconds before it. All of them are older than the create;
     - `newest_created_at`, `oldest_created_at`: the latest and the earliest ``created_at`` of these.
       The first is None if the list was empty, the second if these were the whole list;
     - `read_at`: the service's time when the list was read (its ``Date`` header), or None;
@@ -71,7 +72,7 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
         known = dict.fromkeys((*self.known_ids, *ids))
         return msgspec.structs.replace(self, known_ids=tuple(known))
 
-    def is_before(self, batch: MessageBatch) -> bool:
+    def is_newer_than(self, batch: MessageBatch) -> bool:
         """Return whether a batch is so old that no further page can show the create's batch.
 
         The list need not be in the order of ``created_at``, nor ``created_at`` in the order of the
@@ -83,10 +84,11 @@ class CreateMarker(msgspec.Struct, frozen=True, kw_only=True):
     def fit(self, batch: MessageBatch) -> Fit:
         """Decide by size, age and id whether the create can have made this batch.
 
-        A sender cannot name a batch, so there is no better evidence. A batch that only the ``Date``
-        header rules out is `UNSURE`, because that clock alone must never prove absence.
+        A create cannot attach an id or a name to its batch, so there is no better evidence. A batch
+        that only the ``Date`` header rules out is `UNSURE`: that clock alone must not prove that
+        there is no batch. Only if it is later than `DATE_SLACK` allows is it `NO`.
         """
-        if batch.request_counts.total != self.requests or self.is_before(batch):
+        if batch.request_counts.total != self.requests or self.is_newer_than(batch):
             return Fit.NO
         if batch.id in self.listed_ids or batch.id in self.known_ids:
             return Fit.NO

@@ -46,16 +46,17 @@ _MESSAGE = frozenset(Message.__struct_encode_fields__)
 _LEAST_SIMILARITY = 0.8
 
 
-def _objects(info: Any) -> Iterator[Any]:
-    """Yield the types with named fields that a value, or an item of a list, can have."""
+def _types_with_fields(info: Any) -> Iterator[Any]:
+    """Yield the structs, dataclasses and typed dicts in a type that is one, a union or a list."""
     inspect = msgspec.inspect
     if isinstance(info, inspect.UnionType):
         for member in info.types:
-            yield from _objects(member)
+            yield from _types_with_fields(member)
     elif isinstance(info, (inspect.ListType, inspect.VarTupleType)):
-        yield from _objects(info.item_type)
+        yield from _types_with_fields(info.item_type)
     elif isinstance(info, inspect.StructType):
-        # The fields of an array have no names. A block of a new type has fields of its own.
+        # A struct that is encoded as an array has no names in its JSON. A block of a type that is
+        # not known here can have any fields.
         if not info.array_like and (info.tag_field != "type" or info.tag in KNOWN_BLOCKS):
             yield info
     elif isinstance(info, (inspect.DataclassType, inspect.TypedDictType)):
@@ -76,7 +77,7 @@ def describe_misspelt_field(info: Any) -> str | None:
     A name that resembles no known field is accepted: the field may be newer than this version.
     `info` describes the type, from `msgspec.inspect`.
     """
-    for whole in _objects(info):
+    for whole in _types_with_fields(info):
         types = {field.encode_name: field.type for field in whole.fields}
         if types and _MESSAGE.isdisjoint(types):
             name = next(iter(types))
@@ -85,7 +86,8 @@ def describe_misspelt_field(info: Any) -> str | None:
                 "version, declare a known one too, such as `id`"
             )
         for name in types.keys() - _MESSAGE:
-            # A type that declares `usage` or `content` may fill a field of this name from there.
+            # If the type declares `usage` or `content` too, this field is no mistake: the caller
+            # may fill it from there.
             is_nested = ("usage" not in types and name in _USAGE) or (
                 "content" not in types and name in _BLOCK
             )
@@ -93,7 +95,7 @@ def describe_misspelt_field(info: Any) -> str | None:
             if (advice := _advice(name, intended)) is not None:
                 return advice
         for parent, known in (("usage", _USAGE), ("content", _BLOCK)):
-            for part in _objects(types.get(parent)):
+            for part in _types_with_fields(types.get(parent)):
                 for name in {field.encode_name for field in part.fields} - known:
                     if (intended := _intended_name(name, known)) is not None:
                         return (

@@ -1,7 +1,7 @@
-"""An operation: one call of the API, which a driver runs step by step.
+"""An operation: one use of the API, such as a create or a wait, which a driver runs step by step.
 
-`Operation` passes a driver's inputs to the current exchange, and advances its flow. `exchange`
-checks the order of the inputs; the modules of `operations` define the flows.
+`Operation` passes the driver's inputs to the current exchange, and advances the operation's flow.
+The module `exchange` checks the order of the inputs; those of `operations` define the flows.
 
 A driver is a short loop::
 
@@ -39,7 +39,7 @@ StartFlow: TypeAlias = Callable[[OperationContext], Flow[T]]
 
 
 class Operation(Generic[T]):
-    """One call of the API, as a state machine without I/O.
+    """One use of the API, as a state machine without I/O.
 
     The *driver* performs the I/O: it calls `next_event`, and reports what happened through the five
     inputs. The *caller* receives the events and the final value. `BatchesAPI` makes operations.
@@ -64,13 +64,14 @@ class Operation(Generic[T]):
       follow a redirect.
     - `receive_data`: a piece of the body, without its content-encoding.
     - `receive_eof`: the response is complete, as the transport's framing says.
-    - `connection_lost`: the exchange failed, before or during its response. Read timeouts are the
-      driver's, and are reported here.
+    - `connection_lost`: the exchange failed, before or during its response. The driver sets read
+      timeouts of its own, and reports them here.
     - `handle_timeout`: nothing happened, but time has passed.
 
-    The legal order is a final head, then pieces of the body, then its end; `exchange` draws it. Any
-    other order raises `LocalProtocolError`, and changes nothing. Input for an earlier or abandoned
-    exchange is ignored, so that late bytes of a failed attempt cannot reach the next one.
+    The legal order is a final head, then pieces of the body, then its end. The docstring of the
+    module `exchange` draws it. Any other order raises `LocalProtocolError`, and changes nothing.
+    Input for an earlier or abandoned exchange is ignored, so that late bytes of a failed attempt
+    cannot reach the next one.
 
     **Flow control.** `next_event` is lazy: the state advances when an event is returned, not when
     bytes arrive. Inputs are queued until then, so several may be reported in a row. If the driver
@@ -80,18 +81,19 @@ class Operation(Generic[T]):
     `deadline` is the time by that clock until which the current exchange may last.
 
     **Stopping early.** Close the connection and stop calling `next_event`. For a create, call
-    `CreateOperation.interrupt` too. To continue later instead, report `connection_lost` first.
+    `CreateOperation.interrupt` too. To be able to continue the operation later, report
+    `connection_lost` when you stop.
 
-    **Threads.** An operation has one owner at a time. It is not thread-safe, and must not be called
-    from its own jitter or predicate.
+    **Threads.** An operation is not thread-safe: only one thread or task may use it at a time. The
+    caller's functions `jitter` and `until`, which the operation calls, must not call it.
     """
 
     def __init__(self, start: StartFlow[T], context: OperationContext) -> None:
         self._context = context
         self._flow = start(context)
         self._end: Done[T] | Exception | None = None
-        #: How many events `next_event` has returned, not counting directives. A caller that counts
-        #: too notices if an interrupt made it lose an event.
+        #: How many events `next_event` has returned, not counting directives and `Done`. A caller
+        #: that counts the events it receives notices if an interrupt made it lose one.
         self.handed_over = 0
 
     def next_event(self) -> Event | Directive | Done[T]:
@@ -112,13 +114,14 @@ class Operation(Generic[T]):
             except StopIteration as stop:
                 self._end = Done(value=stop.value)
             except Exception as error:  # noqa: BLE001 - stored, and raised below
-                # This can be any error, because the caller's predicate may raise. The flow is over.
+                # This can be any error, because the caller's `until` may raise. The flow is over.
                 self._end = error
             except BaseException:
-                # An interrupt, perhaps inside the caller's predicate. The flow is over. Later calls
+                # An interrupt, perhaps inside the caller's `until`. The flow is over. Later calls
                 # raise another error, because the interrupt does not concern them.
                 self._end = LocalProtocolError(
-                    "this operation was interrupted in the middle: start it again"
+                    "this operation was interrupted in the middle: start it again, but settle a "
+                    "create first"
                 )
                 raise
             self._context.abandon()
@@ -132,8 +135,8 @@ class Operation(Generic[T]):
 
         Read it after `SendRequest` and at each `Need.DATA`, because every input can change it. Wait
         for the peer no longer than this. Then call `handle_timeout`; the next `next_event` abandons
-        the exchange and continues. If the driver waits longer, the exchange is abandoned once an
-        input reports a later time.
+        the exchange and continues. If the driver waits longer, the first `next_event` after an
+        input with a later time does so.
         """
         return self._context.deadline
 
@@ -141,7 +144,8 @@ class Operation(Generic[T]):
         """Report a response head.
 
         `status` is from 100 to 999. `headers` are pairs of a name and a value, both str or both
-        bytes, or a mapping; case does not matter. Heads of status 1xx are skipped.
+        bytes, or a mapping of str; the case of names does not matter. Heads of status 1xx are
+        skipped.
 
         Raises:
             LocalProtocolError: the exchange cannot receive a head now, the status or the headers

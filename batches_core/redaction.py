@@ -25,7 +25,7 @@ class Secret(str):
 
 
 def hide(credential: str | None) -> str | None:
-    """Return a credential that no repr shows; any other value as it is."""
+    """Return a credential as a `Secret`, which no repr shows; any value but a str as it is."""
     return Secret(credential) if isinstance(credential, str) else credential
 
 
@@ -35,7 +35,7 @@ def redact_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def redact(headers: Iterable[tuple[str, str]], data: bytes) -> bytes:
-    """Return `data`, received for a request, with the credentials in its `headers` hidden."""
+    """Hide in `data` the credentials of the request that had these `headers`."""
     for name, value in headers:
         secret = value.removeprefix("Bearer ").encode("latin-1")
         if name in _SECRET_HEADERS and len(secret) >= _LEAST_SECRET_LENGTH:
@@ -44,5 +44,5 @@ def redact(headers: Iterable[tuple[str, str]], data: bytes) -> bytes:
 
 
 def redact_text(headers: Iterable[tuple[str, str]], text: str) -> str:
-    """Return `text`, received for a request, with the credentials in its `headers` hidden."""
+    """Hide in `text` the credentials of the request that had these `headers`."""
     return redact(headers, text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")

@@ -1,7 +1,7 @@
 """Check the requests of one batch, and collect every problem with its place.
 
 `batch_request` encodes a single request. `wrong_inputs` recognises inputs that contain no requests.
-Params that every Messages call can have are left to the service.
+Only the service checks the params that every Messages call can have.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class RequestChecker:
         self._problems: list[RequestProblem] = []
         self._omitted = 0
         #: How many requests are text that does not begin like a JSON object.
-        self._no_objects = 0
+        self._non_objects = 0
 
     def check(self, requests: Iterable[RequestLike]) -> Iterator[bytes]:
         """Check each request and yield it as JSON, unless it cannot be sent.
@@ -104,7 +104,7 @@ class RequestChecker:
                 return
             if encoded is None or not self._is_surely_valid(request, encoded, index):
                 self._find_problems(encoded, index)
-                if self._is_wrong_input(request, encoded):
+                if self._recognise_wrong_input(request, encoded):
                     return
                 if encoded is None:
                     continue
@@ -130,11 +130,11 @@ class RequestChecker:
         """Report the problems of the batch after its last request.
 
         Raises:
-            InvalidInputError: The requests have problems. It holds the first 100 of them.
+            InvalidInputError: the requests have problems. It holds the first 100 of them.
         """
         if not self.count:
             self.add("there are no requests: a batch has at least one")
-        elif self._no_objects == min(self.count, MAX_REQUESTS):
+        elif self._non_objects == min(self.count, MAX_REQUESTS):
             self._replace_problems(NO_JSON_OBJECTS)
         if self._problems:
             raise InvalidInputError(*self._problems, omitted=self._omitted)
@@ -157,21 +157,28 @@ class RequestChecker:
         self._problems = [RequestProblem(message=message)]
         self._omitted = 0
 
-    def _is_wrong_input(self, request: RequestLike, encoded: bytes | None) -> bool:
-        """Check whether the first request has problems because the input contains no requests."""
+    def _recognise_wrong_input(self, request: RequestLike, encoded: bytes | None) -> bool:
+        """Replace the problems of the first request if they show that the input has no requests.
+
+        Return whether they do. For `finish`, also count the requests that do not begin like JSON
+        objects.
+        """
         beginning = beginning_of(request, encoded)
         is_text = isinstance(request, (bytes, str)) and not beginning.startswith(b"{")
-        self._no_objects += is_text and beginning != b""
+        self._non_objects += is_text and beginning != b""
         if self.count > 1 or not self._problems:
             return False
         if (description := describe_input(beginning, encoded)) is None:
             return False
         self._replace_problems(description)
-        self._no_objects = 0
+        self._non_objects = 0
         return True
 
     def _is_surely_valid(self, request: RequestLike, encoded: bytes, index: int) -> bool:
-        """Recognise nearly every valid request at low cost; `_find_problems` checks the others."""
+        """Recognise nearly every valid request at low cost; `_find_problems` checks the others.
+
+        A valid custom_id is recorded, to find a second use of it.
+        """
         if (fields := _fields_of(request, encoded)) is None:
             return False
         custom_id, stream, speed, max_tokens = fields

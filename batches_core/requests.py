@@ -38,7 +38,7 @@ class RequestsSource(Protocol):
         """Check the requests and return them with their body.
 
         Raises:
-            InvalidInputError: The requests have problems. It holds the first 100 of them.
+            InvalidInputError: the requests have problems. It holds the first 100 of them.
         """
         ...
 
@@ -70,10 +70,13 @@ def prepare(
     Each request is a mapping, a `BatchRequest`, or JSON text, so an open file of JSON lines works
     as well: ``open("requests.jsonl", "rb")``. Blank lines are skipped. The requests are read once,
     in order. Each is released as soon as it is encoded. Reading stops when a limit of the batch is
-    exceeded. `PreparedRequests` are returned unchanged.
+    exceeded.
+
+    A `RequestsSource` checks and encodes its requests itself. `PreparedRequests` are returned
+    unchanged.
 
     Raises:
-        InvalidInputError: The requests have problems. It holds the first 100 of them. A problem is:
+        InvalidInputError: the requests have problems. It holds the first 100 of them. A problem is:
             there are no requests; a custom_id is missing, does not match
             ``[a-zA-Z0-9_-]{1,64}``, or is not unique; params are missing, or set ``stream``,
             ``speed`` or ``max_tokens: 0``; a request is not valid JSON; there are more than

@@ -23,14 +23,14 @@ from .errors import (
     TransportError,
 )
 
-#: Returns the share of a delay that is waited: a number from 0 (included) to 1.
+#: Returns a number from 0 to 1, both included, by which `RetryPolicy` varies a delay.
 Jitter = Callable[[], float]
 
-#: Statuses after which a later attempt may succeed. The list is that of the Rust crate
-#: ``claude-api``, with 504 and 529.
+#: Statuses after which a later attempt may succeed: those of the Rust crate ``claude-api``, and 504
+#: and 529.
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
-#: How much longer than the service asked a delay may be, as a share of it.
+#: How much the jitter adds at most to a delay that the service asks for, as a share of that delay.
 _RETRY_AFTER_SPREAD = 0.2
 
 #: The longest delay that is read from a response, in seconds (31 years). Longer ones are cut to it.
@@ -52,11 +52,12 @@ class RetryPolicy:
     - `initial_delay`: the delay before the first retry in seconds, 0.5 by default.
     - `multiplier`: the factor by which the delay grows with each further retry, 2.0 by default.
     - `max_delay`: the longest such delay in seconds, 30 by default.
-    - `max_retry_after`: the longest delay that the service can ask for in seconds, 300 by default.
+    - `max_retry_after`: the limit in seconds of a delay that the service asks for, 300 by default.
+      A longer one is cut to it.
 
-    Each delay is multiplied by the jitter, a number from 0 to 1. A delay that the service asks for
-    replaces the policy's, unless it is 0. The jitter lengthens it by up to 20 %, but not beyond
-    `max_retry_after`.
+    The policy's own delays are multiplied by the jitter, a number from 0 to 1. A delay that the
+    service asks for replaces them, unless it is 0. It is never shortened, except by
+    `max_retry_after`: a jitter of 1 leaves it as it is, and a smaller one adds up to 20 %.
 
     Raises:
         InvalidInputError: a value is out of range.
@@ -87,10 +88,10 @@ class RetryPolicy:
             )
 
     def retries(self, error: BatchesError) -> bool:
-        """Return whether an operation that may be sent twice is retried after this failure.
+        """Return whether a request that is harmless to repeat is retried after this failure.
 
-        The service's own advice (``x-should-retry``) decides if there is any. A response that
-        breaks the protocol is retried like a network failure, because it usually is one.
+        If the response advises for or against it (``x-should-retry``), that decides. A response
+        that breaks the protocol is retried like a network failure, because it usually is one.
         """
         match error:
             case APIStatusError(should_retry=bool(should)):
@@ -118,9 +119,10 @@ class RetryPolicy:
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Parse the delay that a response asks for, in seconds; return None if it asks for none.
 
-    ``retry-after-ms`` precedes ``retry-after``, which is a number of seconds or a date. A date
-    counts from the response's own ``date``, so that the local clock does not matter. A date in the
-    past means 0 seconds. The result is at most `LONGEST_RETRY_AFTER`.
+    ``retry-after-ms`` has priority over ``retry-after``, which is a number of seconds or a date. A
+    date counts from the response's own ``date``, so that the local clock does not matter; without
+    that header it is ignored. A date in the past means 0 seconds. The result is at most
+    `LONGEST_RETRY_AFTER`.
     """
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _SECONDS.fullmatch(milliseconds):

@@ -45,7 +45,7 @@ def authority(url: str) -> str:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Check whether requests to a URL are unencrypted: it is plain http to another machine."""
+    """Return whether others can read requests to a URL: it is plain http to another machine."""
     scheme, host, _ = origin(url)
     if scheme == "https" or host == "localhost":
         return False
@@ -56,7 +56,7 @@ def is_in_the_clear(url: str) -> bool:
 
 
 def is_host(text: object) -> bool:
-    """Check for a host name or address, with or without a port, as `authority` returns it."""
+    """Return whether a text is a host name or address, with or without a port."""
     return isinstance(text, str) and _find_authority_problem("https://" + text, text) is None
 
 
@@ -95,12 +95,12 @@ def _has_valid_host(url: str) -> bool:
 
 
 def check_base_url(url: object, what: str = "base_url") -> str:
-    """Return a base URL without a slash at its end.
+    """Check a base URL, and return it without a slash at its end.
 
     `what` names the URL in an error.
 
     Raises:
-        InvalidInputError: It is not an absolute http or https URL, has a query or a fragment, or
+        InvalidInputError: it is not an absolute http or https URL, has a query or a fragment, or
             ends with ``/v1``, which is part of each path.
     """
     if not isinstance(url, str):
@@ -122,7 +122,7 @@ def resolve(base_url: str, link: str) -> str:
     A link that is a path is appended to `base_url`, whose own path is kept, as for all requests.
 
     Raises:
-        RemoteProtocolError: The result is not a URL that can be fetched.
+        RemoteProtocolError: the result is not a URL that can be fetched.
     """
     is_path = link.startswith("/") and not link.startswith("//")
     return _checked_link(base_url + link if is_path else link)
@@ -132,7 +132,7 @@ def resolve_redirect(url: str, location: str) -> str:
     """Return the absolute URL of a redirect's `location`, which may be relative to `url`.
 
     Raises:
-        RemoteProtocolError: The result is not a URL that can be fetched.
+        RemoteProtocolError: the result is not a URL that can be fetched.
     """
     try:
         return _checked_link(urljoin(url, location))
@@ -160,7 +160,7 @@ def path_segment(what: str, value: object) -> str:
     `what` names the id in an error.
 
     Raises:
-        InvalidInputError: The id is not a str, is empty, has more than 256 characters, or is a dot
+        InvalidInputError: the id is not a str, is empty, has more than 256 characters, or is a dot
             segment, which would change the path.
     """
     if not isinstance(value, str):

@@ -22,7 +22,7 @@ def check_header_value(what: str, value: object) -> str:
     """Return `value` if it can be sent as a header value. An error does not show the value.
 
     Raises:
-        InvalidInputError: The value is not a str, is empty, contains a character that a header
+        InvalidInputError: the value is not a str, is empty, contains a character that a header
             cannot contain, or has a space at an end.
     """
     if not isinstance(value, str) or not value:
@@ -41,11 +41,11 @@ def check_callback(name: str, function: object, wanted: str) -> None:
     `wanted` describes the argument in an error.
 
     Raises:
-        InvalidInputError: The argument cannot be called. Or it is an async function, an object with
+        InvalidInputError: the argument cannot be called. Or it is an async function, an object with
             an async ``__call__``, or a partial of one of these.
     """
     if not callable(function):
-        raise InvalidInputError(f"{name} is {wanted}")
+        raise InvalidInputError(f"{name} must be {wanted}, not {type(function).__name__}")
     inner: Any = function
     while isinstance(inner, partial):
         inner = inner.func
@@ -62,10 +62,12 @@ def check_seconds(name: str, value: object, *, positive: bool = False) -> None:
     If `positive` is True, it must be more than 0.
 
     Raises:
-        InvalidInputError: The argument is not a number, is negative or not finite, or is 0 although
+        InvalidInputError: the argument is not a number, is negative or not finite, or is 0 although
             it must be positive.
     """
     least = "more than 0" if positive else "0 or more"
     number = value if isinstance(value, (int, float)) else math.nan
     if not 0 <= number < math.inf or (positive and number == 0):
-        raise InvalidInputError(f"{name} is in seconds, {least} and finite, not {value!r}")
+        raise InvalidInputError(
+            f"{name} must be a number of seconds, {least} and finite, not {value!r}"
+        )

@@ -63,7 +63,7 @@ def check_is_iterable_of_requests(requests: object) -> None:
     """Check that an argument can be an iterable of requests.
 
     Raises:
-        InvalidInputError: The argument cannot be iterated over, or is text, a path, or a single
+        InvalidInputError: the argument cannot be iterated over, or is text, a path, or a single
             mapping or request.
     """
     match requests:

@@ -9,20 +9,21 @@ from typing import Any, TypeVar
 
 import msgspec
 
-# The default would be `Message`, but Python 3.11 has no defaults of type variables.
+#: The type of the message in a `SucceededResult`. Its default would be `Message`, but Python 3.11
+#: has no defaults of type variables.
 M = TypeVar("M")
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The base class of all models: immutable structs.
 
-    An immutable object cannot become part of a reference cycle, so none of them is tracked by the
-    garbage collector.
+    The garbage collector does not track them: JSON has no reference cycles, and the fields of an
+    immutable object cannot be set to form one.
     """
 
 
 class Tagged(Wire, tag_field="type", frozen=True, kw_only=True):
-    """The base class of variants, which the JSON distinguishes by their `type`."""
+    """The base class of variants: objects that the JSON distinguishes by their `type`."""
 
 
 class Unknown(dict[str, Any]):

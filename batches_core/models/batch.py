@@ -51,7 +51,7 @@ class MessageBatch(Wire, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in _TIMESTAMPS:
             moment = getattr(self, name)
-            # The service's times are UTC. All of them had an offset so far.
+            # The service's times are UTC. So far, all of them had an offset.
             if moment is not None and moment.tzinfo is None:
                 msgspec.structs.force_setattr(self, name, moment.replace(tzinfo=UTC))
 

@@ -175,7 +175,8 @@ class ContainerUploadBlock(Tagged, tag="container_upload", frozen=True, kw_only=
 class UnknownBlock(Unknown):
     """A content block of a type or a shape that this version does not know, as a dict.
 
-    Its `type` can be that of a known block, if a field of the block is null or of another type.
+    Its `type` can be that of a known block. One of its fields is then null, or not of the type that
+    the class of the known block declares.
     """
 
 

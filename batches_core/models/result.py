@@ -59,13 +59,13 @@ class ErroredResult(Tagged, tag="errored", frozen=True, kw_only=True):
 
 
 class CanceledResult(Tagged, tag="canceled", frozen=True, kw_only=True):
-    """The batch was canceled before this request was processed. It is not billed."""
+    """The batch was canceled before this request was processed. The request is not billed."""
 
     type: ClassVar[Literal["canceled"]] = "canceled"
 
 
 class ExpiredResult(Tagged, tag="expired", frozen=True, kw_only=True):
-    """The batch expired before this request was processed. It is not billed."""
+    """The batch expired before this request was processed. The request is not billed."""
 
     type: ClassVar[Literal["expired"]] = "expired"
 

@@ -1,6 +1,6 @@
-"""The operations on one batch that need one exchange: read it, cancel it, delete it.
+"""The operations on one batch that need one request: read it, cancel it, delete it.
 
-These flows decide which failures may be retried. `wait` polls a batch until it has ended.
+The retry policy decides which failures are retried. `wait` polls a batch until it has ended.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Creating a batch, and never creating it twice.
 
-`create` decides when a create may be sent, and when it may be retried. Before it, the list is read
-as a marker, by which `settle` can find out the outcome of a lost response. `ledger` records what
-the process knows of its other creates; `endpoint` adds credentials and paths.
+`create` decides when a create may be sent, and when it may be retried. Before it sends one, it
+reads the newest batches of the list. They become the marker, by which `settle` can find out whether
+a create whose response was lost made a batch. `ledger` records what the process knows of its other
+creates; `endpoint` adds credentials and paths.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from batches_core.call import (
     FAILURES,
-    certainly_had_no_effect,
+    is_safe_to_repeat,
     may_have_had_effect,
     request_json,
     with_retries,
@@ -45,7 +46,11 @@ IfUnmarked: TypeAlias = Literal["raise", "send"]
 class CreatePlan:
     """Everything that one create needs besides its context.
 
-    `request` sends the create itself. `base_url` is recorded in the marker.
+    - `request`: the HTTP request of the create itself;
+    - `pending`: the record of the create in the ledger;
+    - `settling`: how the list is read, and how an unknown outcome is settled;
+    - `base_url`: recorded in the marker;
+    - `if_unknown`, `if_unmarked`: as `BatchesAPI.create` documents them.
     """
 
     request: Request
@@ -57,7 +62,7 @@ class CreatePlan:
 
 
 class CreateOperation(Operation[MessageBatch]):
-    """An operation that creates a batch, and can say what is known of it if it is stopped early."""
+    """An operation that creates a batch. Call `interrupt` if you stop it early."""
 
     def __init__(self, plan: CreatePlan, context: OperationContext) -> None:
         super().__init__(lambda context: create(context, plan), context)
@@ -67,19 +72,21 @@ class CreateOperation(Operation[MessageBatch]):
     def interrupt(self, error: BaseException, now: float) -> None:
         """Attach to `error` what is known of the create, and record it in the ledger.
 
-        Call it once if the driver stops before `Done`, or if the caller cannot receive the value of
-        `Done`: an event handler raised, or there was a cancellation or an interrupt. `now` is the
+        Call it once if the caller will not receive the value of `Done`: the driver stopped before
+        `Done`, an event handler raised, or there was a cancellation or an interrupt. `now` is the
         time in seconds, by the clock of the other inputs.
 
         `error` gets a note, and one of these attributes:
 
         - ``created_batch``, the `MessageBatch`, if the batch is known;
         - ``create_outcome``, an `OutcomeUnknownError` to pass to `settle`, if the outcome is
-          unknown.
+          unknown. An `error` that is an `OutcomeUnknownError` itself is not changed.
 
-        It gets neither if no attempt had an effect, or if it is an `OutcomeUnknownError` itself.
-        `CreateLedger.unfinished` returns the same, for errors that no caller sees, such as a
-        cancellation.
+        If no attempt had an effect, there is no attribute. The note then says so, unless `error` is
+        a `BatchesError`.
+
+        `CreateLedger.unfinished` returns the same batches and outcomes, for errors that no caller
+        sees, such as a cancellation.
         """
         pending = self._pending
         if pending.batch is not None:
@@ -149,7 +156,7 @@ class _Attempts:
         self._made_no_batch = False
 
     def attempt(self) -> Flow[MessageBatch]:
-        """Send the create once, and settle its outcome if the response is lost."""
+        """Send the create once. If the response is lost, settle the outcome or raise."""
         plan, pending = self._plan, self._plan.pending
         self._made_no_batch = False
         was_lost = pending.state is CreateState.LOST
@@ -180,7 +187,7 @@ class _Attempts:
         """Return whether the create may be retried after this failure."""
         if self._made_no_batch:
             return True
-        return certainly_had_no_effect(error) and self._context.policy.retries(error)
+        return is_safe_to_repeat(error) and self._context.policy.retries(error)
 
     def lose(self, error: BatchesError) -> OutcomeUnknownError:
         """Record that the response was lost, and build the error that says so."""
@@ -194,7 +201,9 @@ class _Attempts:
 
 
 def _mark(context: OperationContext, plan: CreatePlan) -> Flow[None]:
-    """Record the newest batches of the list in a marker, back to the clock slack.
+    """Record in a marker the newest batch of the list, and those of the 10 seconds before it.
+
+    That is the clock slack: no older batch can be mistaken for the create's.
 
     Raises:
         TransportError, APIStatusError, RemoteProtocolError: the list cannot be read, and the plan
@@ -215,8 +224,9 @@ def _mark(context: OperationContext, plan: CreatePlan) -> Flow[None]:
         if plan.if_unmarked == "send":
             return
         error.add_note(
-            "the list could not be read before the create: nothing was created. To send the create "
-            'even though a lost response could not be settled, pass if_unmarked="send"'
+            "the list could not be read before the create, so nothing was created; to send the "
+            'create nevertheless, pass if_unmarked="send": if its response is lost, nobody can '
+            "settle whether it made a batch"
         )
         raise
     stamps = [batch.created_at for batch in listed]

@@ -15,6 +15,7 @@ from batches_core.models import RawResult, ResultItem
 
 #: A line as it is delivered: decoded, or unparsed.
 Line = TypeVar("Line", ResultItem[Any], RawResult)
+#: The items of the lines that one received piece of the file completed.
 _Block: TypeAlias = list[Line | MalformedResultError]
 
 _custom_id_of = attrgetter("custom_id")
@@ -25,9 +26,9 @@ class Delivered:
 
     `before` holds the custom_ids that an earlier operation delivered.
 
-    A result is recognized by its custom_id, and an unreadable line by a hash of its bytes. The same
-    unreadable line can occur several times in a file. On re-reading, only repetitions beyond the
-    highest count seen so far are new.
+    A result is recognised by its custom_id, and an unreadable line by a hash of its bytes. The same
+    unreadable line can occur several times in a file. If it occurred twice in an earlier reading,
+    only a third occurrence in a later reading is new.
     """
 
     def __init__(self, before: Iterable[str]) -> None:
@@ -45,18 +46,18 @@ class Delivered:
 
     @property
     def count(self) -> int:
-        """The number of results that were delivered, each custom_id once."""
+        """The number of custom_ids whose results were delivered, including those from before."""
         return len(self._ids)
 
     @property
     def accounted_for(self) -> int:
-        """The number of results that were delivered, or were unreadable in the current reading."""
+        """The number of results that were in any reading, or are unreadable in the current one."""
         unreadable = len(self._unreadable_ids - self._ids) + self._unreadable_without_id
         return len(self._ids) - len(self._unconfirmed) + unreadable
 
     @property
     def is_not_a_results_file(self) -> bool:
-        """Whether the current reading has lines, but none that shows a custom_id."""
+        """Whether the current reading has lines, but no custom_id was ever seen."""
         return self._lines > 0 and not self._ids and not self._unreadable_ids
 
     @property
@@ -94,14 +95,14 @@ class Delivered:
             # everything else here if the file is large.
             self._ids |= ids
             return block
-        new = ids - self._ids
+        new_ids = ids - self._ids
         self._ids |= ids
-        return [item for item in block if self._is_new(item, new)]
+        return [item for item in block if self._record_if_new(item, new_ids)]
 
-    def _is_new(self, item: Line | MalformedResultError, new: set[str]) -> bool:
+    def _record_if_new(self, item: Line | MalformedResultError, new_ids: set[str]) -> bool:
         if not isinstance(item, MalformedResultError):
-            is_new = item.custom_id in new
-            new.discard(item.custom_id)
+            is_new = item.custom_id in new_ids
+            new_ids.discard(item.custom_id)
             return is_new
         if item.custom_id is None:
             self._unreadable_without_id += 1

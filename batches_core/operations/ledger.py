@@ -1,4 +1,4 @@
-"""What a process knows of its own creates, so that none adopts the batch of another.
+"""What a process knows of its own creates, so that no create adopts the batch of another.
 
 `CreateLedger` keeps ids, markers and states. `create` sends a create, and `settle` reads the list.
 
@@ -40,9 +40,11 @@ class CreateState(enum.Enum):
 
 
 class PendingCreate:
-    """One create of this process, from its start until its outcome is known.
+    """One create, from its start until its outcome is known.
 
-    `marker` is None until the list has been read, and stays None for an unmarked create.
+    It is one of this process, or one of another process that is settled here. `marker` is None
+    until the list has been read. For an unmarked create, which is sent although the list could not
+    be read, it stays None.
     """
 
     def __init__(self, ledger: CreateLedger, serial: int, requests: int) -> None:
@@ -59,13 +61,16 @@ class PendingCreate:
         #: Why the response was lost, and how many seconds later the request may still arrive.
         self._reason = ""
         self._settle_time = 0.0
-        #: The service's time when the list was first read after the loss. It dates an unmarked
-        #: create.
+        #: The service's time when the list was first read after the loss. For an unmarked create
+        #: this is the only known time, from which to compute when it can no longer arrive.
         self._listed_at: datetime | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
-        """The identity of this create, different from every other's, also in other processes."""
+        """The identity of this create, by which no other create is mistaken for it.
+
+        That of an unmarked create is only its serial, which is unique in its process.
+        """
         return (self.serial,) if self.marker is None else self.marker.key
 
     def mark(self, marker: CreateMarker, *, now: float) -> None:
@@ -80,7 +85,7 @@ class PendingCreate:
         self._ledger.add_pending(self)
 
     def withdraw(self) -> None:
-        """Record that no attempt had an effect: each was refused, or the list has no batch."""
+        """Record that no attempt had an effect: it did not leave, was refused, or made no batch."""
         self.state = CreateState.NOT_SENT
         self._ledger.remove_pending(self)
 
@@ -163,7 +168,7 @@ class CreateLedger:
         self._unreturned: dict[str, MessageBatch] = {}
 
     def begin(self, requests: int) -> PendingCreate:
-        """Begin a create of so many requests."""
+        """Begin a create of a batch with this number of requests."""
         return PendingCreate(self, next(self._serials), requests)
 
     def resume(self, marker: CreateMarker) -> PendingCreate:

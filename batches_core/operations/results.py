@@ -36,17 +36,18 @@ from .batch import get
 from .delivered import Delivered, Line
 
 #: Builds the request for a ``results_url``, or for the location to which another request was
-#: redirected. It decides about the credential, and raises `UntrustedHostError` for a host that may
-#: not be read.
+#: redirected. It decides whether the credential is sent, and raises `UntrustedHostError` for a host
+#: that may not be read.
 ResultsRequest: TypeAlias = Callable[[str, Request | None], Request]
 
 #: How many redirects in a row are followed.
 MAX_REDIRECTS = 5
-#: How many lines more than twice the batch's size a file may have; with more it counts as endless.
-#: A file may have a blank line after each result, and contain some results twice.
+#: A file of more lines than two for each request of the batch, and this many more, counts as
+#: endless. A file may have a blank line after each result, and contain some results twice.
 _SPARE_LINES = 1000
-#: How many times the larger of `max_line` and its default a line may have, in bytes. A longer one
-#: counts as endless: a line that is only too long is skipped, but this one may never end.
+#: A line that is this many times as long as `max_line` counts as endless, and reading stops. If
+#: `max_line` is below its default, the default is multiplied. A line that is only longer than
+#: `max_line` is skipped, because its end can still be expected.
 _ENDLESS_LINE_FACTOR = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -92,8 +93,8 @@ def read_results(
     request = results_request(batch.results_url, None)
     total = batch.request_counts.total
     delivered = Delivered(options.delivered)
-    # `fruitless` counts the readings in a row without new results, `readings` all of them.
-    fruitless = readings = 0
+    # `readings` counts all readings. `attempts` begins anew with each reading that adds results.
+    attempts = readings = 0
     while True:
         readings += 1
         count_before = delivered.count
@@ -113,31 +114,30 @@ def read_results(
         except FAILURES as error:
             if delivered.count - delivered.unconfirmed == total:
                 break  # nothing is missing, so the failure does not matter
-            # A reading that added results starts the count of attempts anew.
-            fruitless = 1 if count_before < delivered.count <= total else fruitless + 1
-            # Fresh results were reported to return temporary 404s, and this batch has a
-            # results_url. A 404 is therefore retried even if the service advises against it, which
-            # it does with every refusal.
+            attempts = 1 if count_before < delivered.count <= total else attempts + 1
+            # Users reported temporary 404s for the results of batches that had just ended, and this
+            # batch has a results_url. A 404 is therefore retried even if the service advises
+            # against it, which it does with every refusal.
             may_retry = context.policy.retries(error) or is_not_found(error)
             if (
                 (is_open and not options.resume)
-                or fruitless >= context.policy.attempts
+                or attempts >= context.policy.attempts
                 or not may_retry
             ):
                 error.attempts = readings
                 raise
-            delay = context.policy.delay(fruitless, error, context.jitter)
+            delay = context.policy.delay(attempts, error, context.jitter)
             # Its traceback would keep the last piece of the file alive during the pause.
             error.with_traceback(None)
             interrupted = ResultsInterrupted(error=error, delivered=delivered.count, delay=delay)
         yield interrupted
         yield from context.pause(delay)
         delivered.begin_reading()
-    # By the batch's own count nothing is missing, so reading it again would not help.
+    # By the batch's own count nothing is missing, so reading the file again would not help.
     if delivered.unconfirmed:
         raise InvalidInputError(
             f"{delivered.unconfirmed} of the custom_ids that were delivered before are not in "
-            f"batch {quote(batch.id)}: they belong to another one, so check which was meant"
+            f"batch {quote(batch.id)}: they belong to another batch, so check the batch id"
         )
     incomplete = _build_incomplete_error(batch, delivered, options.expected)
     if incomplete.missing or incomplete.unexpected:

@@ -3,10 +3,10 @@
 `settle` looks at the list repeatedly, and decides when the outcome is certain. `marker` decides
 whether a batch fits the create; `ledger` knows which other creates may have made it.
 
-Each *look* reads the list from its newest batch back past the marker by the clock slack. A batch
-that fits is a *candidate*. A candidate is adopted if it stays the only one for a while. Absence is
-proven only by a list that is certainly the right one, and that was read to where the batch would
-have to be.
+Each *look* reads the list from its newest batch back to one that is certainly older than the
+create. A batch that fits the create is a *candidate*. It is adopted if it stays the only candidate
+for a while. That the create made no batch is proven only by a list that is certainly the right one,
+and that was read back to a batch from before the create, or to its end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from batches_core.context import Flow, OperationContext
 from batches_core.errors import (
     APIStatusError,
     BatchesError,
-    InvalidInputError,
     OutcomeUnknownError,
     RemoteProtocolError,
     TransportError,
@@ -28,6 +27,7 @@ from batches_core.errors import (
 from batches_core.events import BatchCreated
 from batches_core.marker import CreateMarker, Fit
 from batches_core.models import MessageBatch
+from batches_core.validation import check_seconds
 
 from .ledger import CreateLedger, PendingCreate
 from .listing import ORGANIZATION_HEADER, PageRequest, Pages
@@ -63,14 +63,10 @@ class SettlingPolicy:
     longest_look: float = 15.0
 
     def __post_init__(self) -> None:
-        for name in ("settle_time", "alone", "first_look", "longest_look"):
-            seconds = getattr(self, name)
-            is_number = isinstance(seconds, (int, float)) and 0 <= seconds < math.inf
-            if not is_number or (not seconds and name in {"first_look", "longest_look"}):
-                raise InvalidInputError(
-                    f"SettlingPolicy.{name} must be a number of seconds, finite and 0 or more "
-                    f"(between looks, more than 0), not {seconds!r}"
-                )
+        for name in ("settle_time", "alone"):
+            check_seconds(f"SettlingPolicy.{name}", getattr(self, name))
+        for name in ("first_look", "longest_look"):
+            check_seconds(f"SettlingPolicy.{name}", getattr(self, name), positive=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +77,8 @@ class Settling:
     - `scope`, `workspace_id`: identify the list that is read, to compare it with the marker's;
     - `known_ids`: the batches that the caller knows to be of other creates, read again at each
       look;
-    - `is_fresh`: whether the create was sent by this operation itself. Then every batch newer than
-      its marker is new, even if the service sent no date.
+    - `is_fresh`: whether the create was sent by this operation itself. If it was not, and if the
+      service sent no date, any batch may have been made long after the create, so none is `LIKELY`.
     """
 
     policy: SettlingPolicy
@@ -103,7 +99,8 @@ class _Look:
     - `likely`, `unsure`: those of them that fit, by their `Fit`;
     - `is_contested`: whether another pending create may have made one of these;
     - `is_right_list`: whether this is certainly the list that the create went to;
-    - `proves_absence`: whether a list without a candidate proves that the create made no batch.
+    - `proves_absence`: whether this list, if it has no candidate, proves that the create made no
+      batch.
     """
 
     same_size: list[MessageBatch] = field(default_factory=list)
@@ -217,7 +214,7 @@ def settle_later(
 def _check_absence(pending: PendingCreate, look: _Look, candidate_ids: set[str]) -> None:
     """Check that a list without a candidate proves that the create made no batch.
 
-    `candidate_ids` are the candidates of all looks.
+    `candidate_ids` are the ids of the candidates of all looks.
 
     Raises:
         OutcomeUnknownError: it proves nothing.
@@ -301,7 +298,7 @@ def _read_past_marker(
             raise pending.outcome(_WRONG_ORGANIZATION)
         for batch in page.data:
             shows_marker = shows_marker or batch.id in listed_ids
-            is_past_marker = is_past_marker or marker.is_before(batch)
+            is_past_marker = is_past_marker or marker.is_newer_than(batch)
             if batch.request_counts.total == marker.requests:
                 same_size[batch.id] = batch
         if is_past_marker:
@@ -311,9 +308,9 @@ def _read_past_marker(
     is_own_list = settling.scope == marker.scope or (
         marker.workspace_id is not None and marker.workspace_id == settling.workspace_id
     )
-    # An older batch without any batch of the marker means that this is another list, or that too
-    # many batches were deleted. A list that ends before an older batch cannot show this, so its
-    # credential or workspace decides.
+    # A list that shows a batch of the marker is the right one. If it shows none but has an older
+    # batch, it is another list, or the batches of the marker were deleted. If it shows neither, its
+    # batches say nothing, so its credential or workspace decides.
     proves_absence = shows_marker or (is_own_list and not is_past_marker)
     is_right_list = shows_marker or is_own_list
     return _Look(

@@ -16,13 +16,14 @@ from batches_core.events import BatchState, RetryScheduled
 from batches_core.http import Request
 from batches_core.models import MessageBatch
 
-#: Treat a 404 as temporary for this long after the wait began or, later, after the first failed
-#: poll, in seconds. Such 404s were reported for reads right after a create, and between polls.
+#: How long a 404 counts as temporary, in seconds. Until a poll has succeeded, this time counts from
+#: the beginning of the wait. After that, it counts from the first of several failed polls in a row.
+#: Such 404s were reported for reads right after a create, and between polls.
 PASSING_404 = 60.0
 #: The share of its interval by which a poll may come early. It spreads the polls of many waits.
 POLL_SPREAD = 0.2
-#: How long before its deadline a wait makes its last poll, at most, in seconds. A poll that cannot
-#: begin before the deadline may take this long too. A response takes less than a second, and a new
+#: The last poll of a wait begins at most this long before the deadline, in seconds. A poll that
+#: begins after the deadline may take this long. A response takes less than a second, and a new
 #: connection over a bad network a few.
 LAST_POLL = 5.0
 #: What each failed poll in a row adds to the shortest delay before the next poll, in seconds.
@@ -38,17 +39,17 @@ class WaitOptions:
     max_outage: float
     until: Callable[[MessageBatch], bool] | None
 
-    def last_poll_at(self, started: float) -> float:
+    def last_poll_at(self, wait_began: float) -> float:
         """Return the time of the last poll, which is early enough for a response."""
         if self.timeout is None:
             return math.inf
-        return started + self.timeout - min(self.poll_interval, LAST_POLL, self.timeout / 4)
+        return wait_began + self.timeout - min(self.poll_interval, LAST_POLL, self.timeout / 4)
 
-    def limit_of_poll(self, started: float, began: float) -> tuple[float, str]:
+    def limit_of_poll(self, wait_began: float, poll_began: float) -> tuple[float, str]:
         """Return the time at which a poll is abandoned, and the reason to report."""
-        deadline = math.inf if self.timeout is None else started + self.timeout
+        deadline = math.inf if self.timeout is None else wait_began + self.timeout
         # With a timeout of 0, or after too long a sleep, the wait still makes one poll.
-        end = deadline if began < deadline else began + LAST_POLL
+        end = deadline if poll_began < deadline else poll_began + LAST_POLL
         return end, "no response arrived before the deadline"
 
     def delay_to_poll(self, context: OperationContext) -> float:
@@ -79,7 +80,7 @@ def wait_for(
     Raises:
         WaitTimeoutError: the deadline has passed.
     """
-    context.limit_each(lambda began: options.limit_of_poll(context.started, began))
+    context.limit_each(lambda poll_began: options.limit_of_poll(context.started, poll_began))
     last: MessageBatch | None = None
     outage_began: float | None = None
     failures = 0
@@ -120,7 +121,7 @@ def wait_for(
             delay = min(delay, outage_left)
             # Its traceback would keep the objects of every frame alive during the pause.
             failure.with_traceback(None)
-        # Computed before the event: the driver can report a later time with the next call.
+        # Computed before the event is yielded, because `context.now` can change meanwhile.
         pause_until = now + min(delay, last_poll_at - now)
         if failure is not None:
             yield RetryScheduled(error=failure, retry=failures, delay=delay)

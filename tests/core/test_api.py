@@ -206,12 +206,14 @@ def test_list_and_list_all_refuse_an_invalid_query_at_once(
 @pytest.mark.parametrize("name", ["poll_interval", "timeout", "max_outage"])
 @pytest.mark.parametrize("value", [-1, -0.1, math.inf, math.nan, -math.inf])
 def test_wait_for_refuses_a_negative_or_infinite_time(name: str, value: Any) -> None:
-    with pytest.raises(InvalidInputError, match=f"^{name} is in seconds, .* finite, not {value}$"):
+    expected = f"^{name} must be a number of seconds, .* finite, not {value}$"
+    with pytest.raises(InvalidInputError, match=expected):
         api().wait_for("b", **{name: value})
 
 
 def test_wait_for_refuses_a_poll_interval_of_zero() -> None:
-    with pytest.raises(InvalidInputError, match="poll_interval is in seconds, more than 0"):
+    expected = "poll_interval must be a number of seconds, more than 0"
+    with pytest.raises(InvalidInputError, match=expected):
         api().wait_for("b", poll_interval=0)
 
 
@@ -233,13 +235,13 @@ def test_wait_for_refuses_a_poll_interval_of_zero() -> None:
 def test_wait_for_refuses_a_time_that_is_not_a_valid_number_of_seconds(
     options: dict[str, Any],
 ) -> None:
-    with pytest.raises(InvalidInputError, match="in seconds"):
+    with pytest.raises(InvalidInputError, match="number of seconds"):
         api().wait_for("msgbatch_1", **options)
 
 
 @pytest.mark.parametrize("until", [3, "ended"])
 def test_wait_for_refuses_a_predicate_that_is_not_callable(until: Any) -> None:
-    with pytest.raises(InvalidInputError, match="until is a function"):
+    with pytest.raises(InvalidInputError, match=r"until must be a function of .*, not "):
         api().wait_for("msgbatch_1", until=until)
 
 

@@ -24,7 +24,7 @@ from batches_core import (
 from batches_core.call import (
     MAX_ERROR_BODY,
     MAX_RESPONSE,
-    certainly_had_no_effect,
+    is_safe_to_repeat,
     may_have_had_effect,
 )
 from tests.support.deadlines import pass_deadline
@@ -165,7 +165,7 @@ def test_a_refusal_after_a_retry_counts_two_attempts() -> None:
 @pytest.mark.parametrize("status", [408, 500, 503, 504])
 def test_advice_to_retry_does_not_prove_that_a_request_had_no_effect(status: int) -> None:
     error = APIStatusError(status=status, message="no", should_retry=True)
-    assert not certainly_had_no_effect(error)
+    assert not is_safe_to_repeat(error)
     assert may_have_had_effect(error)
 
 

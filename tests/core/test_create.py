@@ -343,7 +343,7 @@ def test_an_unmarked_create_is_sent_only_if_the_caller_allows_it() -> None:
     book.respond(error_json("api_error"), 500)
     book.expect_request("POST", BATCHES)
     book.lose()
-    error = expect_unknown(book, r"look for it with list\(\)")
+    error = expect_unknown(book, r"look for it with list_all\(\)")
     assert error.marker is None
     with pytest.raises(InvalidInputError, match=r"cannot be settled.*list_all\(\)"):
         api().settle(error)

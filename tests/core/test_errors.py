@@ -222,14 +222,14 @@ def test_a_reached_spend_limit_has_its_own_advice() -> None:
             "line 3 of the results could not be read",
             "`raw` holds the bytes of this one",
         ),
-        (IncompleteResultsError(batch_id="b", received=1, expected=2), "after 1 of 2", "read"),
+        (IncompleteResultsError(batch_id="b", received=1, expected=2), "1 of 2 results", "read"),
         (TransportError("reset", sent=True), "reset; ", "check the network and try again"),
         (
             TransportError("no route", sent=False),
             "no route; the request was not sent completely",
             "check base_url",
         ),
-        (OutcomeUnknownError("reset", requests=7), "7 requests was created (reset)", "list()"),
+        (OutcomeUnknownError("reset", requests=7), "7 requests was created (reset)", "list_all()"),
         (
             WaitTimeoutError("b", timeout=90, batch=None),
             "not be read within 90 s",

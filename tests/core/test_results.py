@@ -386,7 +386,7 @@ def test_results_that_stay_incomplete_are_an_error_with_both_counts() -> None:
     book.respond(A)
     expect_another_reading(book, 1, 1.0)
     book.respond(A)
-    with pytest.raises(IncompleteResultsError, match="after 1 of 3") as caught:
+    with pytest.raises(IncompleteResultsError, match="1 of 3 results") as caught:
         book.next()
     assert (caught.value.received, caught.value.expected) == (1, 3)
 

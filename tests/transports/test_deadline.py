@@ -1,4 +1,4 @@
-"""A wait ends at its deadline on every transport, however the service holds it up."""
+"""A wait ends at its deadline on every transport, whatever the service does."""
 
 from __future__ import annotations
 
@@ -15,35 +15,76 @@ from batches_core import (
     RetryPolicy,
     WaitTimeoutError,
 )
+from tests.support.batches import BATCH
 from tests.support.carriers import CARRIERS, Carrier
+from tests.support.marks import each_of, every_carrier
 from tests.support.playbook import REQUEST, batch_json
 from tests.support.scripted import Handler, reply, scripted
 from tests.support.stalling import CHUNKED_HEAD, LONG, StallingPeer
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
-every = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
-
-#: Blocking httpx cannot look at the time while a head drips, so it is not asked to.
-exact = pytest.mark.parametrize(
-    "carrier",
-    [carrier for carrier in CARRIERS if carrier.name not in {"httpx-sync", "httpx2-sync"}],
-    ids=lambda carrier: carrier.name,
+#: All but blocking httpx, which cannot check the time while a head drips.
+exact_carriers = each_of(
+    [carrier for carrier in CARRIERS if carrier.name not in {"httpx-sync", "httpx2-sync"}]
 )
 
-BATCH = msgspec.json.encode(batch_json())
-#: Empty blocks can follow for ever.
+CHUNKED = b"HTTP/1.1 %d X\r\ntransfer-encoding: chunked\r\n\r\n"
+#: The beginning of a gzip body that any number of empty blocks can follow.
 GZIPPED = (
     b"HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n"
     b"a\r\n\x1f\x8b\x08\0\0\0\0\0\0\x03\r\n"
 )
+#: Seconds; much longer than any timeout here, so that a test that waits for it fails.
+LONG = 30.0
 
 
-HOLDS: dict[str, Callable[[StallingPeer], Handler]] = {
-    "a poll without a response": lambda peer: peer.silence(),
-    "an answer that stops": lambda peer: peer.silence(CHUNKED_HEAD % 200 + b"1\r\n{\r\n"),
-    "an answer that drips": lambda peer: peer.drip(CHUNKED_HEAD % 200),
-    "an answer that drips and decodes to nothing": lambda peer: peer.drip(
+class Holding:
+    """Handlers of a server that do not end until the client leaves."""
+
+    def __init__(self) -> None:
+        #: Set when a client leaves before a handler has ended.
+        self.was_left = threading.Event()
+
+    def drip(self, head: bytes, piece: bytes = b"1\r\n \r\n") -> Handler:
+        """Send a head, and then one piece every 20 ms until the client leaves."""
+
+        def handle(connection: socket.socket) -> bool:
+            connection.sendall(head)
+            ends = time.monotonic() + LONG
+            try:
+                while time.monotonic() < ends:
+                    connection.sendall(piece)
+                    time.sleep(0.02)
+            except OSError:
+                self.was_left.set()
+            return False
+
+        return handle
+
+    def silence(self, head: bytes = b"") -> Handler:
+        """Send a head or nothing, and then nothing more until the client leaves."""
+
+        def handle(connection: socket.socket) -> bool:
+            connection.sendall(head)
+            connection.settimeout(LONG)
+            try:
+                if not connection.recv(1):
+                    self.was_left.set()
+            except TimeoutError:
+                pass
+            except OSError:
+                self.was_left.set()
+            return False
+
+        return handle
+
+
+HOLDS: dict[str, Callable[[Holding], Handler]] = {
+    "a poll without a response": lambda holding: holding.silence(),
+    "a response that stops": lambda holding: holding.silence(CHUNKED % 200 + b"1\r\n{\r\n"),
+    "a response that drips": lambda holding: holding.drip(CHUNKED % 200),
+    "a response that drips and decodes to nothing": lambda holding: holding.drip(
         GZIPPED, b"5\r\n\0\0\0\xff\xff\r\n"
     ),
     "an error that stops": lambda peer: peer.silence(CHUNKED_HEAD % 503),
@@ -51,31 +92,31 @@ HOLDS: dict[str, Callable[[StallingPeer], Handler]] = {
 }
 
 
-@every
+@every_carrier
 @pytest.mark.parametrize("hold", HOLDS)
-def test_a_poll_under_way_at_the_deadline_is_left(carrier: Carrier, hold: str) -> None:
-    peer = StallingPeer()
+def test_a_wait_abandons_a_poll_under_way_at_its_deadline(carrier: Carrier, hold: str) -> None:
+    holding = Holding()
 
-    async def job() -> None:
+    async def scenario() -> None:
         async with carrier.client(served.base_url, timeout=2 * LONG) as client:
             with pytest.raises(
                 WaitTimeoutError, match=r"not be read within 0\.3 s; the last poll failed"
             ):
                 await client.wait_for("msgbatch_1", timeout=0.3)
-            # The server was still at it, and not the one that went.
-            assert peer.client_left.wait(LONG)
+            # The handler was still running when the client left.
+            assert holding.was_left.wait(LONG)
 
-    with scripted(HOLDS[hold](peer)) as served:
-        carrier.run(job)
+    with scripted(HOLDS[hold](holding)) as served:
+        carrier.run(scenario)
     assert len(served.requests) == 1
 
 
-@every
-def test_a_later_poll_is_left_at_the_deadline_too(carrier: Carrier) -> None:
-    peer = StallingPeer()
+@every_carrier
+def test_a_wait_abandons_a_later_poll_at_its_deadline(carrier: Carrier) -> None:
+    holding = Holding()
     events: list[Any] = []
 
-    async def job() -> None:
+    async def scenario() -> None:
         async with carrier.client(
             served.base_url, timeout=2 * LONG, on_event=events.append
         ) as client:
@@ -84,54 +125,54 @@ def test_a_later_poll_is_left_at_the_deadline_too(carrier: Carrier) -> None:
             assert caught.value.batch is not None
             assert peer.client_left.wait(LONG)
 
-    with scripted(reply(BATCH), peer.silence()) as served:
-        carrier.run(job)
+    with scripted(reply(BATCH), holding.silence()) as served:
+        carrier.run(scenario)
     assert len(served.requests) == 2
     assert sum(isinstance(event, BatchState) for event in events) == 1
 
 
-@exact
+@exact_carriers
 @pytest.mark.parametrize("hold", ["a head that drips", "informational heads that drip"])
-def test_a_head_that_drips_is_left_at_the_deadline(carrier: Carrier, hold: str) -> None:
-    peer = StallingPeer()
-    drip = peer.drip(b"HTTP/1.1 200 X\r\nx-long: ", b"x")
+def test_a_wait_abandons_a_dripping_head_at_its_deadline(carrier: Carrier, hold: str) -> None:
+    holding = Holding()
+    drip = holding.drip(b"HTTP/1.1 200 X\r\nx-long: ", b"x")
     if hold != "a head that drips":
         drip = peer.drip(b"", b"HTTP/1.1 103 X\r\n\r\n")
 
-    async def job() -> None:
+    async def scenario() -> None:
         async with carrier.client(served.base_url, timeout=2 * LONG) as client:
             with pytest.raises(WaitTimeoutError):
                 await client.wait_for("msgbatch_1", timeout=0.3)
             assert peer.client_left.wait(LONG)
 
     with scripted(drip) as served:
-        carrier.run(job)
+        carrier.run(scenario)
 
 
-@every
-def test_after_a_poll_that_was_left_the_client_goes_on(carrier: Carrier) -> None:
-    peer = StallingPeer()
+@every_carrier
+def test_a_client_remains_usable_after_abandoned_polls(carrier: Carrier) -> None:
+    holding = Holding()
 
-    async def job() -> None:
+    async def scenario() -> None:
         async with carrier.client(served.base_url, timeout=2 * LONG) as client:
             for _ in range(3):
                 with pytest.raises(WaitTimeoutError):
                     await client.wait_for("msgbatch_1", timeout=0.1)
             assert (await client.get("msgbatch_1")).id == "msgbatch_1"
 
-    with scripted(*[peer.silence()] * 3, reply(BATCH)) as served:
-        carrier.run(job)
+    with scripted(*[holding.silence()] * 3, reply(BATCH)) as served:
+        carrier.run(scenario)
 
 
-@every
+@every_carrier
 @pytest.mark.parametrize("hold", ["an error that drips", "an error that stops"])
-def test_the_body_of_an_error_is_bounded_also_where_nobody_waits(
+def test_reading_an_error_body_is_limited_in_time_without_a_deadline(
     carrier: Carrier, hold: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batches_core.call.MAX_ERROR_TIME", 0.2)
     peer = StallingPeer()
 
-    async def job() -> None:
+    async def scenario() -> None:
         async with carrier.client(
             served.base_url, timeout=2 * LONG, retry=RetryPolicy(attempts=1)
         ) as client:
@@ -142,21 +183,21 @@ def test_the_body_of_an_error_is_bounded_also_where_nobody_waits(
                 await client.create([REQUEST])
             assert caught.value.marker is not None
 
-    with scripted(*[HOLDS[hold](peer)] * 2) as served:
-        carrier.run(job)
+    with scripted(*[HOLDS[hold](holding)] * 2) as served:
+        carrier.run(scenario)
 
 
-@every
-def test_a_transports_own_timeout_is_no_deadline(carrier: Carrier) -> None:
-    peer = StallingPeer()
+@every_carrier
+def test_a_wait_retries_a_poll_that_exceeds_the_transport_timeout(carrier: Carrier) -> None:
+    holding = Holding()
 
-    async def job() -> None:
+    async def scenario() -> None:
         settings = {"retry": RetryPolicy(attempts=1, initial_delay=0), "timeout": 0.2}
         async with carrier.client(served.base_url, **settings) as client:
             batch = await client.wait_for("msgbatch_1", poll_interval=0.01, timeout=LONG)
             assert batch.ended
 
     ended = msgspec.json.encode(batch_json(status="ended"))
-    with scripted(peer.silence(), reply(ended)) as served:
-        carrier.run(job)
+    with scripted(holding.silence(), reply(ended)) as served:
+        carrier.run(scenario)
     assert len(served.requests) == 2

@@ -1,4 +1,4 @@
-"""What a user is told where a library is missing."""
+"""The errors of modules whose library is not installed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ except Exception as error:
 MISSING = [
     ("import transports.trio", "trio", "ModuleNotFoundError trio is not installed", "trio"),
     ("import transports.h11", "h11", "ModuleNotFoundError h11 is not installed", "h11"),
+    (
+        "import transports.asyncio",
+        "h11",
+        "ModuleNotFoundError h11 is not installed",
+        "h11",
+    ),
     ("import transports.emulator", "h11", "ModuleNotFoundError h11 is not installed", "h11"),
     (
         "from transports.httpx import BatchesClient; BatchesClient(api_key='k')",
@@ -30,11 +36,13 @@ MISSING = [
 ]
 
 
-@pytest.mark.parametrize(("code", "missing", "error", "extra"), MISSING, ids=str)
-def test_a_missing_library_is_told_with_the_extra_that_brings_it(
+@pytest.mark.parametrize(
+    ("code", "missing", "error", "extra"), MISSING, ids=lambda value: value.partition(";")[0]
+)
+def test_a_missing_library_raises_an_error_that_names_its_extra(
     code: str, missing: str, error: str, extra: str
 ) -> None:
-    done = subprocess.run(  # noqa: S603 - this interpreter, our own words
+    done = subprocess.run(  # noqa: S603 - this interpreter with fixed arguments
         [sys.executable, "-c", _IMPORT, code, missing], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{error}: pip install 'batches-core[{extra}]'\n"

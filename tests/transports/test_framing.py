@@ -1,4 +1,4 @@
-"""The framing of bodies, held against h11's own reading and against every cut."""
+"""The framing of response bodies, compared with that of h11 and split anywhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNKED = [(b"transfer-encoding", b"chunked")]
 
 
 def read(body: Framing, stream: bytes, cuts: list[int], *, closed: bool = False) -> bytes:
-    """Feed a stream, cut at these places; stop as a connection does, at the end or a fault."""
+    """Feed a stream, split at these places, until the body ends or breaks."""
     payload = b""
     places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
     for start, end in pairwise(places):
@@ -35,7 +35,7 @@ def read(body: Framing, stream: bytes, cuts: list[int], *, closed: bool = False)
 
 
 def read_by_h11(headers: list[tuple[bytes, bytes]], stream: bytes) -> tuple[bytes, bool, bool]:
-    """Give the payload, whether it ended, and whether h11 found a fault."""
+    """Return the payload, whether the body ended, and whether h11 found an error."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="GET", target="/", headers=[("host", "a")]))
     connection.send(h11.EndOfMessage())
@@ -65,12 +65,12 @@ BODIES = st.builds(
     chunked,
     st.lists(st.binary(max_size=40), max_size=5),
     st.sampled_from([b"", b";a", b';a="b" ', b"  "]),
-    st.sampled_from([b"", b"a: b\r\n", b"a: b\r\nc:d\r\n"]),
+    st.sampled_from([b"", b"a: b\r\n", b"a: b\r\nc:d\r\n", b"a:\r\n b\r\n\t\r\n"]),
 )
 
 
 @given(whole=BODIES, beyond=st.binary(max_size=5), length=st.integers(0, 300), cuts=CUTS)
-def test_chunks_are_read_as_h11_reads_them(
+def test_a_chunked_body_is_read_as_h11_reads_it(
     whole: bytes, beyond: bytes, length: int, cuts: list[int]
 ) -> None:
     stream = (whole + beyond)[:length]
@@ -83,27 +83,30 @@ def test_chunks_are_read_as_h11_reads_them(
 @given(
     payloads=st.lists(st.binary(max_size=20), max_size=3),
     place=st.integers(0, 100),
-    spoilt=st.binary(max_size=3),
+    corruption=st.binary(max_size=3),
     cuts=CUTS,
 )
-@example(payloads=[b"abc"], place=6, spoilt=b"x", cuts=[])
-def test_what_is_broken_is_seen_for_every_cut_and_never_sooner_than_h11(
-    payloads: list[bytes], place: int, spoilt: bytes, cuts: list[int]
+@example(payloads=[b"abc"], place=6, corruption=b"x", cuts=[])
+@example(payloads=[b"\x00"], place=0, corruption=b"0", cuts=[])
+def test_broken_chunks_are_detected_at_every_split_and_not_before_h11(
+    payloads: list[bytes], place: int, corruption: bytes, cuts: list[int]
 ) -> None:
     stream = chunked(payloads)
-    stream = stream[:place] + spoilt + stream[place + len(spoilt) :]
-    whole, cut = ChunkedFraming(), ChunkedFraming()
+    stream = stream[:place] + corruption + stream[place + len(corruption) :]
+    whole, split = ChunkedFraming(), ChunkedFraming()
     payload = read(whole, stream, [])
-    assert read(cut, stream, cuts) == payload
-    assert (cut.is_complete, cut.error) == (whole.is_complete, whole.error)
-    expected, ended, faulty = read_by_h11(CHUNKED, stream)
+    assert read(split, stream, cuts) == payload
+    assert (split.is_complete, split.error) == (whole.is_complete, whole.error)
+    expected, ended, broken = read_by_h11(CHUNKED, stream)
     assert payload == expected
-    assert not (whole.is_complete and faulty)
+    assert not (whole.is_complete and broken)
     assert not (whole.error and ended)
 
 
 @given(payload=st.binary(max_size=40), length=st.integers(0, 40), cuts=CUTS)
-def test_a_length_is_kept_to(payload: bytes, length: int, cuts: list[int]) -> None:
+def test_a_sized_body_ends_at_its_content_length(
+    payload: bytes, length: int, cuts: list[int]
+) -> None:
     body = SizedFraming(length)
     assert read(body, payload, cuts) == payload[:length]
     assert body.is_complete == (len(payload) >= length)
@@ -118,22 +121,22 @@ def test_an_unsized_body_ends_with_its_connection() -> None:
     assert not body.keeps_connection
 
 
-@pytest.mark.parametrize("stream", [b"3\r\nab", b"3\r\nabc\r\n", b"0\r\n", b"", b"3"])
-def test_chunks_that_stop_are_broken(stream: bytes) -> None:
+@pytest.mark.parametrize("stream", [b"3\r\nab", b"3\r\nabc\r\n", b"0\r\n", b"", b"3"], ids=repr)
+def test_a_chunked_body_cut_off_by_a_close_is_an_error(stream: bytes) -> None:
     body = ChunkedFraming()
     read(body, stream, [], closed=True)
     assert not body.is_complete
     assert "closed before the end of the body" in str(body.error)
 
 
-def test_a_length_that_is_not_reached_is_broken() -> None:
+def test_a_sized_body_cut_off_by_a_close_is_an_error() -> None:
     body = SizedFraming(3)
     assert read(body, b"ab", [], closed=True) == b"ab"
     assert "closed before the end of the body" in str(body.error)
 
 
 @pytest.mark.parametrize(
-    ("stream", "fault"),
+    ("stream", "problem"),
     [
         (b"x\r\n", "length"),
         (b"-1\r\n", "length"),
@@ -144,36 +147,43 @@ def test_a_length_that_is_not_reached_is_broken() -> None:
         (b"3\r\nabcd\r\n", "longer"),
         (b"3\r\nabc3\r\n", "longer"),
         (b"3\r\nabc\n", "carriage return"),
+        (b"0\r\nabc\r\n\r\n", "trailer"),
+        (b"0\r\n a: b\r\n\r\n", "trailer"),
+        (b"0\r\na: \0\r\n\r\n", "trailer"),
     ],
 )
-def test_bad_chunks_say_what_is_bad(stream: bytes, fault: str) -> None:
+def test_an_invalid_chunk_is_reported_with_its_problem(stream: bytes, problem: str) -> None:
     body = ChunkedFraming()
-    assert read(body, stream, []) == (b"abc" if b"abc" in stream else b"")
-    assert fault in str(body.error)
+    assert read(body, stream, []) == (b"abc" if stream.startswith(b"3\r\nabc") else b"")
+    assert not body.is_complete
+    assert problem in str(body.error)
 
 
 @pytest.mark.parametrize("step", [1000, 70_000])
 @pytest.mark.parametrize(
     "stream",
     [b"3;" + b"a" * 70_000, b"3;" + b"a" * 70_000 + b"\r\n", b"0\r\n" + b"a: bcdefg\r\n" * 8_000],
+    ids=["endless line", "long line", "trailers"],
 )
-def test_lines_and_trailers_without_end_are_refused(stream: bytes, step: int) -> None:
+def test_endless_chunk_lines_and_trailers_are_rejected(stream: bytes, step: int) -> None:
     body = ChunkedFraming()
     read(body, stream, [*range(0, len(stream), step)])
     assert "65,536 bytes" in str(body.error)
     assert not body.is_complete
 
 
-@pytest.mark.parametrize("stream", [b"3\r\nabc\r\n0\r\n\r\nHTTP", b"abcHTTP"])
-def test_bytes_behind_the_end_spoil_the_connection(stream: bytes) -> None:
+@pytest.mark.parametrize(
+    "stream", [b"3\r\nabc\r\n0\r\n\r\nHTTP", b"abcHTTP"], ids=["chunked", "sized"]
+)
+def test_bytes_after_the_end_of_a_body_prevent_reuse_of_the_connection(stream: bytes) -> None:
     body: Framing = ChunkedFraming() if stream.startswith(b"3") else SizedFraming(3)
     assert read(body, stream, []) == b"abc"
     assert body.is_complete
     assert not body.keeps_connection
 
 
-@pytest.mark.parametrize("body", [ChunkedFraming(), SizedFraming(3)])
-def test_an_end_in_time_spoils_the_connection_as_well(body: Framing) -> None:
+@pytest.mark.parametrize("body", [ChunkedFraming(), SizedFraming(3)], ids=["chunked", "sized"])
+def test_a_close_after_a_complete_body_prevents_reuse_of_the_connection(body: Framing) -> None:
     read(body, b"3\r\nabc\r\n0\r\n\r\n" if isinstance(body, ChunkedFraming) else b"abc", [])
     assert (body.is_complete, body.keeps_connection) == (True, True)
     body.close()
@@ -189,8 +199,9 @@ def test_an_end_in_time_spoils_the_connection_as_well(body: Framing) -> None:
         (204, CHUNKED, SizedFraming),
         (304, [(b"content-length", b"3")], SizedFraming),
     ],
+    ids=["chunked", "sized", "until close", "204", "304"],
 )
-def test_the_head_tells_the_framing(
+def test_the_status_and_headers_determine_the_framing(
     status: int, headers: list[tuple[bytes, bytes]], kind: type[Framing]
 ) -> None:
     body = framing_of(status, fold_headers(headers))
@@ -198,7 +209,7 @@ def test_the_head_tells_the_framing(
     assert body.is_complete == (status != 200)
 
 
-def test_a_piece_without_framing_in_it_is_not_copied() -> None:
+def test_a_payload_without_framing_bytes_is_not_copied() -> None:
     body = ChunkedFraming()
     body.feed(b"5\r\nab")
     piece = bytes(bytearray(b"cd"))

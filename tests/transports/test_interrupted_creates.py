@@ -1,4 +1,4 @@
-"""Creates that are stopped by their callers, and creates of several clients of one process."""
+"""Creates that their callers interrupt, and creates of several clients of one process."""
 
 from __future__ import annotations
 
@@ -14,150 +14,152 @@ from batches_core import (
     Event,
     MessageBatch,
     OutcomeUnknownError,
-    RetryPolicy,
     SettlingStarted,
 )
 from batches_core.emulator import Emulator, FaultPlan
-from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, QUICK_SETTLING, Carrier
+from tests.support.batches import ONE_ATTEMPT, list_ids
+from tests.support.carriers import QUICK_SETTLING, Carrier
+from tests.support.marks import async_carriers, every_carrier
 from tests.support.playbook import REQUEST
 from transports.emulator import running_emulator
 from transports.h11 import BatchesClient
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
-every = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
-every_async = pytest.mark.parametrize("carrier", ASYNC_CARRIERS, ids=lambda each: each.name)
-
-ONCE = RetryPolicy(attempts=1)
-
 
 def emulator(*faults: str) -> Emulator:
     return Emulator(speed=1e6, faults=FaultPlan(*faults))
 
 
-async def listed(client: Any) -> list[str]:
-    return [batch.id async for batch in client.list_all()]
+def raising_at(event_type: type, error: BaseException) -> Any:
+    """Return an event callback that raises an error at events of one type."""
 
-
-def raising_at(kind: type, error: BaseException) -> Any:
     def on_event(event: Event) -> None:
-        if isinstance(event, kind):
+        if isinstance(event, event_type):
             raise error
 
     return on_event
 
 
-@every
+@every_carrier
 @pytest.mark.parametrize("error", [BrokenPipeError("print"), KeyboardInterrupt()], ids=repr)
-def test_an_event_handler_that_raises_does_not_lose_a_batch(
+def test_an_event_callback_that_raises_does_not_lose_a_created_batch(
     carrier: Carrier, error: BaseException
 ) -> None:
-    async def job() -> None:
+    async def scenario() -> None:
         settings = {"on_event": raising_at(BatchCreated, error)}
         async with carrier.client(base_url, **settings) as client:
             with pytest.raises(type(error)) as caught:
                 await client.create([REQUEST])
         async with carrier.client(base_url) as client:
             batch: MessageBatch = vars(caught.value)["created_batch"]
-            assert [batch.id] == await listed(client)
+            assert [batch.id] == await list_ids(client)
             assert batch.id in caught.value.__notes__[-1]
             assert batch in client.unfinished_creates()
 
     with running_emulator(emulator()) as base_url:
-        carrier.run(job)
+        carrier.run(scenario)
 
 
-@every
-def test_an_event_handler_that_raises_before_the_create_is_sent_stops_it(carrier: Carrier) -> None:
-    async def job() -> None:
+@every_carrier
+def test_an_event_callback_that_raises_before_a_create_stops_it(carrier: Carrier) -> None:
+    async def scenario() -> None:
         settings = {"on_event": raising_at(CreateMarked, BrokenPipeError())}
         async with carrier.client(base_url, **settings) as client:
             with pytest.raises(BrokenPipeError) as caught:
                 await client.create([REQUEST])
-            assert await listed(client) == []
+            assert await list_ids(client) == []
             assert "nothing was created" in caught.value.__notes__[-1]
 
     with running_emulator(emulator()) as base_url:
-        carrier.run(job)
+        carrier.run(scenario)
 
 
-@every
-def test_an_event_handler_that_raises_while_a_create_is_settled_does_not_lose_its_outcome(
+@every_carrier
+def test_an_event_callback_that_raises_during_settling_does_not_lose_the_outcome(
     carrier: Carrier,
 ) -> None:
-    async def job() -> None:
-        settings = {"on_event": raising_at(SettlingStarted, BrokenPipeError()), "retry": ONCE}
+    async def scenario() -> None:
+        settings = {
+            "on_event": raising_at(SettlingStarted, BrokenPipeError()),
+            "retry": ONE_ATTEMPT,
+        }
         async with carrier.client(base_url, **settings) as client:
             with pytest.raises(BrokenPipeError) as caught:
                 await client.create([REQUEST], if_unknown="settle")
         async with carrier.client(base_url) as client:
             outcome: OutcomeUnknownError = vars(caught.value)["create_outcome"]
-            found = await client.settle(outcome)
-            assert found is not None
-            assert [found.id] == await listed(client)
+            batch = await client.settle(outcome)
+            assert batch is not None
+            assert [batch.id] == await list_ids(client)
 
     with running_emulator(emulator("create:drop=after")) as base_url:
-        carrier.run(job)
+        carrier.run(scenario)
 
 
-@every_async
-def test_a_cancelled_create_is_settled_by_what_its_client_knows(carrier: Carrier) -> None:
-    async def job() -> None:
+@async_carriers
+def test_a_cancelled_create_is_settled_from_the_unfinished_creates_of_its_client(
+    carrier: Carrier,
+) -> None:
+    async def scenario() -> None:
         async with carrier.client(base_url, api_key=f"sk-{carrier.name}") as client:
             with anyio.move_on_after(0.3) as scope:
                 await client.create([REQUEST])
             assert scope.cancelled_caught
             await anyio.sleep(0.5)
             (outcome,) = client.unfinished_creates()
-            found = await client.settle(outcome)
-            assert found is not None
-            assert [found.id] == await listed(client)
+            batch = await client.settle(outcome)
+            assert batch is not None
+            assert [batch.id] == await list_ids(client)
             assert client.unfinished_creates() == []
 
-    # The answer is held back for so long that the create is cancelled first.
+    # The response is delayed for longer than the create may take.
     with running_emulator(emulator("create:delay=0.6")) as base_url:
-        carrier.run(job)
+        carrier.run(scenario)
 
 
-@every
-def test_one_interrupted_create_does_not_make_later_ones_of_its_size_undecided(
+@every_carrier
+def test_an_interrupted_create_does_not_make_later_equal_creates_undecided(
     carrier: Carrier,
 ) -> None:
     clock = [1_777_667_345.0]
 
-    async def job() -> None:
-        settings = {"on_event": raising_at(SettlingStarted, BrokenPipeError()), "retry": ONCE}
+    async def scenario() -> None:
+        settings = {
+            "on_event": raising_at(SettlingStarted, BrokenPipeError()),
+            "retry": ONE_ATTEMPT,
+        }
         async with carrier.client(base_url, **settings) as client:
             with pytest.raises(BrokenPipeError):
                 await client.create([REQUEST], if_unknown="settle")
         clock[0] += 3600.0
         async with carrier.client(base_url) as client:
             batch = await client.create([REQUEST], if_unknown="settle")
-            assert batch.id == (await listed(client))[0]
+            assert batch.id == (await list_ids(client))[0]
 
     served = emulator("create:drop=after,times=2")
     with running_emulator(served, clock=lambda: clock[0]) as base_url:
-        carrier.run(job)
+        carrier.run(scenario)
 
 
 def test_two_clients_in_two_threads_never_adopt_each_others_batches() -> None:
-    # Both creates are sent before either is answered: one is lost on its way, one is taken.
+    # Both creates are sent before either response: one is dropped, the other one is accepted.
     served = emulator("create:drop=before", "create:delay=0.3,after=1")
     outcomes: dict[str, MessageBatch | OutcomeUnknownError] = {}
-    marked = threading.Barrier(2)
+    both_marked = threading.Barrier(2)
 
     def on_event(event: Event) -> None:
         if isinstance(event, CreateMarked):
-            marked.wait(10)
+            both_marked.wait(10)
 
     def run(name: str) -> None:
-        settings: dict[str, Any] = {"retry": ONCE, "settling": QUICK_SETTLING}
+        settings: dict[str, Any] = {"retry": ONE_ATTEMPT, "settling": QUICK_SETTLING}
         with BatchesClient(
             api_key="sk-threads", base_url=base_url, on_event=on_event, **settings
         ) as client:
-            wanted = {**REQUEST, "custom_id": name}
+            request = {**REQUEST, "custom_id": name}
             try:
-                outcomes[name] = client.create([wanted], if_unknown="settle", settle_time=0.6)
+                outcomes[name] = client.create([request], if_unknown="settle", settle_time=0.6)
             except OutcomeUnknownError as error:
                 outcomes[name] = error
 
@@ -168,17 +170,17 @@ def test_two_clients_in_two_threads_never_adopt_each_others_batches() -> None:
         for thread in threads:
             thread.join()
         with BatchesClient(api_key="sk-threads", base_url=base_url) as client:
-            (made,) = client.list().data
-            (item,) = client.results(made.id)
-            adopted = {name: o for name, o in outcomes.items() if isinstance(o, MessageBatch)}
-    assert list(adopted) == [item.custom_id]
-    assert isinstance(outcomes["ab".replace(str(item.custom_id), "")], OutcomeUnknownError)
+            (batch,) = client.list().data
+            (item,) = client.results(batch.id)
+    accepted, dropped = ("a", "b") if item.custom_id == "a" else ("b", "a")
+    assert isinstance(outcomes[accepted], MessageBatch)
+    assert isinstance(outcomes[dropped], OutcomeUnknownError)
 
 
-def test_what_a_process_knows_outlives_the_client_that_learned_it() -> None:
+def test_unfinished_creates_outlive_the_client_that_recorded_them() -> None:
     with running_emulator(emulator("create:drop=after")) as base_url:
         with (
-            BatchesClient(api_key="sk-outlives", base_url=base_url, retry=ONCE) as client,
+            BatchesClient(api_key="sk-outlives", base_url=base_url, retry=ONE_ATTEMPT) as client,
             pytest.raises(OutcomeUnknownError),
         ):
             client.create([REQUEST])
@@ -187,8 +189,8 @@ def test_what_a_process_knows_outlives_the_client_that_learned_it() -> None:
         ) as client:
             (outcome,) = client.unfinished_creates()
             assert isinstance(outcome, OutcomeUnknownError)
-            found = client.settle(outcome)
-            assert found is not None
-            assert [found.id] == [batch.id for batch in client.list().data]
+            batch = client.settle(outcome)
+            assert batch is not None
+            assert [batch.id] == [listed.id for listed in client.list().data]
         with BatchesClient(api_key="sk-another", base_url=base_url) as client:
             assert client.unfinished_creates() == []

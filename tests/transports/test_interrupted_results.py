@@ -1,4 +1,4 @@
-"""Results and interruptions: Ctrl-C between any two lines, cancellation while a thread writes."""
+"""Results and interruptions: Ctrl-C before any line, and cancellation while a thread writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from batches_core import (
     Request,
     TransportError,
 )
-from tests.support.carriers import ASYNC_CARRIERS, Carrier
+from tests.support.carriers import Carrier
+from tests.support.marks import async_carriers
 from tests.support.playbook import batch_json, result_line
 from tests.support.scripted import reply, scripted
 from transports._client._async.client import AsyncBatchesClientBase
@@ -41,7 +42,7 @@ T = TypeVar("T")
 
 IDS = ["a", "b", "c", "d"]
 LINES = [result_line(i) for i in IDS]
-PACKAGES = tuple(os.path.dirname(each.__file__ or "") for each in (batches_core, transports))  # noqa: PTH120 - as frames have it
+PACKAGES = tuple(os.path.dirname(each.__file__ or "") for each in (batches_core, transports))  # noqa: PTH120 - frames hold strings
 
 
 def ended(base_url: str = "https://api.test", total: int = 4) -> MessageBatch:
@@ -51,8 +52,8 @@ def ended(base_url: str = "https://api.test", total: int = 4) -> MessageBatch:
     return msgspec.convert(data, MessageBatch, strict=False)
 
 
-class Canned:
-    """A transport whose every response is the results in two pieces, the second cut off once."""
+class CannedTransport:
+    """Responds with the results in two pieces; the first response breaks off after one of them."""
 
     status = 200
     headers: RawHeaders = ()
@@ -61,7 +62,7 @@ class Canned:
         self._cuts = 1
         self._pieces: list[bytes] = []
 
-    def send(self, request: Request, deadline: float | None) -> Canned:
+    def send(self, request: Request, deadline: float | None) -> CannedTransport:
         del request, deadline
         self._pieces = [b"", LINES[2] + LINES[3], LINES[0] + LINES[1]]
         return self
@@ -86,17 +87,17 @@ class Canned:
         return work()
 
 
-class AsyncCanned:
-    """The same, to be awaited; it never makes anyone wait."""
+class AsyncCannedTransport:
+    """The async twin of `CannedTransport`; its methods never suspend."""
 
     status = 200
     headers: RawHeaders = ()
 
     def __init__(self) -> None:
-        self._canned = Canned()
+        self._canned = CannedTransport()
         self.now = self._canned.now
 
-    async def send(self, request: Request, deadline: float | None) -> AsyncCanned:
+    async def send(self, request: Request, deadline: float | None) -> AsyncCannedTransport:
         self._canned.send(request, deadline)
         return self
 
@@ -118,12 +119,12 @@ def api() -> BatchesAPI:
     return BatchesAPI(api_key="k", base_url="https://api.test", retry=retry)
 
 
-def blocking() -> BatchesClientBase:
-    return BatchesClientBase(api(), Canned(), None)
+def blocking_client() -> BatchesClientBase:
+    return BatchesClientBase(api(), CannedTransport(), None)
 
 
 class Interruption:
-    """Raises KeyboardInterrupt before the n-th line that runs of the packages."""
+    """Raises KeyboardInterrupt before the n-th executed line of the packages."""
 
     def __init__(self, number: int) -> None:
         self._left = number
@@ -134,8 +135,8 @@ class Interruption:
         if not frame.f_code.co_filename.startswith(PACKAGES):
             return None
         text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        # The interpreter handles no signal between the step of a loop and the line after it, and
-        # so none after an item was taken and before it is returned.
+        # The interpreter handles no signal between a step of a loop and its next line. So none
+        # comes between the step that takes an item and the line that returns it.
         if event == "line" and text != "return item":
             self._left -= 1
             if not self._left:
@@ -144,9 +145,9 @@ class Interruption:
         return self
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[None]:
+    def armed(self) -> Iterator[None]:
         before = sys.gettrace()
-        gc.disable()  # what is let go of in between is not what is to be interrupted
+        gc.disable()  # a collection would run lines of finalizers
         sys.settrace(self)
         try:
             yield
@@ -158,7 +159,7 @@ class Interruption:
 
 
 def interruptions() -> Iterator[Interruption]:
-    """Give one for each line, until there are no more."""
+    """Yield an interruption for each line, until one does not occur."""
     number = 0
     while True:
         number += 1
@@ -169,79 +170,81 @@ def interruptions() -> Iterator[Interruption]:
             return
 
 
-def run(coroutine: Any) -> Any:
+def run_without_loop(coroutine: Any) -> Any:
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value
-    raise AssertionError("it waited")
+    raise AssertionError("the coroutine was suspended")
 
 
-def take(stream: Any, got: list[str | None]) -> None:
-    """Take the items of a stream of either kind."""
+def read(stream: Any, custom_ids: list[str | None]) -> None:
+    """Append the ids of the items of a blocking or an async stream."""
     if hasattr(stream, "__next__"):
         for item in stream:
-            got.append(item.custom_id)  # noqa: PERF401 - what came is kept when it is interrupted
+            custom_ids.append(item.custom_id)  # noqa: PERF401 - kept after an interruption
         return
 
-    async def read() -> None:
+    async def read_async() -> None:
         async for item in stream:
-            got.append(item.custom_id)  # noqa: PERF401 - likewise
+            custom_ids.append(item.custom_id)  # noqa: PERF401 - kept after an interruption
 
-    run(read())
-
-
-def awaited() -> AsyncBatchesClientBase:
-    return AsyncBatchesClientBase(api(), AsyncCanned(), None)
+    run_without_loop(read_async())
 
 
-@pytest.mark.parametrize("make", [blocking, awaited])
-def test_a_stream_interrupted_at_any_line_goes_on_or_says_that_it_cannot(
+def async_client() -> AsyncBatchesClientBase:
+    return AsyncBatchesClientBase(api(), AsyncCannedTransport(), None)
+
+
+@pytest.mark.parametrize("make", [blocking_client, async_client], ids=["blocking", "async"])
+def test_a_results_stream_interrupted_at_any_line_continues_or_raises(
     make: Callable[[], Any],
 ) -> None:
-    went_on = told = 0
+    continued = raised = 0
     for interruption in interruptions():
         stream = make().results_stream(ended())
-        same: Any = iter(stream) if make is blocking else aiter(stream)
-        got: list[str | None] = []
-        with interruption.at_work():
-            take(same, got)
+        iterator: Any = iter(stream) if make is blocking_client else aiter(stream)
+        custom_ids: list[str | None] = []
+        with interruption.armed():
+            read(iterator, custom_ids)
         with contextlib.suppress(LocalProtocolError):
-            take(same, got)
-            assert got == IDS, interruption.place
-            went_on += 1
+            read(iterator, custom_ids)
+            assert custom_ids == IDS, interruption.place
+            continued += 1
             continue
-        # And it is said as often as it is asked.
+        # The error is raised again at every attempt.
         with pytest.raises(LocalProtocolError, match="start it again"):
-            take(same, got)
-        assert got == IDS[: len(got)], interruption.place
-        told += 1
-    assert went_on > 100
-    assert told > 100
+            read(iterator, custom_ids)
+        assert custom_ids == IDS[: len(custom_ids)], interruption.place
+        raised += 1
+    assert continued > 100
+    assert raised > 100
 
 
 @pytest.fixture
-def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the disk: hundreds of files are finished here."""
+def without_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace `os.fsync`, because hundreds of files are finished here."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-@pytest.mark.usefixtures("no_sync")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see below
-def test_a_download_interrupted_at_any_line_goes_on_with_the_same_call(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("without_fsync")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # see the comment below
+def test_a_download_interrupted_at_any_line_continues_with_the_same_call(tmp_path: Path) -> None:
     for number, interruption in enumerate(interruptions()):
         folder = tmp_path / str(number)
         folder.mkdir()
-        with interruption.at_work():
-            # An interruption of the closing leaves the file to be closed with its last reference.
-            blocking().download(ended(), folder / "r")
-        assert blocking().download(ended(), folder / "r") == 4, interruption.place
+        with interruption.armed():
+            # If closing is interrupted, the file is closed with its last reference.
+            blocking_client().download(ended(), folder / "r")
+        assert blocking_client().download(ended(), folder / "r") == 4, interruption.place
         assert (folder / "r").read_bytes() == b"".join(LINES), interruption.place
         assert [each.name for each in folder.iterdir()] == ["r"], interruption.place
 
 
-class Held:
-    """Holds a step of a download in its thread, until it is let go on."""
+class HeldStep:
+    """Holds one step of a download in its thread until `released` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
         self.entered = threading.Event()
@@ -249,7 +252,7 @@ class Held:
         self.left = threading.Event()
         real: Any = getattr(ResultsFile, step)
 
-        def held(file: ResultsFile, *args: Any) -> Any:
+        def hold(file: ResultsFile, *args: Any) -> Any:
             if not self.entered.is_set():
                 self.entered.set()
                 assert self.released.wait(30)
@@ -257,7 +260,7 @@ class Held:
             self.left.set()
             return result
 
-        monkeypatch.setattr(ResultsFile, step, held)
+        monkeypatch.setattr(ResultsFile, step, hold)
 
 
 def open_files() -> set[str]:
@@ -268,24 +271,24 @@ def open_files() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("carrier", ASYNC_CARRIERS, ids=lambda carrier: carrier.name)
+@async_carriers
 @pytest.mark.parametrize("step", ["open", "write", "finish"])
-def test_a_cancelled_download_lets_its_thread_end_and_leaves_nothing_open(
+def test_a_cancelled_download_waits_for_its_thread_and_leaves_no_file_open(
     carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     path = tmp_path / "r"
-    held = Held(monkeypatch, step)
-    asyncio_runs = carrier.name.endswith("asyncio")
-    sleep: Any = asyncio.sleep if asyncio_runs else trio.sleep
+    held = HeldStep(monkeypatch, step)
+    on_asyncio = carrier.name.endswith("asyncio")
+    sleep: Any = asyncio.sleep if on_asyncio else trio.sleep
 
-    async def entered() -> None:
+    async def until_entered() -> None:
         while not held.entered.is_set():
             await sleep(0.001)
 
     async def cancel_on_asyncio(client: Any, batch: MessageBatch) -> None:
         task = asyncio.create_task(client.download(batch, path))
-        await entered()
-        for _ in range(3):  # as often as anybody likes
+        await until_entered()
+        for _ in range(3):  # repeated cancellations wait for the thread too
             task.cancel()
             await asyncio.sleep(0.01)
         assert not task.done()
@@ -296,22 +299,22 @@ def test_a_cancelled_download_lets_its_thread_end_and_leaves_nothing_open(
     async def cancel_on_trio(client: Any, batch: MessageBatch) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.download, batch, path)
-            await entered()
+            await until_entered()
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await trio.sleep(0.01)
             held.released.set()
 
-    async def job() -> None:
+    async def scenario() -> None:
         async with carrier.client(served.base_url) as client:
             batch = ended(served.base_url, 2)
-            await (cancel_on_asyncio if asyncio_runs else cancel_on_trio)(client, batch)
+            await (cancel_on_asyncio if on_asyncio else cancel_on_trio)(client, batch)
             assert held.left.is_set()
             assert not {each for each in open_files() if str(tmp_path) in each}
             assert await client.download(batch, path) == 2
 
     body = LINES[0] + LINES[1]
     with scripted(*[reply(body, keep=False)] * 2) as served:
-        carrier.run(job)
+        carrier.run(scenario)
     assert path.read_bytes() == body
     assert [each.name for each in tmp_path.iterdir()] == ["r"]

@@ -1,4 +1,4 @@
-"""Results to a file, on every transport: whose part it is, what is never replaced, and crashes."""
+"""Downloads to a file: continued parts, files that are never replaced, crashes, interruptions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import pytest
 import trio
 
@@ -28,7 +27,6 @@ from batches_core import (
     InvalidInputError,
     LocalProtocolError,
     MalformedResultError,
-    MessageBatch,
     NotFoundError,
     RawResult,
     ResultsReceived,
@@ -37,7 +35,9 @@ from batches_core import (
     TransportError,
 )
 from batches_core.emulator import Emulator, FaultPlan
-from tests.support.carriers import ASYNC_CARRIERS, CARRIERS, Carrier
+from tests.support.batches import ONE_ATTEMPT, ended_batch
+from tests.support.carriers import Carrier
+from tests.support.marks import async_carriers, every_carrier
 from tests.support.playbook import REQUEST, batch_json, error_json, result_line
 from tests.support.scripted import reply, scripted
 from transports._client._async.driver import AsyncDriver
@@ -50,37 +50,22 @@ from transports.h11 import BatchesClient
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
-every = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
-
-ONCE = RetryPolicy(attempts=1)
 A, B, C = result_line("a"), result_line("b"), result_line("c")
 NOT_FOUND = reply(json.dumps(error_json("not_found_error")).encode(), status=404)
-
-
-def lines(count: int) -> list[bytes]:
-    wanted = [{"custom_id": f"r{n}", "params": REQUEST["params"]} for n in range(count)]
-    return [json.dumps(each).encode() for each in wanted]
-
-
-def ended(base_url: str, total: int, id_: str = "msgbatch_1") -> MessageBatch:
-    data = batch_json(
-        id_, "ended", request_counts={"succeeded": total}, results_url=f"{base_url}/r"
-    )
-    return msgspec.convert(data, MessageBatch, strict=False)
 
 
 def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-@every
-def test_a_download_that_fails_is_gone_on_with(carrier: Carrier, tmp_path: Path) -> None:
+@every_carrier
+def test_a_failed_download_is_continued_by_the_same_call(carrier: Carrier, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     part = tmp_path / "results.jsonl.msgbatch_1.part"
 
-    async def job() -> None:
-        async with carrier.client(served.base_url, retry=ONCE) as client:
-            batch = ended(served.base_url, 3)
+    async def scenario() -> None:
+        async with carrier.client(served.base_url, retry=ONE_ATTEMPT) as client:
+            batch = ended_batch(served.base_url, 3)
             with pytest.raises(BatchesError) as caught:
                 await client.download(batch, path)
             assert any(
@@ -88,57 +73,63 @@ def test_a_download_that_fails_is_gone_on_with(carrier: Carrier, tmp_path: Path)
                 for note in caught.value.__notes__
             )
             assert part.read_bytes() == A + B
-            part.write_bytes(A + B + C[:20])  # as a crash leaves it
+            part.write_bytes(A + B + C[:20])  # a torn line, as after a crash
             assert await client.download(batch, path) == 3
 
     with scripted(reply(A + B + C, cut=len(A + B) + 5), reply(A + B + C)) as served:
-        carrier.run(job)
+        carrier.run(scenario)
     assert path.read_bytes() == A + B + C
     assert not part.exists()
 
 
-@every
-def test_a_download_that_is_short_says_what_is_missing(carrier: Carrier, tmp_path: Path) -> None:
+@every_carrier
+def test_an_incomplete_download_raises_the_missing_ids_and_keeps_its_part(
+    carrier: Carrier, tmp_path: Path
+) -> None:
     path = tmp_path / "results.jsonl"
 
-    async def job() -> None:
-        async with carrier.client(served.base_url, retry=ONCE) as client:
+    async def scenario() -> None:
+        async with carrier.client(served.base_url, retry=ONE_ATTEMPT) as client:
             with pytest.raises(IncompleteResultsError) as caught:
-                await client.download(ended(served.base_url, 3), path, expected=["a", "b", "c"])
+                await client.download(
+                    ended_batch(served.base_url, 3), path, expected=["a", "b", "c"]
+                )
             assert caught.value.missing == ("c",)
 
     with scripted(reply(A + B)) as served:
-        carrier.run(job)
+        carrier.run(scenario)
     assert not path.exists()
     assert (tmp_path / "results.jsonl.msgbatch_1.part").read_bytes() == A + B
 
 
 def client_of(base_url: str, **settings: Any) -> BatchesClient:
-    return BatchesClient(api_key="k", base_url=base_url, **{"retry": ONCE, **settings})
+    return BatchesClient(api_key="k", base_url=base_url, **{"retry": ONE_ATTEMPT, **settings})
 
 
-def test_lines_are_kept_as_they_came_and_once(tmp_path: Path) -> None:
+def test_a_download_writes_each_line_as_received_and_once(tmp_path: Path) -> None:
     path = tmp_path / "r"
-    odd = b'{"custom_id": "o",  "result": {"type":"new"}, "x": 1e5}'
-    sent = A + odd + b"\r\n\r\n{\nnonsense\n" + A + b'{"custom_id":"b"}'
+    unusual = b'{"custom_id": "o",  "result": {"type":"new"}, "x": 1e5}'
+    sent = A + unusual + b"\r\n\r\n{\nnonsense\n" + A + b'{"custom_id":"b"}'
     with scripted(reply(sent)) as served, client_of(served.base_url) as client:
-        assert client.download(ended(served.base_url, 5), path) == 5
-    assert path.read_bytes() == A + odd + b'\n{\nnonsense\n{"custom_id":"b"}\n'
+        assert client.download(ended_batch(served.base_url, 5), path) == 5
+    assert path.read_bytes() == A + unusual + b'\n{\nnonsense\n{"custom_id":"b"}\n'
 
 
-def test_unreadable_lines_of_a_part_are_not_written_again(tmp_path: Path) -> None:
+def test_continuing_a_download_does_not_repeat_its_unreadable_lines(tmp_path: Path) -> None:
     path = tmp_path / "r"
     sent = A + b"{\n{\n" + B
-    served_lines = [reply(sent, cut=len(A) + 4), reply(sent)]
-    with scripted(*served_lines) as served, client_of(served.base_url) as client:
-        batch = ended(served.base_url, 4)
+    with (
+        scripted(reply(sent, cut=len(A) + 4), reply(sent)) as served,
+        client_of(served.base_url) as client,
+    ):
+        batch = ended_batch(served.base_url, 4)
         with pytest.raises(BatchesError):
             client.download(batch, path)
         assert client.download(batch, path) == 4
     assert path.read_bytes() == sent
 
 
-def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+def test_a_download_does_not_overwrite_an_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "r"
     path.write_bytes(b"mine")
     client = client_of("http://127.0.0.1:9")
@@ -157,25 +148,25 @@ def opened(path: Path, batch: str = "msgbatch_1") -> ResultsFile:
     return file
 
 
-def test_two_downloads_to_one_file_do_not_mix(tmp_path: Path) -> None:
+def test_a_second_download_to_the_same_file_is_rejected(tmp_path: Path) -> None:
     with opened(tmp_path / "r"), pytest.raises(InvalidInputError, match="by another download"):
         opened(tmp_path / "r")
     opened(tmp_path / "r").__exit__(None, None, None)
 
 
-def test_a_line_over_the_limit_is_told_and_the_others_are_kept(tmp_path: Path) -> None:
+def test_a_line_over_the_limit_fails_a_download_that_keeps_the_other_lines(tmp_path: Path) -> None:
     path = tmp_path / "r"
     long = result_line("long", "x" * 2000)
     sent = A + long + B
     with scripted(*[reply(sent)] * 2) as served:
-        batch = ended(served.base_url, 3)
+        batch = ended_batch(served.base_url, 3)
         client = client_of(served.base_url, max_line=1000)
         with (
             client,
-            pytest.raises(MalformedResultError, match="over the limit max_line=1,000") as told,
+            pytest.raises(MalformedResultError, match="over the limit max_line=1,000") as caught,
         ):
             client.download(batch, path)
-        assert ["larger max_line, to add this one" in note for note in told.value.__notes__] == [
+        assert ["larger max_line adds this one" in note for note in caught.value.__notes__] == [
             True
         ]
         assert (tmp_path / "r.msgbatch_1.part").read_bytes() == A + B
@@ -205,7 +196,7 @@ class _Full(io.RawIOBase):
         return int(self._file.fileno())
 
 
-def test_a_full_disk_leaves_the_part_and_says_so(
+def test_a_full_disk_raises_and_leaves_a_part_to_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = opened(tmp_path / "r")
@@ -232,16 +223,17 @@ with BatchesClient(api_key="k", base_url=sys.argv[1]) as client:
 """
 
 
-def test_a_process_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
+def test_the_download_of_a_killed_process_is_continued_by_the_same_call(tmp_path: Path) -> None:
     path = tmp_path / "r"
     plan = FaultPlan("results:cut=200000,end=clean")
     emulator = Emulator(speed=1e6, faults=plan)
+    requests = [{**REQUEST, "custom_id": f"r{n}"} for n in range(2000)]
     with running_emulator(emulator) as base_url, client_of(base_url) as client:
-        batch = client.wait_for(client.create(lines(2000)).id, poll_interval=0.01)
-        # Cut short, and the next try is put off for so long that the process is killed before.
+        batch = client.wait_for(client.create(requests).id, poll_interval=0.01)
+        # The results are cut off, and the next attempt is so late that the process is killed first.
         plan.add("results:status=429,retry_after=300")
         arguments = [sys.executable, "-c", PROGRAM, base_url, batch.id, str(path)]
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:  # noqa: S603 - ours
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:  # noqa: S603 - this interpreter
             while len(plan.applied) < 2:
                 assert process.poll() is None
             process.send_signal(signal.SIGKILL)
@@ -254,42 +246,42 @@ def test_a_process_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
     assert sorted(ids) == sorted(f"r{n}" for n in range(2000))
 
 
-# --- whose part it is --------------------------------------------------------------------
+# --- part files --------------------------------------------------------------------
 
 
-def test_a_part_belongs_to_one_batch(tmp_path: Path) -> None:
+def test_a_part_file_belongs_to_one_batch(tmp_path: Path) -> None:
     path = tmp_path / "r"
     monday, tuesday = [[result_line(i, day) for i in "ab"] for day in ("monday", "tuesday")]
-    answers = [reply(b"".join(monday), cut=len(monday[0])), reply(b"".join(tuesday))]
-    with scripted(*answers) as served, client_of(served.base_url) as client:
+    handlers = [reply(b"".join(monday), cut=len(monday[0])), reply(b"".join(tuesday))]
+    with scripted(*handlers) as served, client_of(served.base_url) as client:
         with pytest.raises(TransportError):
-            client.download(ended(served.base_url, 2, "msgbatch_monday"), path)
-        assert client.download(ended(served.base_url, 2, "msgbatch_tuesday"), path) == 2
+            client.download(ended_batch(served.base_url, 2, "msgbatch_monday"), path)
+        assert client.download(ended_batch(served.base_url, 2, "msgbatch_tuesday"), path) == 2
     assert path.read_bytes() == b"".join(tuesday)
     assert (tmp_path / "r.msgbatch_monday.part").read_bytes() == monday[0]
 
 
-def test_a_file_named_part_that_is_not_ours_is_not_touched(tmp_path: Path) -> None:
+def test_an_unrelated_file_with_the_suffix_part_is_not_touched(tmp_path: Path) -> None:
     other = tmp_path / "r.part"
     other.write_bytes(B + b'{"custom_id": "x')
     with scripted(reply(A)) as served, client_of(served.base_url) as client:
-        assert client.download(ended(served.base_url, 1), tmp_path / "r") == 1
+        assert client.download(ended_batch(served.base_url, 1), tmp_path / "r") == 1
     assert other.read_bytes() == B + b'{"custom_id": "x'
     assert (tmp_path / "r").read_bytes() == A
 
 
-def test_an_id_is_percent_encoded_in_the_name_of_the_part(tmp_path: Path) -> None:
+def test_a_batch_id_is_percent_encoded_in_the_name_of_its_part(tmp_path: Path) -> None:
     with opened(tmp_path / "r", "a/../b c") as file:
         assert names(tmp_path) == ["r.a%2F..%2Fb%20c.part"]
         file.write([RawResult(custom_id="a", raw=A[:-1])])
         assert file.finish() == 1
     with pytest.raises(InvalidInputError, match="batch must be a str, not int"):
-        ResultsFile(tmp_path / "s", 7)  # type: ignore[arg-type]  # a mistake
+        ResultsFile(tmp_path / "s", 7)  # type: ignore[arg-type]  # the mistake
     assert names(tmp_path) == ["r"]
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("content", "problem"),
     [
         (b"some notes\n", "no results"),
         (b"without a line feed", "no results"),
@@ -299,16 +291,25 @@ def test_an_id_is_percent_encoded_in_the_name_of_the_part(tmp_path: Path) -> Non
         (A + result_line("long", "x" * 2000), "over the limit max_line=1,000"),
         (b"\n{\n" * 300, "more lines than the results of any batch"),
     ],
+    ids=[
+        "text",
+        "no line feed",
+        "other JSON",
+        "result and text",
+        "repeated custom_id",
+        "long line",
+        "too many lines",
+    ],
 )
-def test_a_part_that_cannot_be_one_is_refused_and_not_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, why: str
+def test_an_invalid_part_is_rejected_and_left_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, problem: str
 ) -> None:
     monkeypatch.setattr(part_module, "MAX_LINES", 200)
     part = tmp_path / "r.msgbatch_1.part"
     part.write_bytes(content)
     with (
         client_of("http://127.0.0.1:9", max_line=1000) as client,
-        pytest.raises(InvalidInputError, match=why) as caught,
+        pytest.raises(InvalidInputError, match=problem) as caught,
     ):
         client.download("msgbatch_1", tmp_path / "r")
     assert "was left as it is: move it away and download again" in str(caught.value)
@@ -342,43 +343,41 @@ def _folder(target: Path, part: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [_link, _dangling, _hard_link, _pipe, _folder])
-@pytest.mark.parametrize("knows_links", [True, False])
-def test_a_link_a_pipe_or_a_folder_is_no_part(
+@pytest.mark.parametrize("has_nofollow", [True, False], ids=["O_NOFOLLOW", "no O_NOFOLLOW"])
+def test_a_link_pipe_or_folder_is_rejected_as_a_part(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     make: Callable[[Path, Path], None],
     *,
-    knows_links: bool,
+    has_nofollow: bool,
 ) -> None:
-    if not knows_links:  # as on Windows
+    if not has_nofollow:  # as on Windows
         monkeypatch.delattr(os, "O_NOFOLLOW")
         monkeypatch.delattr(os, "O_NONBLOCK")
     target, part = tmp_path / "target", tmp_path / "r.msgbatch_1.part"
     make(target, part)
     before = target.read_bytes() if target.exists() else None
     with scripted(reply(A + B)) as served, client_of(served.base_url) as client:
-        batch = ended(served.base_url, 2)
+        batch = ended_batch(served.base_url, 2)
         with pytest.raises(
             InvalidInputError, match=r"(not a regular file|hard link).* move it away"
         ) as caught:
             client.download(batch, tmp_path / "r")
         assert (target.read_bytes() if target.exists() else None) == before
         assert not hasattr(caught.value, "__notes__")
-        # The advice is true.
+        # The advice in the error works.
         part.rename(tmp_path / "away")
         assert client.download(batch, tmp_path / "r") == 2
 
 
-def test_unreadable_lines_of_a_part_that_the_batch_does_not_have_are_an_error(
+def test_unreadable_lines_of_a_part_that_the_batch_lacks_raise(
     tmp_path: Path,
 ) -> None:
     part = tmp_path / "r.msgbatch_1.part"
     part.write_bytes(A + b"garbage\n{\n")
     with scripted(*[reply(A + b"{\n" + B)] * 2) as served, client_of(served.base_url) as client:
-        batch = ended(served.base_url, 3)
-        with pytest.raises(
-            InvalidInputError, match="1 of its unreadable lines are not in the results"
-        ):
+        batch = ended_batch(served.base_url, 3)
+        with pytest.raises(InvalidInputError, match="1 of its lines are unreadable and not among"):
             client.download(batch, tmp_path / "r")
         assert names(tmp_path) == [part.name]
         part.rename(tmp_path / "away")
@@ -386,11 +385,11 @@ def test_unreadable_lines_of_a_part_that_the_batch_does_not_have_are_an_error(
     assert (tmp_path / "r").read_bytes() == A + b"{\n" + B
 
 
-def test_a_part_with_ids_that_are_not_the_batchs_is_an_error_with_advice(tmp_path: Path) -> None:
+def test_custom_ids_of_a_part_that_the_batch_lacks_raise_with_advice(tmp_path: Path) -> None:
     part = tmp_path / "r.msgbatch_1.part"
     part.write_bytes(C)
     with scripted(*[reply(A + B)] * 2) as served, client_of(served.base_url) as client:
-        batch = ended(served.base_url, 2)
+        batch = ended_batch(served.base_url, 2)
         with pytest.raises(InvalidInputError, match=r"1 of the custom_ids") as caught:
             client.download(batch, tmp_path / "r")
         (note,) = caught.value.__notes__
@@ -400,13 +399,13 @@ def test_a_part_with_ids_that_are_not_the_batchs_is_an_error_with_advice(tmp_pat
         assert client.download(batch, tmp_path / "r") == 2
 
 
-# --- what a refusal leaves ---------------------------------------------------------------
+# --- refused downloads ---------------------------------------------------------------
 
 
-@every
-def test_a_refusal_leaves_no_empty_part(carrier: Carrier, tmp_path: Path) -> None:
-    async def job() -> None:
-        async with carrier.client(served.base_url, retry=ONCE) as client:
+@every_carrier
+def test_a_refused_download_leaves_no_empty_part(carrier: Carrier, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with carrier.client(served.base_url, retry=ONE_ATTEMPT) as client:
             with pytest.raises(ResultsUnavailableError):
                 await client.download("msgbatch_1", path)
             assert names(tmp_path) == []
@@ -419,12 +418,12 @@ def test_a_refusal_leaves_no_empty_part(carrier: Carrier, tmp_path: Path) -> Non
             assert names(tmp_path) == []
 
     path = tmp_path / "r"
-    running = reply(json.dumps(batch_json("msgbatch_1", "in_progress")).encode())
-    with scripted(running, NOT_FOUND) as served:
-        carrier.run(job)
+    in_progress = reply(json.dumps(batch_json("msgbatch_1", "in_progress")).encode())
+    with scripted(in_progress, NOT_FOUND) as served:
+        carrier.run(scenario)
 
 
-def test_a_refusal_leaves_the_part_as_it_was_with_its_torn_end(tmp_path: Path) -> None:
+def test_a_refused_download_leaves_a_part_and_its_torn_end_unchanged(tmp_path: Path) -> None:
     part = tmp_path / "r.msgbatch_1.part"
     part.write_bytes(A + B[:20])
     with scripted(NOT_FOUND, reply(A + B)) as served, client_of(served.base_url) as client:
@@ -432,19 +431,19 @@ def test_a_refusal_leaves_the_part_as_it_was_with_its_torn_end(tmp_path: Path) -
             client.download("msgbatch_1", tmp_path / "r")
         assert part.read_bytes() == A + B[:20]
         assert "holds 1 results" in caught.value.__notes__[0]
-        assert client.download(ended(served.base_url, 2), tmp_path / "r") == 2
+        assert client.download(ended_batch(served.base_url, 2), tmp_path / "r") == 2
     assert (tmp_path / "r").read_bytes() == A + B
     assert names(tmp_path) == ["r"]
 
 
-def test_a_torn_end_of_a_part_that_is_complete_is_cut_off(tmp_path: Path) -> None:
+def test_the_torn_end_of_a_complete_part_is_cut_off(tmp_path: Path) -> None:
     (tmp_path / "r.msgbatch_1.part").write_bytes(A + B + b'{"cus')
     with scripted(reply(A + B)) as served, client_of(served.base_url) as client:
-        assert client.download(ended(served.base_url, 2), tmp_path / "r") == 2
+        assert client.download(ended_batch(served.base_url, 2), tmp_path / "r") == 2
     assert (tmp_path / "r").read_bytes() == A + B
 
 
-# --- the last step -----------------------------------------------------------------------
+# --- the last steps -----------------------------------------------------------------------
 
 
 def _no_links(*args: object, **options: object) -> None:
@@ -455,14 +454,14 @@ def _no_links(*args: object, **options: object) -> None:
 def _rename_like_windows(self: Path, target: Path) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    os.rename(self, target)  # noqa: PTH104 - the one that is replaced here
+    os.rename(self, target)  # noqa: PTH104 - Path.rename is replaced here
 
 
-def links(monkeypatch: pytest.MonkeyPatch) -> None:
+def posix(monkeypatch: pytest.MonkeyPatch) -> None:
     del monkeypatch
 
 
-def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+def posix_without_links(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", _no_links)
 
 
@@ -471,7 +470,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "rename", _rename_like_windows)
 
 
-systems = pytest.mark.parametrize("system", [links, no_links, windows])
+systems = pytest.mark.parametrize("system", [posix, posix_without_links, windows])
 System = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -480,7 +479,7 @@ def test_a_file_that_appears_during_a_download_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: System
 ) -> None:
     def appears(connection: socket.socket) -> bool:
-        path.write_bytes(b"somebody else's")
+        path.write_bytes(b"of another program")
         return reply(A + B)(connection)
 
     system(monkeypatch)
@@ -489,10 +488,10 @@ def test_a_file_that_appears_during_a_download_is_not_replaced(
         scripted(appears, reply(A + B)) as served,
         client_of(served.base_url) as client,
     ):
-        batch = ended(served.base_url, 2)
+        batch = ended_batch(served.base_url, 2)
         with pytest.raises(InvalidInputError, match=r"appeared during .* holds all 2 results"):
             client.download(batch, path)
-        assert path.read_bytes() == b"somebody else's"
+        assert path.read_bytes() == b"of another program"
         assert (tmp_path / "r.msgbatch_1.part").read_bytes() == A + B
         os.rename(path, tmp_path / "away")  # noqa: PTH104 - Path.rename is replaced here
         assert client.download(batch, path) == 2
@@ -501,7 +500,7 @@ def test_a_file_that_appears_during_a_download_is_not_replaced(
 
 
 class _Crashed(BaseException):
-    """The process ended here."""
+    """Simulates the end of the process."""
 
 
 @systems
@@ -509,7 +508,7 @@ class _Crashed(BaseException):
 @pytest.mark.parametrize(
     "step", ["os.fsync", "os.link", "os.close", "os.rename", "os.replace", "os.unlink"]
 )
-def test_after_a_crash_in_the_last_steps_the_same_call_succeeds(
+def test_a_download_that_crashed_in_its_last_steps_succeeds_with_the_same_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: System, step: str, when: str
 ) -> None:
     system(monkeypatch)
@@ -522,14 +521,14 @@ def test_after_a_crash_in_the_last_steps_the_same_call_succeeds(
         raise _Crashed
 
     with scripted(*[reply(A + B)] * 2) as served, client_of(served.base_url) as client:
-        batch = ended(served.base_url, 2)
+        batch = ended_batch(served.base_url, 2)
         with monkeypatch.context() as patch:
-            real = ResultsFile.finish
+            original_finish = ResultsFile.finish
 
             def finish(self: ResultsFile) -> int:
                 patch.setattr(os, step.removeprefix("os."), crash)
                 try:
-                    return real(self)
+                    return original_finish(self)
                 finally:
                     patch.undo()
 
@@ -543,16 +542,18 @@ def test_after_a_crash_in_the_last_steps_the_same_call_succeeds(
     assert names(tmp_path) == ["r"]
 
 
-@every
-def test_the_complete_file_of_a_batch_is_a_success(carrier: Carrier, tmp_path: Path) -> None:
-    async def job() -> None:
+@every_carrier
+def test_a_download_to_the_complete_results_of_its_batch_succeeds(
+    carrier: Carrier, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
         async with carrier.client(served.base_url, retry=RetryPolicy(initial_delay=0)) as client:
-            assert await client.download(ended(served.base_url, 3), path) == 3
+            assert await client.download(ended_batch(served.base_url, 3), path) == 3
 
     path = tmp_path / "r"
     path.write_bytes(B + b"{\n" + A)
     with scripted(reply(A + b"{\n" + B, cut=len(A) + 1), reply(A + b"{\n" + B)) as served:
-        carrier.run(job)
+        carrier.run(scenario)
     assert path.read_bytes() == B + b"{\n" + A
     assert names(tmp_path) == ["r"]
 
@@ -570,22 +571,35 @@ def test_the_complete_file_of_a_batch_is_a_success(carrier: Carrier, tmp_path: P
         b"",
         b"\n",
     ],
+    ids=[
+        "same ids",
+        "too few",
+        "too many",
+        "unreadable line more",
+        "repeated line",
+        "torn end",
+        "unreadable line",
+        "empty",
+        "empty line",
+    ],
 )
-def test_another_file_with_the_same_ids_is_no_success(tmp_path: Path, content: bytes) -> None:
+def test_a_download_to_a_file_of_other_content_raises_and_leaves_it(
+    tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "r"
     path.write_bytes(content)
     with scripted(reply(A + B)) as served, client_of(served.base_url) as client:
-        batch = ended(served.base_url, 2)
+        batch = ended_batch(served.base_url, 2)
         with pytest.raises(
             InvalidInputError, match=r"is not the complete results .* move it"
-        ) as told:
+        ) as caught:
             client.download(batch, path)
-    assert not hasattr(told.value, "__notes__")
+    assert not hasattr(caught.value, "__notes__")
     assert path.read_bytes() == content
     assert names(tmp_path) == ["r"]
 
 
-def test_what_has_the_name_and_is_no_file_is_left(tmp_path: Path) -> None:
+def test_a_folder_link_or_pipe_with_the_target_name_is_left_unchanged(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "there").write_bytes(A)
     (tmp_path / "link").symlink_to(tmp_path / "there")
@@ -595,12 +609,12 @@ def test_what_has_the_name_and_is_no_file_is_left(tmp_path: Path) -> None:
     with scripted() as served, client_of(served.base_url) as client:
         for name in before:
             if name != "there":
-                with pytest.raises(InvalidInputError, match="already exists"):
-                    client.download(ended(served.base_url, 1), tmp_path / name)
+                with pytest.raises(InvalidInputError, match="is there already"):
+                    client.download(ended_batch(served.base_url, 1), tmp_path / name)
     assert names(tmp_path) == before
 
 
-def test_a_file_that_could_not_be_compared_is_told(tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_compared_is_left_and_named_in_a_note(tmp_path: Path) -> None:
     path = tmp_path / "r"
     path.write_bytes(A)
     with scripted(NOT_FOUND) as served, client_of(served.base_url) as client:
@@ -613,15 +627,15 @@ def test_a_file_that_could_not_be_compared_is_told(tmp_path: Path) -> None:
         path.write_bytes(A)
         client = client_of(served.base_url, max_line=1000)
         with client, pytest.raises(MalformedResultError, match="over the limit"):
-            client.download(ended(served.base_url, 2), path)
+            client.download(ended_batch(served.base_url, 2), path)
     path.write_bytes(A + b"{\n" * 9)
     assert names(tmp_path) == ["r"]
 
 
-# --- others at work ----------------------------------------------------------------------
+# --- other writers ----------------------------------------------------------------------
 
 
-def test_another_writer_is_noticed_where_files_cannot_be_locked(
+def test_another_writer_of_a_part_is_detected_without_file_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_locks(*_: object) -> None:
@@ -640,7 +654,7 @@ def test_another_writer_is_noticed_where_files_cannot_be_locked(
     assert (tmp_path / "r.msgbatch_1.part").read_bytes() == A + B
 
 
-def test_a_part_that_is_taken_away_during_a_download_is_told(tmp_path: Path) -> None:
+def test_a_part_removed_during_a_download_raises(tmp_path: Path) -> None:
     with opened(tmp_path / "r") as file:
         file.write([RawResult(custom_id="a", raw=A[:-1])])
         (tmp_path / "r.msgbatch_1.part").unlink()
@@ -649,24 +663,24 @@ def test_a_part_that_is_taken_away_during_a_download_is_told(tmp_path: Path) -> 
     assert names(tmp_path) == []
 
 
-def test_a_part_that_was_given_its_name_while_its_lock_was_awaited_is_not_written(
+def test_a_part_renamed_while_its_lock_is_awaited_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def locked_late(file: io.FileIO) -> bool:
+    def rename_and_lock(file: io.FileIO) -> bool:
         part.rename(tmp_path / "r")
-        return real(file)
+        return lock(file)
 
-    real = locking.lock
+    lock = module._lock
     part = tmp_path / "r.msgbatch_1.part"
     part.write_bytes(A)
-    monkeypatch.setattr(part_module, "lock", locked_late)
+    monkeypatch.setattr(module, "_lock", rename_and_lock)
     with pytest.raises(InvalidInputError, match="by another download"):
         opened(tmp_path / "r")
     assert (tmp_path / "r").read_bytes() == A
 
 
 class _Windows:
-    """Refuses to rename, link or remove what is open, and locks bytes as Windows does."""
+    """Refuses to rename, link or remove open files, and locks bytes as Windows does."""
 
     LK_NBLCK = 2
 
@@ -675,7 +689,7 @@ class _Windows:
 
     def locking(self, fd: int, mode: int, count: int) -> None:
         assert (mode, count) == (self.LK_NBLCK, 1)
-        assert os.lseek(fd, 0, os.SEEK_CUR) > 2**41, "what is locked cannot be read"
+        assert os.lseek(fd, 0, os.SEEK_CUR) > 2**41, "on Windows locked bytes cannot be read"
         here = os.fstat(fd)
         for other, info in self.locked.items():
             if other != fd and os.path.samestat(here, info) and _is_open(other, info):
@@ -700,22 +714,22 @@ def _is_open(fd: int, info: os.stat_result) -> bool:
         return False
 
 
-@pytest.mark.parametrize("system", [links, no_links, windows])
-def test_nothing_that_is_open_is_renamed_or_removed(
+@pytest.mark.parametrize("system", [posix, posix_without_links, windows])
+def test_a_download_renames_and_removes_only_closed_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: System
 ) -> None:
     system(monkeypatch)
-    double = _Windows()
-    monkeypatch.setattr(locking, "fcntl", None)
-    monkeypatch.setattr(locking, "msvcrt", double)
+    simulated = _Windows()
+    monkeypatch.setattr(module, "fcntl", None)
+    monkeypatch.setattr(module, "msvcrt", simulated)
     for name in ("link", "rename", "replace", "unlink", "remove"):
-        monkeypatch.setattr(os, name, double.refuse_open(getattr(os, name)))
+        monkeypatch.setattr(os, name, simulated.refuse_open(getattr(os, name)))
     monkeypatch.delattr(os, "O_NOFOLLOW")
     monkeypatch.delattr(os, "O_NONBLOCK")
     path = tmp_path / "r"
-    answers = [NOT_FOUND, reply(A + B, cut=len(A)), reply(A + B), reply(A + B)]
-    with scripted(*answers) as served, client_of(served.base_url) as client:
-        batch = ended(served.base_url, 2)
+    handlers = [NOT_FOUND, reply(A + B, cut=len(A)), reply(A + B), reply(A + B)]
+    with scripted(*handlers) as served, client_of(served.base_url) as client:
+        batch = ended_batch(served.base_url, 2)
         with pytest.raises(NotFoundError):
             client.download("msgbatch_1", path)
         assert names(tmp_path) == []
@@ -732,35 +746,35 @@ def test_nothing_that_is_open_is_renamed_or_removed(
 # --- interruptions -----------------------------------------------------------------------
 
 
-def interrupt_handing_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raise KeyboardInterrupt once, when a block was handed over and nobody has it yet."""
-    left = [KeyboardInterrupt()]
+def interrupt_after_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise KeyboardInterrupt once, between the driver that returns a block and its caller."""
+    interrupts = [KeyboardInterrupt()]
 
-    def interrupted(event: Any) -> Any:
-        if isinstance(event, ResultsReceived) and left:
-            raise left.pop()
+    def interrupt(event: Any) -> Any:
+        if isinstance(event, ResultsReceived) and interrupts:
+            raise interrupts.pop()
         return event
 
-    blocking, awaited = Driver[Any].next_event, AsyncDriver[Any].next_event
+    original, async_original = Driver[Any].next_event, AsyncDriver[Any].next_event
 
-    def next_event(drive: Driver[Any]) -> Any:
-        return interrupted(blocking(drive))
+    def next_event(driver: Driver[Any]) -> Any:
+        return interrupt(original(driver))
 
-    async def async_next_event(drive: AsyncDriver[Any]) -> Any:
-        return interrupted(await awaited(drive))
+    async def async_next_event(driver: AsyncDriver[Any]) -> Any:
+        return interrupt(await async_original(driver))
 
     monkeypatch.setattr(Driver, "next_event", next_event)
     monkeypatch.setattr(AsyncDriver, "next_event", async_next_event)
 
 
-@every
-def test_a_stream_that_lost_a_block_to_an_interruption_says_so(
+@every_carrier
+def test_a_results_stream_that_lost_a_block_to_an_interrupt_raises(
     carrier: Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def job() -> None:
+    async def scenario() -> None:
         async with (
-            carrier.client(served.base_url, retry=ONCE) as client,
-            client.results_stream(ended(served.base_url, 2)) as stream,
+            carrier.client(served.base_url, retry=ONE_ATTEMPT) as client,
+            client.results_stream(ended_batch(served.base_url, 2)) as stream,
         ):
             with pytest.raises(KeyboardInterrupt):
                 await anext(stream)
@@ -768,34 +782,34 @@ def test_a_stream_that_lost_a_block_to_an_interruption_says_so(
                 with pytest.raises(LocalProtocolError, match=r"some are missing: start it again"):
                     await anext(stream)
 
-    interrupt_handing_over(monkeypatch)
+    interrupt_after_a_block(monkeypatch)
     with scripted(reply(A + B)) as served:
-        carrier.run(job)
+        carrier.run(scenario)
 
 
-@every
-def test_a_download_that_lost_a_block_to_an_interruption_goes_on_with_the_same_call(
+@every_carrier
+def test_a_download_interrupted_after_a_block_continues_with_the_same_call(
     carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def job() -> None:
-        async with carrier.client(served.base_url, retry=ONCE) as client:
-            batch = ended(served.base_url, 2)
+    async def scenario() -> None:
+        async with carrier.client(served.base_url, retry=ONE_ATTEMPT) as client:
+            batch = ended_batch(served.base_url, 2)
             with pytest.raises(KeyboardInterrupt):
                 await client.download(batch, tmp_path / "r")
             assert await client.download(batch, tmp_path / "r") == 2
 
-    interrupt_handing_over(monkeypatch)
+    interrupt_after_a_block(monkeypatch)
     with scripted(reply(A + B), reply(A + B)) as served:
-        carrier.run(job)
+        carrier.run(scenario)
     assert (tmp_path / "r").read_bytes() == A + B
     assert names(tmp_path) == ["r"]
 
 
-async def _cancelled_on_asyncio(
-    work: Callable[[], Awaitable[object]], at: threading.Event, release: threading.Event
+async def _cancel_on_asyncio(
+    call: Callable[[], Awaitable[object]], reached: threading.Event, release: threading.Event
 ) -> None:
-    task = asyncio.ensure_future(work())
-    assert await asyncio.to_thread(at.wait, 30)
+    task = asyncio.ensure_future(call())
+    assert await asyncio.to_thread(reached.wait, 30)
     for _ in range(3):
         task.cancel()
         await asyncio.sleep(0.01)
@@ -804,55 +818,55 @@ async def _cancelled_on_asyncio(
         await task
 
 
-async def _cancelled_on_trio(
-    work: Callable[[], Awaitable[object]], at: threading.Event, release: threading.Event
+async def _cancel_on_trio(
+    call: Callable[[], Awaitable[object]], reached: threading.Event, release: threading.Event
 ) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(work)
-        assert await trio.to_thread.run_sync(at.wait, 30)
+        nursery.start_soon(call)
+        assert await trio.to_thread.run_sync(reached.wait, 30)
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
             await trio.sleep(0.03)
         release.set()
 
 
-@pytest.mark.parametrize("where", ["open", "write", "finish", "network"])
-@pytest.mark.parametrize("carrier", ASYNC_CARRIERS, ids=lambda carrier: carrier.name)
-def test_a_natively_cancelled_download_leaves_its_part_unlocked(
-    carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+@pytest.mark.parametrize("stage", ["open", "write", "finish", "network"])
+@async_carriers
+def test_a_cancelled_download_leaves_its_part_unlocked(
+    carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    at, release = threading.Event(), threading.Event()
+    reached, release = threading.Event(), threading.Event()
     path = tmp_path / "r"
-    cancelled = _cancelled_on_asyncio if carrier.name.endswith("asyncio") else _cancelled_on_trio
+    cancel = _cancel_on_asyncio if carrier.name.endswith("asyncio") else _cancel_on_trio
 
-    def silent(connection: socket.socket) -> bool:
+    def stop_within_the_body(connection: socket.socket) -> bool:
         head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(A + B)
         connection.sendall(head + A + B[:5])
-        at.set()
+        reached.set()
         release.wait(30)
         return False
 
-    async def job() -> None:
-        async with carrier.client(served.base_url, retry=ONCE) as client:
-            batch = ended(served.base_url, 2)
-            await cancelled(lambda: client.download(batch, path), at, release)
-            if not path.exists():  # nothing of the first call is at work any more
+    async def scenario() -> None:
+        async with carrier.client(served.base_url, retry=ONE_ATTEMPT) as client:
+            batch = ended_batch(served.base_url, 2)
+            await cancel(lambda: client.download(batch, path), reached, release)
+            if not path.exists():  # the first call has released its part
                 opened(path).__exit__(None, None, None)
             assert await client.download(batch, path) == 2
 
-    if where != "network":
-        real: Any = getattr(ResultsFile, where)
+    if stage != "network":
+        original: Any = getattr(ResultsFile, stage)
 
-        def held(file: ResultsFile, *args: Any) -> Any:
-            if not at.is_set():
-                at.set()
+        def hold(file: ResultsFile, *args: Any) -> Any:
+            if not reached.is_set():
+                reached.set()
                 assert release.wait(30)
-            return real(file, *args)
+            return original(file, *args)
 
-        monkeypatch.setattr(ResultsFile, where, held)
-    # Where the first call is cancelled before it sends, one answer is not asked for.
-    first = silent if where == "network" else reply(A + B, keep=False)
+        monkeypatch.setattr(ResultsFile, stage, hold)
+    # If the first call is cancelled before it sends, the second handler is not used.
+    first = stop_within_the_body if stage == "network" else reply(A + B, keep=False)
     with scripted(first, reply(A + B)) as served:
-        carrier.run(job)
+        carrier.run(scenario)
     assert path.read_bytes() == A + B
     assert names(tmp_path) == ["r"]

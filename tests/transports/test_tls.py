@@ -1,4 +1,4 @@
-"""TLS, on every transport."""
+"""TLS on every transport: verification, reuse, and failures before and after the request."""
 
 from __future__ import annotations
 
@@ -8,72 +8,72 @@ import socket
 import ssl
 from typing import Any
 
-import msgspec
 import pytest
 
-from batches_core import OutcomeUnknownError, RetryPolicy, TransportError
-from tests.support.carriers import CARRIERS, Carrier
-from tests.support.playbook import REQUEST, batch_json
+from batches_core import OutcomeUnknownError, TransportError
+from tests.support.batches import BATCH, ONE_ATTEMPT
+from tests.support.carriers import Carrier
+from tests.support.marks import every_carrier
+from tests.support.playbook import REQUEST
 from tests.support.scripted import reply, scripted
 from tests.support.tls import client_context, tls_server
 from transports._http11.tls import tls_context
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
-every = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
 
-ONCE = RetryPolicy(attempts=1)
-BATCH = msgspec.json.encode(batch_json())
-
-
-@every
-def test_tls_is_verified_and_named_and_kept(carrier: Carrier) -> None:
-    async def job() -> None:
-        settings = {"ssl_context": client_context(), "retry": ONCE}
+@every_carrier
+def test_a_tls_connection_is_verified_names_its_host_and_is_reused(carrier: Carrier) -> None:
+    async def scenario() -> None:
+        settings = {"ssl_context": client_context(), "retry": ONE_ATTEMPT}
         async with carrier.client(base_url, **settings) as client:
             for _ in range(3):
                 assert (await client.get("msgbatch_1")).id == "msgbatch_1"
 
-    with tls_server(*[reply(BATCH)] * 3) as (served, base_url, seen):
-        carrier.run(job)
-    assert seen == ["localhost", "http/1.1"]
+    with tls_server(*[reply(BATCH)] * 3) as (served, base_url, handshakes):
+        carrier.run(scenario)
+    assert handshakes == ["localhost", "http/1.1"]
     assert served.connections == 1
 
 
-@every
-def test_a_large_body_goes_up_through_tls(carrier: Carrier) -> None:
-    async def job() -> None:
-        async with carrier.client(base_url, ssl_context=client_context(), retry=ONCE) as client:
+@every_carrier
+def test_a_large_body_is_uploaded_over_tls(carrier: Carrier) -> None:
+    async def scenario() -> None:
+        async with carrier.client(
+            base_url, ssl_context=client_context(), retry=ONE_ATTEMPT
+        ) as client:
             await client.create([{"custom_id": "a", "params": {"system": "x" * 5_000_000}}])
 
     with tls_server(reply(BATCH)) as (served, base_url, _):
-        carrier.run(job)
+        carrier.run(scenario)
     assert len(served.requests[0]) > 5_000_000
 
 
-@every
-@pytest.mark.parametrize("fault", ["unknown authority", "other host"])
-def test_a_certificate_that_does_not_fit_is_refused_before_anything_is_sent(
-    carrier: Carrier, fault: str
+@every_carrier
+@pytest.mark.parametrize("problem", ["unknown authority", "other host"])
+def test_an_invalid_certificate_is_rejected_before_a_request_is_sent(
+    carrier: Carrier, problem: str
 ) -> None:
-    context = None if fault == "unknown authority" else client_context()
+    context = None if problem == "unknown authority" else client_context()
 
-    async def job() -> None:
-        async with carrier.client(base_url, ssl_context=context, retry=ONCE) as client:
-            with pytest.raises(TransportError, match=r"[Cc]ertificate") as e:
+    async def scenario() -> None:
+        async with carrier.client(base_url, ssl_context=context, retry=ONE_ATTEMPT) as client:
+            with pytest.raises(TransportError, match=r"[Cc]ertificate") as caught:
                 await client.create([REQUEST])
-            assert not e.value.sent
+            assert not caught.value.sent
 
-    host = "other.test" if fault == "other host" else "localhost"
+    host = "other.test" if problem == "other host" else "localhost"
     with tls_server(reply(BATCH), host=host) as (served, base_url, _):
-        carrier.run(job)
+        carrier.run(scenario)
     assert served.requests == []
 
 
-@every
-def test_what_is_no_tls_is_told(carrier: Carrier) -> None:
-    async def job() -> None:
-        async with carrier.client(base_url, retry=ONCE) as client:
+@every_carrier
+def test_a_peer_without_tls_raises_a_transport_error_with_nothing_sent(
+    carrier: Carrier,
+) -> None:
+    async def scenario() -> None:
+        async with carrier.client(base_url, retry=ONE_ATTEMPT) as client:
             with pytest.raises(TransportError, match="was not sent completely"):
                 await client.get("msgbatch_1")
 
@@ -84,15 +84,17 @@ def test_what_is_no_tls_is_told(carrier: Carrier) -> None:
 
     with scripted(prepare=prepare) as served:
         base_url = served.base_url.replace("http://127.0.0.1", "https://localhost")
-        carrier.run(job)
+        carrier.run(scenario)
 
 
-@pytest.mark.parametrize("missing", [set(), {"truststore"}, {"truststore", "certifi"}], ids=str)
+@pytest.mark.parametrize(
+    "missing",
+    [set(), {"truststore"}, {"truststore", "certifi"}],
+    ids=lambda missing: f"without {sorted(missing)}",
+)
 @pytest.mark.parametrize("system_store", [True, False], ids=["system store", "no system store"])
-def test_the_default_context_verifies_whatever_is_installed(
-    missing: set[str],
-    system_store: bool,  # noqa: FBT001
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_default_tls_context_verifies_whatever_packages_are_installed(
+    missing: set[str], monkeypatch: pytest.MonkeyPatch, *, system_store: bool
 ) -> None:
     original = importlib.import_module
 
@@ -112,20 +114,22 @@ def test_the_default_context_verifies_whatever_is_installed(
         assert context.get_ca_certs()
 
 
-@every
-def test_records_that_are_broken_after_the_request_leave_the_outcome_unknown(
+@every_carrier
+def test_broken_tls_records_after_the_request_leave_the_outcome_unknown(
     carrier: Carrier,
 ) -> None:
-    def garbage(connection: socket.socket) -> bool:
-        with socket.socket(fileno=os.dup(connection.fileno())) as below:
-            below.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+    def send_broken_record(connection: socket.socket) -> bool:
+        with socket.socket(fileno=os.dup(connection.fileno())) as plain:
+            plain.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
         return False
 
-    async def job() -> None:
-        async with carrier.client(base_url, ssl_context=client_context(), retry=ONCE) as client:
+    async def scenario() -> None:
+        async with carrier.client(
+            base_url, ssl_context=client_context(), retry=ONE_ATTEMPT
+        ) as client:
             with pytest.raises(OutcomeUnknownError) as caught:
                 await client.create([REQUEST])
             assert caught.value.marker is not None
 
-    with tls_server(garbage) as (_, base_url, _):
-        carrier.run(job)
+    with tls_server(send_broken_record) as (_, base_url, _):
+        carrier.run(scenario)

@@ -36,7 +36,9 @@ class AsyncioStream(asyncio.Protocol):
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
+        #: The transport in use, and that of the socket, which differs under TLS.
         self._transport: Any = None
+        self._plain: Any = None
         #: The queue of received bytes, and its size in bytes.
         self._received: deque[bytes] = deque()
         self._queued = 0
@@ -53,6 +55,7 @@ class AsyncioStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store the transport: at the beginning, and again when TLS has started."""
+        self._plain = self._plain or transport
         self._transport = transport
         self._transport.set_write_buffer_limits(high=SLICE)
 
@@ -148,6 +151,9 @@ class AsyncioStream(asyncio.Protocol):
         self, context: ssl.SSLContext, hostname: str, deadline: float
     ) -> AsyncioStream:
         """Start TLS on this stream, and return it."""
+        if self._received:
+            # They would be read later as if they had arrived through TLS.
+            raise StreamError from OSError("bytes arrived before the TLS handshake")
         seconds = deadline - self._loop.time()
         try:
             async with asyncio.timeout_at(deadline):
@@ -204,17 +210,26 @@ class AsyncioStream(asyncio.Protocol):
             StalledError: nothing moved for the timeout, or the deadline passed.
         """
         end = self._loop.time() + self._timeout
-        unsent = self._transport.get_write_buffer_size()
-        self._wakeup = self._loop.create_future()
+        unsent = self._unsent()
+        wakeup = self._wakeup = self._loop.create_future()
         try:
             async with asyncio.timeout_at(end if deadline is None else min(end, deadline)):
-                await self._wakeup
+                await wakeup
         except TimeoutError:
             is_late = deadline is not None and self._loop.time() >= deadline
-            if is_late or unsent == self._transport.get_write_buffer_size():
+            # If the loop was blocked, it sees the received bytes and the timeout in the same turn.
+            has_moved = unsent != self._unsent() or not wakeup.cancelled()
+            if is_late or not has_moved:
                 raise StalledError(self._timeout) from None
         finally:
             self._wakeup = None
+
+    def _unsent(self) -> int:
+        """Return how many bytes asyncio holds. The size of TLS excludes that of its socket."""
+        size: int = self._transport.get_write_buffer_size()
+        if self._plain is not self._transport:
+            size += self._plain.get_write_buffer_size()
+        return size
 
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():

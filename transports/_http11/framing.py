@@ -23,6 +23,10 @@ _MAX_LINE = 64 * 1024
 #: The line before a chunk: its length in up to twenty digits, as in h11, and extensions, which are
 #: ignored.
 _LENGTH = re.compile(rb"([0-9A-Fa-f]{1,20})[ \t]*(?:;.*)?")
+#: A trailer, and a line that continues one. As strict as h11: payload after a corrupted length of 0
+#: must not be skipped as trailers.
+_TRAILER = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+:[^\x00\n\v\f\r]*")
+_CONTINUATION = re.compile(rb"[ \t][^\x00\n\v\f\r]*")
 
 
 class Framing(Protocol):
@@ -149,8 +153,11 @@ class ChunkedFraming:
         self._parse_line = self._parse_length
 
     def _parse_trailer(self, line: bytes) -> None:
-        self._trailers += len(line)
         self.is_complete = not line
+        is_continued = self._trailers > 0 and _CONTINUATION.fullmatch(line) is not None
+        if line and not is_continued and _TRAILER.fullmatch(line) is None:
+            self.error = "a trailer is not a header field"
+        self._trailers += len(line)
         if self._trailers > _MAX_LINE:
             self.error = f"the trailers have more than {_MAX_LINE:,} bytes"
 

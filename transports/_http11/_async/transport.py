@@ -183,11 +183,25 @@ class AsyncHTTP11Transport(Generic[ConnectT]):
         return await self._backend.in_thread(work)
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection.
+
+        Raises:
+            LocalProtocolError: the caller's event loop is another one; nothing was closed.
+        """
+        can_close = self._backend.can_close()
         connections = self._pool.close()
-        if self._backend.can_close():
-            for connection in connections:
-                await connection.aclose()
+        if can_close:
+            await _close_all(connections)
 
     async def _connect(self, origin: Origin, deadline: float | None) -> _Connection:
         return self._pool.add(_Connection(await self._dialer.dial(origin, deadline), origin))
+
+
+async def _close_all(connections: list[_Connection]) -> None:
+    """Close connections. If closing one is interrupted, the others are closed all the same."""
+    try:
+        while connections:
+            await connections.pop().aclose()
+    finally:
+        if connections:
+            await _close_all(connections)

@@ -182,11 +182,25 @@ class HTTP11Transport(Generic[ConnectT]):
         return self._backend.in_thread(work)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection.
+
+        Raises:
+            LocalProtocolError: the caller's event loop is another one; nothing was closed.
+        """
+        can_close = self._backend.can_close()
         connections = self._pool.close()
-        if self._backend.can_close():
-            for connection in connections:
-                connection.close()
+        if can_close:
+            _close_all(connections)
 
     def _connect(self, origin: Origin, deadline: float | None) -> _Connection:
         return self._pool.add(_Connection(self._dialer.dial(origin, deadline), origin))
+
+
+def _close_all(connections: list[_Connection]) -> None:
+    """Close connections. If closing one is interrupted, the others are closed all the same."""
+    try:
+        while connections:
+            connections.pop().close()
+    finally:
+        if connections:
+            _close_all(connections)
