@@ -6,9 +6,9 @@
             ...
         assert not batches_emulator.faults.unmet
 
-Each test has a new emulator. It is so fast that a batch has ended when it is first polled. A
-marker changes that; it takes the parameters of `Emulator`, and `faults`, `fault_seed` and
-`fault_rate`, which are those of `FaultPlan`::
+Each test has a new emulator. It is so fast that a batch has ended when it is first polled. The
+marker of the same name configures it. Its arguments are the parameters of `Emulator`, except that
+`faults`, `fault_seed` and `fault_rate` are the rules, the seed and the rate of a `FaultPlan`::
 
     @pytest.mark.batches_emulator(speed=100, faults=["create:status=529"])
 

@@ -85,7 +85,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=int,
-        help=f"run each contender this many times (default: {_ROUNDS}, in waits 1)",
+        help=f"run each contender this many times (default: {_ROUNDS}, with --quick "
+        f"{_QUICK_ROUNDS}, in waits 1)",
     )
     parser.add_argument(
         "--against",

@@ -37,9 +37,9 @@ _WORDS = (  # noqa: SIM905 - prose reads better as prose
     "without again home around small however found part once general upon school every don't does "
     "water salt sea river mineral evaporation concentration approximately equilibrium therefore"
 ).split()
-#: Texts that JSON has to escape. They replace one word in `_ONE_IN`.
+#: Texts that JSON has to escape. A message of 400 words contains ten of them.
 _ESCAPED = ("\n\n", '"salty"', "\n- **First:**", "C:\\sea")
-_ONE_IN = 40
+_WORDS_PER_ESCAPE = 40
 #: Texts beyond ASCII, with the share of messages that contain them. The widest character decides
 #: whether Python stores a str with 1, 2 or 4 bytes a character.
 _NON_ASCII = {"—": 0.5, "naïve": 0.1, "😀": 0.05}
@@ -47,7 +47,7 @@ _NON_ASCII = {"—": 0.5, "naïve": 0.1, "😀": 0.05}
 
 def _text(rng: random.Random) -> str:
     words = rng.choices(_WORDS, k=rng.randint(_FEWEST_WORDS, _MOST_WORDS))
-    special = rng.choices(_ESCAPED, k=len(words) // _ONE_IN)
+    special = rng.choices(_ESCAPED, k=len(words) // _WORDS_PER_ESCAPE)
     special += [word for word, share in _NON_ASCII.items() if rng.random() < share]
     for word in special:
         words[rng.randrange(len(words))] = word
@@ -119,7 +119,7 @@ class GeneratedResults:
 
 
 def _params(rng: random.Random, size: int | None) -> bytes:
-    """Generate the params of a request. `size` is their encoded size in bytes, by default any."""
+    """Generate the encoded params of a request. `size` is their size in bytes; None for any."""
     text = _text(rng)
     if size is not None:
         text = text[: size // 4]

@@ -98,5 +98,5 @@ def format_note(measure: Measure, samples: Sequence[Sample]) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a time with four digits."""
-    return f"{seconds:.3f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - see above
+    """Return a time with three decimals, or with one if it is 10 s or more."""
+    return f"{seconds:.3f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - as the docstring says

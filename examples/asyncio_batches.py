@@ -3,8 +3,8 @@
     python examples/asyncio_batches.py examples/requests.jsonl --database results.sqlite
 
 One task puts the results into a queue, and another stores them. The queue is bounded: if the
-database is slow, the download waits, and memory stays small. To store a result again replaces it,
-so --batch continues after an interruption, by Ctrl-C or SIGTERM.
+database is slow, the download waits, and memory stays small. A result that arrives again replaces
+the stored one, so --batch continues after an interruption by Ctrl-C or SIGTERM.
 
 With ANTHROPIC_API_KEY set, the requests go to the service and cost money. Without it, an emulator
 in this process invents the answers. Exit status: 0 if all results are stored, 1 after an error,

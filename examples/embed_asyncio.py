@@ -1,4 +1,4 @@
-"""Embed the core in asyncio with nothing but asyncio's streams and h11.
+"""Drive the operations of batches_core on asyncio, with nothing but asyncio's streams and h11.
 
     python examples/embed_asyncio.py
 
@@ -69,7 +69,7 @@ class Exchange:
         scheme, host, port = request.origin
         connecting = asyncio.open_connection(host, port, ssl=scheme == "https" or None)
         self.reader, self.writer = await asyncio.wait_for(connecting, TIMEOUT)
-        self.sent = True  # set early: only a request that certainly stayed here is not sent
+        self.sent = True  # from the first byte on, because False means that none was sent
         headers = [("host", request.authority), *request.headers, ("connection", "close")]
         head = h11.Request(method=request.method, target=request.target, headers=headers)
         for event in (head, *(h11.Data(data=piece) for piece in request.body or ())):
@@ -115,7 +115,7 @@ async def drive(operation: Operation[T], on_event: Callable[[object], None]) -> 
                         on_event(event)
         except BaseException as error:
             if isinstance(operation, CreateOperation):
-                operation.interrupt(error, clock())  # adds what is known of the batch
+                operation.interrupt(error, clock())  # attaches what is known of the batch
             raise
 
 

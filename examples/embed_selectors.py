@@ -1,11 +1,11 @@
-"""Embed the core in an event loop of your own: a hundred batches at once on one thread.
+"""Drive operations of batches_core in an event loop of your own: 100 batches on one thread.
 
     python examples/embed_selectors.py
 
 Each task creates a batch, waits for it and reads its results, one operation after the other. No
 task blocks: the loop wakes it when its socket is ready or its time has come. To stay short, this
-speaks plain http only, and a lookup of a name would block. It is for an emulator or a gateway on
-this machine.
+speaks plain http only, and looking up a host name would block. So it is for an emulator or a
+gateway on this machine.
 
 With ANTHROPIC_API_KEY set, it uses the gateway at ANTHROPIC_BASE_URL. Without it, it uses an
 emulator in this process.
@@ -99,7 +99,7 @@ class BatchTask:
                     self.results += len(items)
 
     def begin(self, request: Request) -> None:
-        """Start to connect, and encode the request, which is sent once that is done."""
+        """Start to connect, and encode the request, which is sent once the socket is connected."""
         _, host, port = request.origin
         self.http = h11.Connection(h11.CLIENT)
         headers = [("host", request.authority), *request.headers, ("connection", "close")]
@@ -119,7 +119,7 @@ class BatchTask:
         try:
             if self.out:
                 written = self.sock.send(self.out)
-                self.sent = True  # set early: only a request that certainly stayed here is not sent
+                self.sent = True  # from the first byte on, because False means that none was sent
                 self.out = self.out[written:]
                 if not self.out:
                     selector.modify(self.sock, selectors.EVENT_READ, self)
@@ -185,7 +185,7 @@ def run(tasks: list[BatchTask]) -> None:
     except BaseException as error:
         for task in going:
             if isinstance(task.operation, CreateOperation):
-                task.operation.interrupt(error, time.monotonic())  # adds what is known of it
+                task.operation.interrupt(error, time.monotonic())  # attaches what is known
         raise
 
 

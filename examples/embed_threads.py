@@ -1,4 +1,4 @@
-"""Embed the core in threads with nothing but the standard library: one batch per thread.
+"""Drive operations of batches_core with the standard library alone: one batch per thread.
 
     python examples/embed_threads.py
 
@@ -72,7 +72,7 @@ def drive(operation: Operation[T]) -> tuple[T, int]:
                         return value, results
         except BaseException as error:
             if isinstance(operation, CreateOperation):
-                operation.interrupt(error, clock())  # adds what is known of the batch
+                operation.interrupt(error, clock())  # attaches what is known of the batch
             raise
 
 
@@ -94,7 +94,7 @@ class Exchange:
         with self.reporting_loss():
             self.connection.connect()
             self.sock = self.connection.sock
-            self.sent = True  # set early: only a request that certainly stayed here is not sent
+            self.sent = True  # from the first byte on, because False means that none was sent
             self.connection.request(request.method, request.target, request.body, headers)
             self.response = self.connection.getresponse()
             pairs = self.response.getheaders()

@@ -6,7 +6,8 @@ Run the same command as often as you like. Each run continues where the last one
 that was killed while it created the batch. For this, a marker is stored before the create is sent;
 with it the next run finds the batch, or learns that there is none. The state is kept in
 NAME-HASH.state.json, the results in NAME-HASH.results.jsonl. HASH identifies the requests: if the
-file changes, it is sent as another batch. Needs no package but h11, and flock, so not Windows.
+file changes, it is sent as another batch. Needs no package but h11. Needs flock, which Windows does
+not have.
 
 With ANTHROPIC_API_KEY set, the requests go to the service and cost money. Without it, an emulator
 in this process invents the answers. Exit status: 0 if all results are in the file, 75 if they

@@ -4,8 +4,8 @@
     python examples/httpx_async.py msgbatch_... tuesday.jsonl     # continue with an existing batch
 
 All batches are waited for at the same time, but only --at-once of them are uploaded or downloaded
-at a time. If one fails, the others continue. Ctrl-C stops all of them, and tells how to continue.
-The results of each go to a new file, one per line. No file is ever overwritten.
+at a time. If one fails, the others continue. Ctrl-C stops all of them, and the program says how to
+continue. The results of each go to a new file, one per line. No file is ever overwritten.
 
 With ANTHROPIC_API_KEY set, the requests go to the service and cost money. Without it, an emulator
 in this process invents the answers. Exit status: 0 if every batch has its results in a file, 1 if
@@ -70,9 +70,8 @@ async def run_batch(client: AsyncBatchesClient, transfers: asyncio.Semaphore, so
             count = await client.download(batch, path)
     except BaseException as error:
         failed = isinstance(error, BatchesError | OSError)
-        notes = list(
-            getattr(error, "__notes__", ())
-        )  # of an interrupted create: what is known of its batch
+        # If a create was interrupted, its notes say what is known of the batch.
+        notes = list(getattr(error, "__notes__", ()))
         if batch is not None and has_key:
             notes.append(f"the batch is not lost: continue with {batch.id}")
         say(f"{source}: {f'error: {error}' if failed else 'interrupted'}", *notes, sep="\n  ")

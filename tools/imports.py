@@ -1,7 +1,10 @@
-"""Draws the imports of each package, and checks that they run down: ``python -m tools.imports``.
+"""Prints and checks the imports of each package: ``python -m tools.imports``.
 
-`LAYERS` is the plan of the house: a module imports only modules of lower rows. Modules are named by
-their path in the package; ``name/`` is the package's own ``__init__``.
+There are two rules. A module imports only modules of lower layers, which `LAYERS` lists. And from
+another package it imports only the modules that `DOORS` lists.
+
+Both name a module by its path in the package, such as ``operations/create``. A name that ends in
+``/``, such as ``models/``, is the ``__init__`` of a package; ``/`` alone is the package's own.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-#: The rows of each package, from the top down. A package itself imports only packages below it.
+#: The layers of each package, the highest first. The packages are in the same order.
 LAYERS: dict[str, list[list[str]]] = {
     "batches_core_pytest": [["/"]],
     "transports": [
@@ -71,7 +74,7 @@ LAYERS: dict[str, list[list[str]]] = {
     ],
 }
 
-#: The modules of each package that other packages may import. Names below them are private.
+#: The modules of each package that other packages may import. All others are private.
 DOORS: dict[str, frozenset[str]] = {
     "batches_core_pytest": frozenset({"/"}),
     "transports": frozenset({"httpx", "h11", "trio", "asyncio", "files", "emulator"}),
@@ -92,7 +95,7 @@ def imports(path: Path) -> set[str]:
     """
     package = path.relative_to(ROOT).parent.parts
     found: set[str] = set()
-    for node in _running(ast.parse(path.read_text("utf-8"))):
+    for node in _executed_nodes(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -119,13 +122,13 @@ def imported_modules(path: Path, package: str) -> set[str]:
 
 
 def problems() -> Iterator[str]:
-    """Find imports that run upwards or through a wall, and modules that the plan does not name."""
+    """Return every import that breaks a rule, and every module that is missing in `LAYERS`."""
     order = list(LAYERS)
     for package, rows in LAYERS.items():
         rank = {name: at for at, row in enumerate(rows) for name in row}
         files = modules(package)
         for name in files.keys() ^ rank.keys():
-            yield f"{package}: {name} is only in {'the plan' if name in rank else 'the folder'}"
+            yield f"{package}: {name} is only in {'LAYERS' if name in rank else 'the folder'}"
         for name in files.keys() & rank.keys():
             for other in imported_modules(files[name], package) & rank.keys():
                 if rank[other] <= rank[name]:
@@ -139,7 +142,7 @@ def problems() -> Iterator[str]:
 
 
 def drawing() -> Iterator[str]:
-    """Draw each package, a row a line, with the modules that each module imports."""
+    """Return a line for each module: the number of its layer, and the modules that it imports."""
     for package, rows in LAYERS.items():
         files = modules(package)
         yield package
@@ -162,12 +165,12 @@ def _name(path: Path) -> str:
     return path.with_suffix("").as_posix()
 
 
-def _running(tree: ast.AST) -> Iterator[ast.AST]:
+def _executed_nodes(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         yield node
-        yield from _running(node)
+        yield from _executed_nodes(node)
 
 
 def main() -> int:

@@ -9,6 +9,6 @@ Import the transport that you want. Each needs an extra of this package:
 - `transports.trio`: an async client on trio; extra ``trio``.
 
 All clients have the same methods and the same behaviour. `transports.files` reads requests and
-results from files. `transports.emulator` serves the emulator; the package `batches_core_pytest`
-provides it to tests.
+results from files. `transports.emulator` is a server that emulates the service; the pytest plugin
+`batches_core_pytest` starts one for each test that uses it.
 """

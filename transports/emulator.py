@@ -8,11 +8,12 @@ fault, ``--verbose`` logs requests; ``--help`` lists all options. In Python::
     with running_emulator() as base_url:
         ...
 
-`Emulator` decides what is sent and which faults are injected. The server carries it over sockets
-and HTTP/1.1, with any number of connections in one thread. It is a test double: it speaks no TLS,
-and by default it listens on the loopback address only. Behind a proxy with TLS, ``results_url``
-starts with the origin in the proxy's ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` headers, or
-with `public_url`.
+`batches_core.emulator.Emulator` makes the responses, and chooses the faults. This server sends them
+over HTTP/1.1, with any number of connections in one thread. It is a test double: it speaks no TLS,
+and by default it listens on the loopback address only.
+
+Behind a proxy with TLS, clients use another origin. Pass it as `public_url`, or let the proxy set
+the headers ``X-Forwarded-Proto`` and ``X-Forwarded-Host``: every ``results_url`` starts with it.
 """
 
 from __future__ import annotations

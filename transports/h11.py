@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ._http11._sync.client import RawClient
+from ._http11._sync.client import HTTP11Client
 from ._http11.sockets import Connect, SocketBackend, unix_socket
 
 __all__ = ["BatchesClient", "Connect", "unix_socket"]
 
 
-class BatchesClient(RawClient[Connect]):
+class BatchesClient(HTTP11Client[Connect]):
     """A blocking client on sockets, for one thread. Make one client for each thread.
 
     - `timeout`: an exchange fails if no byte is sent or received for this many seconds; 120 by
@@ -23,7 +23,7 @@ class BatchesClient(RawClient[Connect]):
 
     Raises:
         InvalidInputError: there is no credential or there are two, or a value cannot be used.
-        TypeError: there is no parameter of a given name.
+        TypeError: an argument has an unknown name. The message lists the parameters.
     """
 
     _make_backend = SocketBackend

@@ -25,7 +25,7 @@ class BatchesClient(HTTPXClient):
 
     Raises:
         InvalidInputError: there is no credential or there are two, or a value cannot be used.
-        TypeError: there is no parameter of a given name.
+        TypeError: an argument has an unknown name. The message lists the parameters.
     """
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ._http11._async.client import AsyncRawClient
+from ._http11._async.client import AsyncHTTP11Client
 from ._http11.trio import Connect, TrioBackend, unix_socket
 
 __all__ = ["BatchesClient", "Connect", "unix_socket"]
 
 
-class BatchesClient(AsyncRawClient[Connect]):
+class BatchesClient(AsyncHTTP11Client[Connect]):
     """An async client on trio, for any number of tasks of one ``trio.run``.
 
     A cancelled task closes its connection at once.
@@ -25,7 +25,7 @@ class BatchesClient(AsyncRawClient[Connect]):
 
     Raises:
         InvalidInputError: there is no credential or there are two, or a value cannot be used.
-        TypeError: there is no parameter of a given name.
+        TypeError: an argument has an unknown name. The message lists the parameters.
     """
 
     _make_backend = TrioBackend

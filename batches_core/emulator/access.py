@@ -33,9 +33,9 @@ class Access:
         self._organizations = organizations
 
     def authenticate(self, headers: Mapping[str, str]) -> Owner:
-        """Check the credential in a request's headers and return what it acts on.
+        """Check the credential of a request; return its organization and its workspace.
 
-        The names of the headers are in lower case.
+        `headers` are those of the request, with names in lower case.
 
         Raises:
             RefusedError: the key is missing or unknown (401), or the workspace header is missing

@@ -27,7 +27,7 @@ _WORDS = (  # noqa: SIM905 - prose reads better as prose
     "The answer depends on what is asked and on what is known already so we begin with the facts "
     "then weigh them and say in plain words which way they point and how sure that is"
 ).split()
-#: One digest chooses this many words; each word uses up a factor of it.
+#: How many words are chosen with one digest. It has 128 bits, and each choice uses about 5 of them.
 _WORDS_PER_DIGEST = 15
 
 

@@ -1,4 +1,4 @@
-"""One batch of the emulator: how far its processing is at a time, and its results.
+"""One batch of the emulator: its state at any time, and its results.
 
 The state is computed from the time of each call; nothing happens between calls. `endpoints` keeps
 the batches and serves them.
@@ -144,7 +144,7 @@ class EmulatedBatch:
     # --- what a client sees ------------------------------------------------------------
 
     def describe(self, now: float, origin: str) -> dict[str, Any]:
-        """Return the batch as JSON objects; `origin` is the start of its ``results_url``.
+        """Return the batch as a JSON object; `origin` is the start of its ``results_url``.
 
         Every count but ``processing`` stays 0 until the batch has ended.
         """

@@ -1,6 +1,6 @@
 """Corrupted bodies: damaged lines of results, unknown fields, and bodies cut or sent bytewise.
 
-`fault_plan` decides which responses are corrupted, `service` applies these functions to them.
+`fault_plan` decides which responses are corrupted, and `service` applies these functions to them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ _HTML = b"<html><h1>502 Bad Gateway</h1></html>\n"
 
 
 def corrupt_lines(lines: list[bytes], rule: FaultRule) -> Iterator[bytes]:
-    """Corrupt as many lines of a results file as a rule says, each in one way at most.
+    """Corrupt or repeat as many lines of a results file as a rule says.
 
-    Of the `bad_lines`, the first is half a line, the second a page of HTML, the third not UTF-8,
-    the fourth an object without its custom_id, and so on in turn. Of the `duplicate_lines`, every
-    other one is repeated at once, the rest after all other lines.
+    No line is chosen for two of these changes. Of the `bad_lines`, the first is half a line, the
+    second a page of HTML, the third not UTF-8, the fourth an object without its custom_id, and so
+    on in turn. Of the `duplicate_lines`, every second one is repeated at the end of the file, and
+    the others immediately.
     """
     order = sorted(range(len(lines)), key=lambda index: digest("line", str(index)))
     ends = rule.bad_lines, rule.bad_lines + rule.unknown_variants

@@ -1,6 +1,6 @@
-"""The body of a create, and the checks for which the service refuses it at once.
+"""Decode the body of a create, and check what the service checks before it accepts a create.
 
-The service checks the params of a request later; see the module `params`.
+The service checks the params of each request later; see the module `params`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class _InvalidRequestError(Exception):
 def read_requests(body: bytes) -> list[tuple[str, msgspec.Raw]]:
     """Decode the body of a create and return each request's custom_id and encoded params.
 
-    A duplicate custom_id refuses the create. Whether the service reports one at once or later is
-    not documented.
+    A create with a duplicate custom_id is refused. Whether the service refuses it, or reports the
+    duplicate later, is not documented.
 
     Raises:
         RefusedError: the body, or one of its requests, is invalid (400).

@@ -18,12 +18,12 @@ def digest(*parts: str) -> int:
 
 
 def batch_id(number: int) -> str:
-    """Return the id of the batch that an emulator created as this number."""
+    """Return the id of the nth batch that an emulator creates; `number` is n, from 1."""
     return "msgbatch_01" + _base62(digest("batch", str(number)))
 
 
 def request_id(number: int) -> str:
-    """Return the id of the request that an emulator handled as this number."""
+    """Return the id of the nth request that an emulator handles; `number` is n, from 1."""
     return "req_01" + _base62(digest("request", str(number)))
 
 

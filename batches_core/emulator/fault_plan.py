@@ -49,16 +49,16 @@ class FaultPlan:
     """The faults that an emulator injects: rules, and faults that a seed chooses.
 
     `rules` are `FaultRule` objects or their texts, such as ``"create:status=503"``. A request gets
-    the fault of the first rule that is due. Every rule counts all requests that it matches, also
-    those that got the fault of another rule; a rule that was due then is still due for the next
-    request. Rules with faults of a batch count batches in the same way. So one create can get two
-    faults, one of its response and one of its batch.
+    the fault of the first rule that is due. A second rule that is due then stays due for the next
+    request. Every rule counts all requests that it matches, also those that got the fault of
+    another rule. Rules with faults of a batch count batches in the same way. So one create can get
+    two faults, one of its response and one of its batch.
 
     With a `seed`, a share `rate` (0 to 1, default 0.1) of the requests for which no rule is due get
     a temporary fault: a 429 with ``retry-after: 0``, a 500, a 529, a proxy's 503, a drop before or
     after the effect, a body cut by a close or a reset, a delay of 0.05 s, or a body sent one byte
-    at a time. A results file is never sent one byte at a time, which takes long; it is a 429
-    instead. The same requests in the same order get the same faults.
+    at a time. Results get a 429 instead of the last of these, which would take long. The same
+    requests in the same order get the same faults.
 
     A plan counts requests, so each emulator needs its own. Another thread may call `add` while the
     emulator serves.
@@ -91,13 +91,16 @@ class FaultPlan:
 
     @property
     def unmet(self) -> list[FaultRule]:
-        """The rules whose fault was injected fewer than `times` times, or never if that is None."""
+        """The rules whose fault was injected fewer than `times` times.
+
+        A rule whose `times` is None is one of them if its fault was never injected.
+        """
         return [tally.rule for tally in self._tallies if tally.met < (tally.rule.times or 1)]
 
     def for_request(self, route: str) -> FaultRule | None:
         """Count a request and return the rule whose fault its response gets, if any.
 
-        `route` is the request's route, or any other word if it is for no endpoint.
+        `route` is the request's route, or another word such as ``"other"`` if it has none.
         """
         self._requests += 1
         rule = self._due(route, of_batch=False) or self._chosen(route)

@@ -47,7 +47,7 @@ class FaultRule:
     Faults that change the response:
 
     - `delay`: it is sent this many seconds later. The request takes effect at once.
-    - `cut`: its body ends after this many bytes, or where it ends anyway. `end` says how:
+    - `cut`: its body ends after this many bytes, or earlier if it is shorter. `end` says how:
       ``close`` (the default) closes the connection in the middle of the message, ``reset`` resets
       it, which can lose bytes that were not yet read, and ``clean`` ends the message as if it were
       complete.

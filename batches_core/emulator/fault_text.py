@@ -16,7 +16,7 @@ _NEXT_FIELD = re.compile(r",(?=\s*[a-z_]+\s*(?:[=,]|$))")
 
 
 def parse_rule(text: str, names: Mapping[str, object]) -> dict[str, Any]:
-    """Return the fields of a rule, including its route; `names` are the names of all others.
+    """Return the fields of a rule by name. `names` holds all names but ``route``.
 
     Raises:
         ValueError: the text is not a rule.

@@ -29,8 +29,8 @@ def newest_first(batches: Iterable[EmulatedBatch], ties: Ties) -> list[EmulatedB
         ordered.reverse()
     elif ties == "id":
         ordered.sort(key=lambda batch: batch.id, reverse=True)
-    # Compare the texts: times that differ by less than a text shows are equal. The sort is stable,
-    # so it keeps the order of equal ones.
+    # Compare the texts, not the times: they show microseconds, so times that differ by less are
+    # equal. The sort is stable, so it keeps the order of batches with equal texts.
     ordered.sort(key=lambda batch: batch.created_at_text, reverse=True)
     return ordered
 

@@ -1,7 +1,7 @@
 """The checks of a request's params that the service makes while it processes a batch.
 
-An invalid request becomes an errored result, not a refused create; `create_body` has the checks
-that refuse a create.
+An invalid request becomes an errored result, and the create succeeds. `create_body` has the checks
+that a create must pass.
 """
 
 from __future__ import annotations

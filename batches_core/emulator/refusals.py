@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 _SERVER_ERRORS = 500
-#: The documented error types. `error_type` has the usual type of any other status.
+#: The documented error types. For any other status, `error_type` returns the usual type.
 _ERROR_TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -43,7 +43,7 @@ class RefusedError(Exception):
         return self.status < _SERVER_ERRORS and self.status not in _TEMPORARY
 
     def body(self, request_id: str, error_code: str | None = None) -> dict[str, Any]:
-        """Return the error body as JSON objects; `error_code` goes into its details."""
+        """Return the error body as a JSON object; `error_code` goes into its details."""
         error: dict[str, Any] = {"message": str(self), "type": self.type}
         if error_code is not None:
             error["details"] = {"error_code": error_code}

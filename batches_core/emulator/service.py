@@ -1,7 +1,7 @@
 """The emulator: from a request and the time to a response.
 
 This module authenticates, dispatches and injects faults. `Endpoints` does what a request asks
-for, `FaultPlan` chooses the faults.
+for, and `FaultPlan` chooses the faults.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Emulator:
 
     Clocks and order:
 
-    - `ties`: lists are newest first by ``created_at``. Of batches with an equal one, the
-      ``"newest"`` (default) or the ``"oldest"`` comes first, or they are sorted by ``"id"``, which
-      follows neither.
+    - `ties`: lists are sorted by ``created_at``, the newest first. Among batches with the same
+      ``created_at``, the ``"newest"`` (default) or the ``"oldest"`` comes first, or they are sorted
+      by ``"id"``, which follows neither order.
     - `date_skew`: seconds added to the ``Date`` header, default 0. `FaultRule` can skew the
       ``created_at`` of a batch.
 
@@ -159,7 +159,7 @@ class Emulator:
         return json_response(413, self._too_large().edge_body(), (self._date(now),))
 
     def failed(self, now: float) -> Response:
-        """Return the 500 for a request in which `handle` raised, such as in a responder."""
+        """Return the 500 for a request if `handle` raised an error, as a responder can."""
         return self._refuse(RefusedError(500, "api_error", "Internal server error"), now)
 
     # --- what the request asks for -----------------------------------------------------

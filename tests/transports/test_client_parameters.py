@@ -13,8 +13,8 @@ from batches_core import BatchesAPI, InvalidInputError
 from tests.support.callables import ASYNC_CALLABLES
 from transports import asyncio, h11, trio
 from transports._client.settings import Settings, make_api
-from transports._http11._async.client import AsyncRawArguments
-from transports._http11._sync.client import RawArguments
+from transports._http11._async.client import AsyncHTTP11Arguments
+from transports._http11._sync.client import HTTP11Arguments
 from transports._httpx._async.client import AsyncHTTPXArguments
 from transports._httpx._sync.client import HTTPXArguments
 from transports.httpx import AsyncBatchesClient, BatchesClient
@@ -31,7 +31,7 @@ CLIENTS = [
 ]
 
 #: The further parameters of each client, with their defaults.
-RAW_PARAMETERS = {
+HTTP11_PARAMETERS = {
     "timeout": 120.0,
     "ssl_context": None,
     "proxy": None,
@@ -41,9 +41,9 @@ RAW_PARAMETERS = {
 OWN_PARAMETERS: list[tuple[Any, Any, dict[str, Any]]] = [
     (BatchesClient, HTTPXArguments, {"client": None, "timeout": None}),
     (AsyncBatchesClient, AsyncHTTPXArguments, {"client": None, "timeout": None}),
-    (h11.BatchesClient, RawArguments, RAW_PARAMETERS),
-    (trio.BatchesClient, AsyncRawArguments, RAW_PARAMETERS),
-    (asyncio.BatchesClient, AsyncRawArguments, RAW_PARAMETERS),
+    (h11.BatchesClient, HTTP11Arguments, HTTP11_PARAMETERS),
+    (trio.BatchesClient, AsyncHTTP11Arguments, HTTP11_PARAMETERS),
+    (asyncio.BatchesClient, AsyncHTTP11Arguments, HTTP11_PARAMETERS),
 ]
 
 

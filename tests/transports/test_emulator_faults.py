@@ -151,7 +151,7 @@ def test_a_delay_does_not_delay_other_connections() -> None:
 def test_after_a_delay_the_response_is_sent_and_the_connection_stays_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("transports._emulator.server._HOUSEKEEPING", 60)
+    monkeypatch.setattr("transports._emulator.server._CHECK_INTERVAL", 60)
     with (
         running_emulator(Emulator(faults=FaultPlan("list:delay=0.03"))) as base_url,
         connect(base_url) as connection,

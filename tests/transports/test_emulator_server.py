@@ -91,7 +91,7 @@ def test_a_refused_client_that_goes_on_sending_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("transports._emulator.connection._LINGER", 0.1)
-    monkeypatch.setattr("transports._emulator.server._HOUSEKEEPING", 0.05)
+    monkeypatch.setattr("transports._emulator.server._CHECK_INTERVAL", 0.05)
     with running_emulator() as base_url:
         parts = urlsplit(base_url)
         with socket.create_connection((parts.hostname, parts.port), timeout=5) as connection:

@@ -122,7 +122,7 @@ def test_an_asyncio_stream_returns_received_bytes_before_the_error_of_a_reset() 
             )
             await until(lambda: stream._received)
             can_reset.set()
-            await until(stream._is_lost.done)
+            await until(stream._socket_closed.done)
             assert await stream.receive(None) == b"before"
             for _ in range(2):
                 with pytest.raises(StreamError) as caught:

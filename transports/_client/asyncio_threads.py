@@ -1,6 +1,6 @@
 """Run blocking work in asyncio's threads, and bind a client to one event loop.
 
-The transports that also run on trio use trio's threads themselves.
+On trio, the transports use trio's threads instead.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from batches_core import Body
 
-#: The most bytes that are passed to a send call at once. A timeout counts per slice, so a slow
-#: connection that still moves does not time out. A library that copies the unsent rest of a slice
-#: copies little.
+#: The most bytes that are passed to a send call at once. Timeouts limit single slices, so that a
+#: slow upload does not time out while it still progresses. Some libraries copy the unsent rest of a
+#: slice, which takes little time if the slice is small.
 SLICE = 256 * 1024
 
 
@@ -24,5 +24,5 @@ def slices(body: Body) -> Iterator[bytes | memoryview]:
 
 
 def is_blocking(body: Body) -> bool:
-    """Whether iterating over a body can block, as with a file. Its ``blocks`` is True then."""
+    """Whether iterating over a body can block, as for a file: its attribute ``blocks`` is True."""
     return bool(getattr(body, "blocks", False))

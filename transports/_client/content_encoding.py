@@ -25,13 +25,13 @@ END = b""
 #: The largest decoded piece, in bytes. Deflate can expand its input up to a thousandfold.
 _PIECE = 1024 * 1024
 #: How much input is passed to zlib at once, in bytes. zlib copies the input that it does not use.
-_WINDOW = 16 * 1024
+_INPUT_SLICE = 16 * 1024
 
 #: How many times its encoded size a body may expand to. Results expand about 5 times, and very
 #: repetitive ones some dozens of times. The limit of deflate is about a thousand.
 _MAX_RATIO = 200
 #: The decoded size from which the ratio is checked, in bytes.
-_UNCHECKED = 16 * 1024 * 1024
+_RATIO_CHECKED_FROM = 16 * 1024 * 1024
 
 # zlib's `wbits` for the three formats.
 _GZIP = 16 + zlib.MAX_WBITS
@@ -106,16 +106,20 @@ class _Identity:
 
 
 class _Inflate:
-    """A body in gzip or deflate. gzip can have several members, deflate may lack zlib's wrapper."""
+    """A body in gzip or deflate.
+
+    A gzip body can consist of several members. A deflate body may lack zlib's header and checksum.
+    """
 
     def __init__(self, *, gzip: bool) -> None:
         self._gzip = gzip
         self._encoded = 0
         self._decoded = 0
         #: The first byte of a deflate body, until the second arrives. Both are needed to recognise
-        #: zlib's wrapper. None after that, and for gzip.
+        #: zlib's header. None after that, and for gzip.
         self._start: bytes | None = None if gzip else b""
         self._inflate = zlib.decompressobj(_GZIP)
+        #: Whether any input was decoded. A body without input is complete.
         self._begun = False
 
     def decode(self, data: bytes) -> Iterator[bytes]:
@@ -125,13 +129,13 @@ class _Inflate:
                 self._start = data
                 return
             self._start = None
-            wrapped = data[0] & 0x0F == zlib.DEFLATED and not (data[0] << 8 | data[1]) % 31
-            self._inflate = zlib.decompressobj(_ZLIB if wrapped else _RAW)
+            has_header = data[0] & 0x0F == zlib.DEFLATED and not (data[0] << 8 | data[1]) % 31
+            self._inflate = zlib.decompressobj(_ZLIB if has_header else _RAW)
         self._encoded += len(data)
-        for start in range(0, len(data), _WINDOW):
-            yield from self._decode_window(data[start : start + _WINDOW])
+        for start in range(0, len(data), _INPUT_SLICE):
+            yield from self._decode_slice(data[start : start + _INPUT_SLICE])
 
-    def _decode_window(self, data: bytes) -> Iterator[bytes]:
+    def _decode_slice(self, data: bytes) -> Iterator[bytes]:
         more = False  # whether zlib may hold output although it has consumed all input
         while data or more:
             self._begun = True
@@ -148,7 +152,7 @@ class _Inflate:
                     raise _undecodable("there are bytes after its end")
                 self._inflate = zlib.decompressobj(_GZIP)
             self._decoded += len(piece)
-            if self._decoded > _UNCHECKED and self._decoded > _MAX_RATIO * self._encoded:
+            if self._decoded > _RATIO_CHECKED_FROM and self._decoded > _MAX_RATIO * self._encoded:
                 raise _undecodable(f"it expands to more than {_MAX_RATIO} times its size")
             if piece:
                 yield piece
@@ -159,7 +163,7 @@ class _Inflate:
 
 
 def _decode_up_to_error(inflate: Any, data: bytes) -> Iterator[bytes]:
-    """Decode byte by byte up to the bad byte, because zlib returns nothing of a bad window."""
+    """Decode byte by byte up to the bad byte, because zlib returns nothing of a bad slice."""
     for byte in data:
         try:
             piece = inflate.decompress(bytes((byte,)))
@@ -177,7 +181,7 @@ class _Unsupported:
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         del data
-        raise _undecodable(f"{self._encoding!r} was not requested")
+        raise _undecodable(f"its content-encoding {self._encoding!r} was not requested")
 
     def finish(self) -> None:
         pass
@@ -195,5 +199,5 @@ def _decoding_of(headers: Mapping[str, str]) -> _Decoding:
 
 
 def _undecodable(why: str) -> TransportError:
-    reason = f"the content-encoding of the response cannot be decoded: {why}"
+    reason = f"the response body cannot be decoded from its content-encoding: {why}"
     return TransportError(reason, sent=True)

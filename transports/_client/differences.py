@@ -8,14 +8,14 @@ from __future__ import annotations
 
 
 class AsyncDroppedStream:
-    """A stream that stays open if it is dropped, until its client is closed.
+    """A stream that garbage collection does not close. It stays open until its client is closed.
 
     Closing needs the event loop, and a finalizer cannot await.
     """
 
 
 class DroppedStream:
-    """A stream that closes its connection if it is dropped."""
+    """A stream that garbage collection closes."""
 
     def close(self) -> None:
         """Close the connection."""

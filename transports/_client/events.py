@@ -15,7 +15,7 @@ def check_on_event(on_event: OnEvent | None) -> OnEvent:
     """Return `on_event`, or `ignore` if it is None.
 
     Raises:
-        InvalidInputError: `on_event` is not a plain function.
+        InvalidInputError: `on_event` cannot be called, or would have to be awaited.
     """
     if on_event is None:
         return ignore

@@ -1,8 +1,8 @@
 """Log the events of calls, and each transport's exchanges and reconnects.
 
 This module chooses the level of each record. Events are logged under the name
-``transports.client``. Exchanges and reconnects are logged under the name of the transport's door,
-such as ``transports.h11``.
+``transports.client``. Exchanges and reconnects are logged under the name of the transport, such as
+``transports.h11``.
 
 The host and path of a URL are logged, but not its query, which can be a credential. If a URL leaves
 the API's origin, its path is not logged either.

@@ -1,6 +1,6 @@
 """The parameters that every client shares, and the `BatchesAPI` that is built from them.
 
-This module also keeps the ledgers of creates of the process. `environment` reads environment
+This module also keeps the process's `CreateLedger` objects. `environment` reads environment
 variables.
 """
 
@@ -25,7 +25,7 @@ CONNECT_TIMEOUT = 15.0
 #: The ledgers of this process, by `BatchesAPI.scope`. All clients of one base URL, credential and
 #: workspace share a ledger, in every thread, and after they are closed.
 _ledgers: dict[str, CreateLedger] = {}
-#: The size in bits of the random number at which a ledger begins to count its creates.
+#: A ledger numbers its creates, beginning with a random number of this many bits.
 _SERIAL_BITS = 48
 
 #: The message about a client that is used after it was closed.
@@ -108,10 +108,11 @@ def make_api(settings: Settings, client: type = BatchesAPI) -> BatchesAPI:
     """Build the `BatchesAPI` of a client, with random jitter and the process's ledger.
 
     Raises:
-        TypeError: `client` has no parameter of one of the names.
+        TypeError: `client` does not accept one of the settings.
         InvalidInputError: a value cannot be used.
     """
-    # A subclass by the caller may accept any keyword. Check the class that receives them from it.
+    # A subclass by the caller may accept any keyword, and pass the unknown ones to its base class.
+    # Check the names against the first base class that lists its parameters.
     check_names(next(each for each in client.__mro__ if not _accepts_any_keyword(each)), settings)
     merged: Settings = {"jitter": random.random, **settings}
     api = BatchesAPI(**merged)

@@ -81,13 +81,13 @@ def _make_parser() -> argparse.ArgumentParser:
         "--fault-seed",
         type=int,
         metavar="N",
-        help="inject temporary faults into requests that this number chooses",
+        help="inject temporary faults into some requests; this number decides into which",
     )
     parser.add_argument(
         "--fault-rate",
         type=float,
         metavar="SHARE",
-        help="the share of the requests that --fault-seed chooses, from 0 to 1 "
+        help="the share of the requests that get a fault of --fault-seed, from 0 to 1 "
         f"(default: {_FAULT_RATE})",
     )
     parser.add_argument(

@@ -35,8 +35,8 @@ from .targets import read_url, redact_target
 _READ = 64 * 1024
 #: For how many seconds a client may go on sending after the last response of its connection.
 _LINGER = 5.0
-#: The largest head that is accepted, in bytes. It is h11's default, repeated because it is a
-#: promise.
+#: The largest head that is accepted, in bytes. It is h11's default, repeated here so that another
+#: version of h11 does not change it.
 _MAX_HEAD = 64 * 1024
 #: The value of `SO_LINGER` with which a close resets the connection: on, with a time of 0.
 _RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -53,6 +53,7 @@ class Connection:
         self.watched = selectors.EVENT_READ
         self._settings = settings
         self._emulator = settings.emulator
+        #: The emulator's clock. All other times here are of the monotonic clock.
         self._clock = settings.clock
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         self._request: h11.Request | None = None
@@ -60,8 +61,8 @@ class Connection:
         self._body_size = 0
         #: Whether the request was refused before its end; then the connection is closed.
         self._refused = False
-        #: Until when received bytes are dropped and the connection is kept open, if the response
-        #: was the last one. On the monotonic clock, as every time here but `_clock`'s.
+        #: Until when the connection stays open after its last response. Received bytes are dropped
+        #: meanwhile. None before that response was sent.
         self.lingers_until: float | None = None
         #: The body chunks still to be written. An iterator, so that a large body is made no faster
         #: than the client reads it.
@@ -279,7 +280,10 @@ class Connection:
     # --- the log -----------------------------------------------------------------------
 
     def _log_request(self, *, is_whole: bool) -> None:
-        """Log the request in progress, if any, whose response is complete or never will be."""
+        """Log the request in progress, if there is one, at the end of its response.
+
+        `is_whole` says whether the whole response was sent.
+        """
         began, self._began = self._began, None
         if began is not None and self._settings.log is not None:
             shown = "no request"

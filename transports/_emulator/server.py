@@ -20,9 +20,9 @@ from .connection import Connection
 from .settings import Settings
 from .targets import check_public_url
 
-#: How often, in seconds, the server looks for connections that lingered too long. Also for how
-#: long it accepts no connections after the process ran out of file descriptors.
-_HOUSEKEEPING = 0.25
+#: How often the server closes connections that lingered too long, in seconds. It accepts no
+#: connections for this time if the process has run out of file descriptors.
+_CHECK_INTERVAL = 0.25
 #: The most connections that are accepted before the earlier ones are served again.
 _ACCEPTS = 100
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -35,8 +35,8 @@ class EmulatorServer:
     - `clock`: a function that returns the emulator's time in seconds since the epoch, by default
       the wall clock.
     - `public_url`: the origin that clients use, such as that of a proxy; ``results_url`` starts
-      with it. By default the ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` headers of a request
-      say it, or else its target and ``Host`` header.
+      with it. By default it is read from each request: from the headers ``X-Forwarded-Proto`` and
+      ``X-Forwarded-Host`` if it has them, else from its target and its ``Host`` header.
     - `log`: a function that is called with one line after each request: its method and target, and
       the status, body bytes and seconds of its response. No line contains a credential.
 
@@ -86,7 +86,7 @@ class EmulatorServer:
                             self._accept(selector, connections)
                         else:
                             self._step(selector, connections, key.data)
-                    self._keep_house(selector, connections)
+                    self._check_times(selector, connections)
             finally:
                 for connection in connections:
                     connection.close()
@@ -95,7 +95,7 @@ class EmulatorServer:
         """End `serve`, from any thread; calling it again has no effect."""
         self._waker.close()
 
-    def _keep_house(self, selector: selectors.BaseSelector, connections: set[Connection]) -> None:
+    def _check_times(self, selector: selectors.BaseSelector, connections: set[Connection]) -> None:
         now = time.monotonic()
         for connection in [c for c in connections if c.delayed_until and c.delayed_until <= now]:
             self._step(selector, connections, connection)
@@ -118,7 +118,7 @@ class EmulatorServer:
                     # The client stays in the queue and the listener stays readable: stop watching
                     # it for a while.
                     selector.unregister(self._listener)
-                    self._accepts_again_at = time.monotonic() + _HOUSEKEEPING
+                    self._accepts_again_at = time.monotonic() + _CHECK_INTERVAL
                 return  # otherwise the queue is empty
             sock.setblocking(False)  # noqa: FBT003 - the socket's own signature
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -161,10 +161,10 @@ class EmulatorServer:
 
 
 def _time_to_wait(connections: set[Connection]) -> float:
-    """Return the seconds until the next delay or the next housekeeping is due."""
+    """Return the seconds until the next delay ends or the next check is due."""
     now = time.monotonic()
     delays = (c.delayed_until - now for c in connections if c.delayed_until is not None)
-    return max(0.0, min([_HOUSEKEEPING, *delays]))
+    return max(0.0, min([_CHECK_INTERVAL, *delays]))
 
 
 @contextlib.contextmanager

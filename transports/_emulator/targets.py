@@ -17,7 +17,7 @@ def read_url(target: str, headers: Mapping[str, str], public_url: str | None) ->
     """Return the URL of a request as its client used it, whatever proxies are in between.
 
     `headers` are those of the request, with names in lower case. `public_url` is the origin that
-    clients use, or None if the headers and the target say it.
+    clients use; if it is None, the origin is read from the headers and the target.
     """
     scheme, authority = "http", headers.get("host", "localhost")
     absolute = _ABSOLUTE_TARGET.fullmatch(target)

@@ -1,7 +1,7 @@
 """The part of a download: the file of results that are not complete yet.
 
-`Part` opens, checks, continues and renames it. `locking` and `renaming` know the operating systems.
-`complete_file` handles a file that has its final name.
+`Part` opens, checks, continues and renames it. `locking` and `renaming` handle the differences
+between operating systems. `complete_file` handles a file that has its final name.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Part:
         self.ids: list[str] = []
         self._path = path
         self._part = part
-        #: The number of complete lines, and the offset where the last one ends.
+        #: The number of complete lines, and their size in bytes.
         self._lines = 0
-        self._complete = 0
+        self._complete_size = 0
         #: The expected size of the file. Another size means that another program wrote to it.
         self._size = 0
         #: The unreadable lines that the part held when it was opened, by digest, minus those that
@@ -68,15 +68,15 @@ class Part:
         if not new:
             return
         self._check_size()
-        if self._size > self._complete:
-            self._file.truncate(self._complete)
-            self._size = self._complete
+        if self._size > self._complete_size:
+            self._file.truncate(self._complete_size)
+            self._size = self._complete_size
         data = memoryview(b"\n".join([*(line.raw for line in new), b""]))
         while data:
             written = self._file.write(data)
             self._size += written
             data = data[written:]
-        self._complete = self._size
+        self._complete_size = self._size
         self._lines += len(new)
 
     def finish(self) -> int:
@@ -89,8 +89,8 @@ class Part:
             raise InvalidInputError(
                 f"{self._part} was removed or replaced during the download: download again"
             )
-        if self._size > self._complete:
-            self._file.truncate(self._complete)
+        if self._size > self._complete_size:
+            self._file.truncate(self._complete_size)
         os.fsync(self._file.fileno())
         # Windows cannot rename an open file.
         self._file.close()
@@ -122,14 +122,12 @@ class Part:
         The note says what the part holds and how to continue.
         """
         if isinstance(error, InvalidInputError):
-            # Some of these errors name the part already. The others may or may not concern its
-            # results, so the note says "if".
-            is_named = str(self._part) in str(error) or not self._lines
+            if str(self._part) in str(error) or not self._lines:
+                return None
+            # The error does not say whether results in the part caused it, so the note says "if".
             return (
-                None
-                if is_named
-                else f"{self._part} was kept: if it holds results of another batch, move it away "
-                "and download again"
+                f"{self._part} was kept: if it holds results of another batch, move it away and "
+                "download again"
             )
         if isinstance(error, MalformedResultError) and error.is_cut:
             return (
@@ -194,18 +192,18 @@ class Part:
     def _read_existing(self, max_line: int) -> None:
         """Read the lines that the part holds. Change nothing, in case they are not results."""
         lines = JSONLines(RawDecoder(), max_line)
-        first_of_torn_line = b""
+        first_byte_of_torn_line = b""
         for data in pieces_of(self._file):
             if (end := data.rfind(b"\n") + 1) > 0:
-                self._complete = self._size + end
-                first_of_torn_line = b""
-            first_of_torn_line = first_of_torn_line or data[end : end + 1]
+                self._complete_size = self._size + end
+                first_byte_of_torn_line = b""
+            first_byte_of_torn_line = first_byte_of_torn_line or data[end : end + 1]
             self._size += len(data)
             self._count(lines.feed(data))
         if len(set(self.ids)) < len(self.ids):
             raise self._refusal("it holds two results with the same custom_id")
         # If a crash interrupted a write, the last line is the beginning of an object.
-        if (self._lines and not self.ids) or first_of_torn_line not in {b"", b"{"}:
+        if (self._lines and not self.ids) or first_byte_of_torn_line not in {b"", b"{"}:
             raise self._refusal("it holds no results of a batch")
 
     def _count(self, lines: list[ResultLine]) -> None:

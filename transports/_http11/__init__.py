@@ -1,1 +1,1 @@
-"""The raw transports over HTTP/1.1, behind `transports.h11`, `.trio` and `.asyncio`."""
+"""HTTP/1.1 over sockets, for `transports.h11`, `transports.trio` and `transports.asyncio`."""

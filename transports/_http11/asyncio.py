@@ -49,7 +49,7 @@ class AsyncioStream(asyncio.Protocol):
         #: Set by `_wait`, and done when something happens that can end the wait.
         self._wakeup: asyncio.Future[None] | None = None
         #: Done when asyncio has closed the socket.
-        self._is_lost: asyncio.Future[None] = self._loop.create_future()
+        self._socket_closed: asyncio.Future[None] = self._loop.create_future()
 
     # --- callbacks of asyncio ----------------------------------------------------------------
 
@@ -79,8 +79,8 @@ class AsyncioStream(asyncio.Protocol):
         """Record that asyncio closed the socket, and the error if there was one."""
         self._error = self._error or error
         self._is_ended = self._is_writable = True
-        if not self._is_lost.done():
-            self._is_lost.set_result(None)
+        if not self._socket_closed.done():
+            self._socket_closed.set_result(None)
         self._wake()
 
     def pause_writing(self) -> None:
@@ -177,9 +177,9 @@ class AsyncioStream(asyncio.Protocol):
         """Close the stream at once, and wait until its socket is closed."""
         self._transport.abort()
         cancelled: asyncio.CancelledError | None = None
-        while not self._is_lost.done():
+        while not self._socket_closed.done():
             try:
-                await asyncio.wait({self._is_lost})
+                await asyncio.wait({self._socket_closed})
             except asyncio.CancelledError as error:
                 cancelled = error
         if cancelled is not None:

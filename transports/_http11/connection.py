@@ -1,6 +1,6 @@
 """HTTP/1.1 on one connection, without I/O and without a clock.
 
-`HTTP11Connection` encodes a request, and parses a response to its head and decoded pieces of its
+`HTTP11Connection` encodes a request, and parses a response into its head and decoded pieces of its
 body. h11 encodes requests and parses heads. `framing` finds the end of a body, and
 `content_encoding` decodes it. The transport sends and receives the bytes.
 """
@@ -26,8 +26,8 @@ from transports._client.content_encoding import ACCEPTED, END, BodyDecoder
 
 from .framing import Framing, framing_of
 
-#: How much is read from a stream at once, in bytes. Reading more is not faster. From 128 KiB, glibc
-#: maps new memory for each buffer, until a buffer of that size was freed once.
+#: How much is read from a stream at once, in bytes. Reading more is not faster. The size is below
+#: 128 KiB, because glibc maps new memory for every larger buffer, until one has been freed.
 READ = 120 * 1024
 
 #: How many informational heads may precede the final one. Servers send one or two.
@@ -35,7 +35,7 @@ _MAX_INFORMATIONAL = 100
 #: The largest response head, in bytes. It is generous, and bounds the memory of a head.
 _MAX_HEAD = 64 * 1024
 #: The lowest status that is an error.
-_LOWEST_ERROR = 400
+_LOWEST_ERROR_STATUS = 400
 
 
 class ConnectionClosedError(TransportError):
@@ -151,7 +151,7 @@ class HTTP11Connection:
             self._receive_body(self._framing, data)
 
     def next_event(self) -> Head | bytes | None:
-        """Return the head, then pieces of the body, then `END`; or None if bytes are missing.
+        """Return the head, then pieces of the body, then `END`; None until more bytes are received.
 
         Raises:
             TransportError: the response is not HTTP/1.1, is incomplete, or cannot be decoded.
@@ -166,7 +166,7 @@ class HTTP11Connection:
         return piece
 
     def has_head(self) -> bool:
-        """Whether the final head has arrived. `next_event` still returns it.
+        """Whether the final head has arrived. This does not consume it: `next_event` returns it.
 
         Raises:
             TransportError: the bytes are not HTTP/1.1.
@@ -190,7 +190,9 @@ class HTTP11Connection:
         Raises:
             TransportError: the bytes are not HTTP/1.1.
         """
-        return self.has_head() and self._head is not None and self._head.status >= _LOWEST_ERROR
+        return (
+            self.has_head() and self._head is not None and self._head.status >= _LOWEST_ERROR_STATUS
+        )
 
     def wants_more(self) -> bool:
         """Whether more of a refusal should be received before the upload is stopped."""

@@ -1,4 +1,4 @@
-"""The TLS settings of the raw transports."""
+"""The TLS settings of the HTTP/1.1 transports."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import ssl
 def tls_context() -> ssl.SSLContext:
     """Build a context that verifies certificates.
 
-    The certificate authorities come from truststore, which asks the operating system itself, if it
-    is installed. Otherwise OpenSSL's default store is used, or certifi's if that one is empty.
+    If truststore is installed, it asks the operating system which certificate authorities to trust.
+    Otherwise they come from OpenSSL's default store, or from certifi if that store is empty.
     """
     try:
         truststore = importlib.import_module("truststore")

@@ -27,9 +27,9 @@ Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 #: The errors of a stream that broke, or that another task closed.
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 #: How long TLS may process bytes that arrived while a connection was idle, in seconds.
-_IDLE_READ = 0.05
+_IDLE_READ_TIME = 0.05
 #: How long a refusal is received before the upload is stopped, in seconds.
-_REFUSAL = 2.0
+_REFUSAL_TIME = 2.0
 
 
 class TrioStream:
@@ -88,7 +88,7 @@ class TrioStream:
         plain = getattr(self._stream, "transport_stream", self._stream)
         if not isinstance(plain, trio.SocketStream) or not plain.socket.is_readable():
             return True
-        with trio.move_on_after(_IDLE_READ) as limit:
+        with trio.move_on_after(_IDLE_READ_TIME) as limit:
             # TLS reads messages of its own here, such as session tickets. It returns no bytes for
             # them, and keeps waiting.
             with suppress(*_BROKEN):
@@ -137,12 +137,13 @@ class _Upload:
         self._next_piece = next_piece
         self._http = http
         self._deadline = deadline
-        #: Set with an error. Its `sent` has been computed, so no more bytes may be sent.
-        self._is_over = False
+        #: Whether receiving failed. The error says whether the request was sent, so after it no
+        #: more bytes may be sent.
+        self._has_failed = False
 
     async def send_all(self) -> None:
         while (piece := await self._next_piece()) is not None:
-            if self._is_over:
+            if self._has_failed:
                 return
             # Record the piece before it is sent. If sending fails, it is unknown how much was sent.
             self._http.record_accepted(len(piece))
@@ -160,7 +161,7 @@ class _Upload:
                 try:
                     is_refused = await self._receive()
                 except (TransportError, StalledError, StreamError) as error:
-                    self._is_over = True
+                    self._has_failed = True
                     # It is raised below, because the nursery would wrap it in a group.
                     failure = (
                         self._http.broken_error(error) if isinstance(error, StreamError) else error
@@ -183,7 +184,7 @@ class _Upload:
             return False
         # Stopping an upload in the middle breaks a TLS stream in both directions, so receive the
         # refusal first.
-        with trio.move_on_after(_REFUSAL):
+        with trio.move_on_after(_REFUSAL_TIME):
             while self._http.wants_more():
                 self._http.receive(await self._stream.receive(self._deadline))
         return True

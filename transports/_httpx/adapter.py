@@ -54,7 +54,7 @@ def find_library(client: object | None, kind: str) -> ModuleType:
 
 
 class Adapter:
-    """Translate between the core and one of the libraries: its requests and its errors.
+    """Build the requests of one of the libraries, and translate its errors to `TransportError`.
 
     `timeout` limits each read and write, in seconds. It also limits connecting, which may take 15 s
     at most. `owned` says that the client is the transport's own. If `timeout` is None, the

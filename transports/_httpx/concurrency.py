@@ -30,7 +30,7 @@ _CLOSE_TIMEOUT = 5.0
 
 
 class Concurrency:
-    """The blocking client. It limits time by the timeouts of the library's steps."""
+    """For a blocking client. Time is limited by the timeouts of the library's steps."""
 
     #: Reads blocking bodies in a thread; None, because this client may block.
     body_thread: InThread | None = None
@@ -71,7 +71,7 @@ class Concurrency:
 
 
 class AsyncConcurrency:
-    """The async client, on asyncio or trio. It limits time by cancellation."""
+    """For an async client, on asyncio or trio. Time is limited by cancellation."""
 
     def __init__(self) -> None:
         self._anyio: Any = importlib.import_module("anyio")

@@ -1,4 +1,4 @@
-"""Record how far a request got in httpx, and apply its time limits to the library's steps.
+"""Record how far a request got in httpx, and limit the time of each of the library's steps.
 
 `adapter` uses the record to translate errors. `concurrency` sets the deadlines.
 """
@@ -53,12 +53,12 @@ class Progress:
         self._connect_deadline: float | None = None
         self._deadline: float | None = None
         self._is_traced = False
-        self._has_begun = False
+        self._request_has_begun = False
 
     @property
     def is_connecting(self) -> bool:
         """Whether the trace shows that the connection is not established yet."""
-        return self._is_traced and not self._has_begun
+        return self._is_traced and not self._request_has_begun
 
     @property
     def connect_seconds(self) -> float | None:
@@ -74,11 +74,10 @@ class Progress:
         """
         if self.upload is not None and not self.upload.was_read_to_end:
             return False
-        if self._has_begun:
+        if self._request_has_begun:
             return True
-        # No trace shows that the request was sent. A body that was read to its end may have been
-        # sent, or read only to be signed. The type of the error decides then, and if there is no
-        # trace at all.
+        # No trace shows that sending began. In two cases the type of the error has to decide. There
+        # may be no trace at all. Or the body was read to its end, to be sent or only to be signed.
         return may_be_sent if self.upload is not None or not self._is_traced else False
 
     def record(self, name: str, info: dict[str, Any]) -> None:
@@ -92,12 +91,12 @@ class Progress:
             info["timeout"] = self._limit_connecting(info.get("timeout"))
         elif step == "send_request_headers.started":
             if getattr(info.get("request"), "method", None) == b"CONNECT":
-                for which in ("read", "write"):
-                    self.timeouts[which] = self._limit_connecting(self.configured.get(which))
+                for key in ("read", "write"):
+                    self.timeouts[key] = self._limit_connecting(self.configured.get(key))
             else:
-                self._has_begun = True
+                self._request_has_begun = True
                 self._limit_steps()
-        elif self._has_begun and step.endswith(".started"):
+        elif self._request_has_begun and step.endswith(".started"):
             self._limit_steps()
 
     async def record_async(self, name: str, info: dict[str, Any]) -> None:
@@ -107,10 +106,14 @@ class Progress:
     def limit(self, deadline: float | None) -> None:
         """Limit every step that begins from now on to a deadline.
 
-        Connecting, sending, and the first waits for head and body end at the deadline. A response
-        can exceed it in two cases. Each byte of a head may take the whole wait, if they arrive one
-        by one. And a body that arrives byte by byte and then stops may exceed it by the time that
-        was left when the body began, because the library reads the limit once for a body.
+        The library reads a timeout once for the head of a response and once for its body, and
+        applies it to each wait for bytes. So a slow response can exceed the deadline in two cases:
+
+        - In a head, each wait for bytes may take the time that was left when the head began.
+        - In a body, the last wait may take the time that was left when the body began.
+
+        Everything else ends at the deadline: connecting, sending, and the first wait for bytes of a
+        head or a body.
 
         Raises:
             TransportError: the deadline has passed.
@@ -130,8 +133,8 @@ class Progress:
         return _at_most(_at_most(seconds, self._connect_deadline), self._deadline)
 
     def _limit_steps(self) -> None:
-        for which, seconds in self.configured.items():
-            self.timeouts[which] = _at_most(seconds, self._deadline)
+        for key, seconds in self.configured.items():
+            self.timeouts[key] = _at_most(seconds, self._deadline)
 
 
 def _at_most(seconds: float | None, deadline: float | None) -> float | None:

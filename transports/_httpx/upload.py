@@ -40,11 +40,10 @@ class Upload:
 
 
 class AsyncSlices:
-    """An async iterator over the slices of one pass.
+    """An async iterator over the slices of a body, for one iteration.
 
-    It is not an async generator. If the peer responds early, the pass is not read to its end. An
-    unfinished generator would be left to the event loop's garbage collection, and trio warns about
-    that.
+    It is not an async generator. If the peer responds early, the iteration does not reach its end.
+    The event loop would then close the generator at a later time, and trio warns about that.
     """
 
     def __init__(self, parts: Iterator[bytes], in_thread: InThread | None) -> None:

@@ -55,7 +55,7 @@ class AsyncBatchesClientBase:
     `LocalProtocolError` if the client was closed.
 
     Raises:
-        InvalidInputError: `on_event` is not a plain function.
+        InvalidInputError: `on_event` cannot be called, or would have to be awaited.
     """
 
     def __init__(
@@ -98,8 +98,9 @@ class AsyncBatchesClientBase:
         """Create a batch, and return it. See `BatchesAPI.create` for the arguments.
 
         A call can be interrupted by a cancellation, by Ctrl-C, or by an `on_event` that raises. The
-        error then has ``created_batch``, ``create_outcome`` or neither. See
-        `CreateOperation.interrupt`.
+        error then has an attribute that says what is known: ``created_batch`` is the batch, and
+        ``create_outcome`` is an `OutcomeUnknownError` to pass to `settle`. It has neither if
+        nothing was created. See `CreateOperation.interrupt`.
 
         Raises:
             InvalidInputError: the requests have problems, or another argument is invalid.
@@ -138,11 +139,11 @@ class AsyncBatchesClientBase:
         )
 
     def unfinished_creates(self) -> builtins.list[OutcomeUnknownError | MessageBatch]:
-        """Return the outcomes of this process's creates whose calls returned no batch.
+        """Return the batches that `create` has made, or may have made, without returning them.
 
-        Each is an `OutcomeUnknownError` to settle, or the batch itself. They include the creates of
-        all clients with the same base URL, credential and workspace. Call it after a cancellation,
-        because no caller sees the error of a cancelled create.
+        Each item is the batch if it is known, or an `OutcomeUnknownError` to settle. They come from
+        all clients of this process with the same base URL, credential and workspace. Use this after
+        a cancellation, because no caller receives the error of a cancelled call.
         """
         return self._api.ledger.unfinished()
 
@@ -199,7 +200,7 @@ class AsyncBatchesClientBase:
         See `BatchesAPI.wait_for` for the arguments.
 
         Raises:
-            WaitTimeoutError: `timeout` seconds have passed.
+            WaitTimeoutError: the batch had not ended after `timeout` seconds.
         """
         return await self._run(
             self._api.wait_for(
@@ -276,7 +277,7 @@ class AsyncBatchesClientBase:
     ) -> builtins.list[ResultItem[Any] | MalformedResultError]:
         """Read all results of a batch, and return them as a list.
 
-        The list is in memory whole; `results_stream` keeps only a few items at a time. See
+        The whole list is in memory; `results_stream` keeps only a few items at a time. See
         `BatchesAPI.results_stream` for the arguments and errors.
         """
         async with self.results_stream(
@@ -294,9 +295,9 @@ class AsyncBatchesClientBase:
     ) -> int:
         """Write the results of a batch to a file, and return the number of its lines.
 
-        Lines are written unchanged, as they are received. They are written to
-        ``path.<batch id>.part``, which is renamed to ``path`` when the results are complete by the
-        batch's counts. If the download fails, the part stays, and the same call continues it.
+        Lines are written unchanged, as they are received, to ``path.<batch id>.part``. This part is
+        renamed to ``path`` once it holds as many results as the batch's counts say. If the download
+        fails, the part stays, and the same call continues it.
 
         No file is ever replaced. If ``path`` exists already, it is compared with the results, line
         by line. The call succeeds if the file holds exactly the results.

@@ -1,7 +1,7 @@
 """The driver: it runs one operation with a transport and its clock.
 
-`Operation` defines the contract, and the operation follows the protocol. The transport sends and
-receives.
+The operation decides what to do next. `Operation` documents what a driver must report to it. The
+transport sends requests and receives responses.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class AsyncResponse(Protocol):
         """Return the next piece of the decoded body; empty bytes at its end.
 
         Raises:
-            TransportError: the body is incomplete, or no piece arrived by the deadline.
+            TransportError: the body is incomplete or cannot be decoded, or no piece arrived by the
+                deadline.
         """
         ...
 
@@ -61,8 +62,8 @@ class AsyncTransport(Protocol):
         """Send a request, and wait for the head of its response.
 
         Raises:
-            TransportError: no head arrived, or none by the deadline. `TransportError.sent` says
-                whether the whole request may have left.
+            TransportError: no head arrived, for example because the deadline passed.
+                `TransportError.sent` says whether the whole request may have left.
             LocalProtocolError: the transport was closed, or belongs to another event loop.
         """
         ...
@@ -98,6 +99,7 @@ class AsyncDriver(Generic[T]):
         self._transport = transport
         self._operation = operation
         self._response: AsyncResponse | None = None
+        #: The number of the latest `SendRequest`, or 0 before the first one.
         self._exchange = 0
         self._closed = False
 
@@ -118,38 +120,39 @@ class AsyncDriver(Generic[T]):
                     case Need.DATA:
                         await self._read()
                     case SendRequest(exchange=exchange, request=request):
-                        await self._release()
+                        await self._close_response()
                         await self._send(exchange, request)
                     case WaitUntil(deadline=deadline):
-                        await self._release()
+                        await self._close_response()
                         await self._transport.sleep(max(0.0, deadline - self._transport.now()))
                         self._operation.handle_timeout(self._transport.now())
                     case Done() as done:
-                        await self._release()
+                        await self._close_response()
                         return done
                     case event:
                         return event
                 # Another task may have closed this driver while this one waited.
                 self._check_open()
         except BaseException:
-            # Report first, because closing can be interrupted too. After the report the operation
-            # can continue, so a time limit on one item need not end the iteration.
+            # Report the interruption as a lost connection, so that the operation can continue. Then
+            # a time limit on one item need not end the caller's iteration. Close afterwards,
+            # because closing can be interrupted too.
             if self._exchange:
                 now = self._transport.now()
                 self._operation.connection_lost(self._exchange, "interrupted", now, sent=True)
-            await self._release()
+            await self._close_response()
             raise
 
     async def aclose(self) -> None:
         """Stop, and close the open response if there is one. Further calls do nothing."""
         self._closed = True
-        await self._release()
+        await self._close_response()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise LocalProtocolError("this call was closed before its end: start it again")
+            raise LocalProtocolError("this stream was closed before its end: start it again")
 
-    async def _release(self) -> None:
+    async def _close_response(self) -> None:
         response, self._response = self._response, None
         if response is not None:
             await response.aclose()
@@ -184,7 +187,8 @@ class AsyncDriver(Generic[T]):
     def _report_lost(self, error: TransportError) -> None:
         now, deadline = self._transport.now(), self._operation.deadline
         if deadline is not None and now >= deadline:
-            # The operation then abandons the exchange, and raises an error of its own.
+            # The deadline is the operation's own. Report only the time, so that the operation
+            # abandons the exchange for the reason that it knows.
             self._operation.handle_timeout(now)
         else:
             self._operation.connection_lost(

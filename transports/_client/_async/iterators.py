@@ -1,7 +1,10 @@
 """The iterators that the client returns: over the results of a batch, and over the list.
 
-They are not generators. After an interruption, a generator ends without an error instead of
-continuing. A dropped async generator is left to the event loop's garbage collection.
+They are not generators, for two reasons. A generator cannot continue after an error, such as a
+cancellation, has passed through it: the next call ends the iteration as if it were complete. And
+unfinished async generators are closed by the event loop, at a time that nobody controls.
+
+`AsyncDriver` runs the operation. The client chooses the iterator.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ class AsyncResultsStream(AsyncDroppedStream, Generic[M]):
     """An iterator over the results of a batch as they arrive, and a context manager.
 
     Leaving the ``async with``, or calling `aclose`, closes the connection. Before that, iteration
-    can continue after a ``break`` or an interruption.
+    can continue after a ``break`` or an interruption, unless the interruption lost results. Then it
+    raises `LocalProtocolError`.
     """
 
     def __init__(
@@ -41,7 +45,8 @@ class AsyncResultsStream(AsyncDroppedStream, Generic[M]):
         self._driver = driver
         self._operation = operation
         self._on_event = on_event
-        #: How many events arrived here. `Operation.handed_over` counts those that were returned.
+        #: How many events this stream has received. If `Operation.handed_over` is higher, an
+        #: interruption lost an event on its way here.
         self._received = 0
         self._block: Iterator[ResultItem[M] | MalformedResultError] = iter(())
 
@@ -52,7 +57,7 @@ class AsyncResultsStream(AsyncDroppedStream, Generic[M]):
         while True:
             for item in self._block:
                 return item
-            self._check_complete()
+            self._check_no_event_was_lost()
             event = await self._driver.next_event()
             if isinstance(event, Done):
                 raise StopAsyncIteration
@@ -79,7 +84,7 @@ class AsyncResultsStream(AsyncDroppedStream, Generic[M]):
     ) -> None:
         await self.aclose()
 
-    def _check_complete(self) -> None:
+    def _check_no_event_was_lost(self) -> None:
         if self._operation.handed_over != self._received:
             raise LocalProtocolError(
                 "this stream was interrupted while it received results, and some are missing: "

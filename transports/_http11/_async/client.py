@@ -1,4 +1,7 @@
-"""The client over a raw transport. Each door adds its backend, and documents the parameters."""
+"""The client over HTTP/1.1, without a backend.
+
+`transports.h11`, `transports.trio` and `transports.asyncio` add one, and document the parameters.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ from transports._client.settings import (
 
 from .dialer import AsyncDialer
 from .stream import AsyncBackend
-from .transport import AsyncRawTransport
+from .transport import AsyncHTTP11Transport
 
 ConnectT = TypeVar("ConnectT")
 
 
-class AsyncRawArguments(Settings, Generic[ConnectT], total=False):
-    """The parameters of a raw client and of its ``from_env``. All are optional."""
+class AsyncHTTP11Arguments(Settings, Generic[ConnectT], total=False):
+    """The parameters of an HTTP/1.1 client and of its ``from_env``. All are optional."""
 
     timeout: float
     ssl_context: ssl.SSLContext | None
@@ -35,7 +38,7 @@ class AsyncRawArguments(Settings, Generic[ConnectT], total=False):
     on_event: OnEvent | None
 
 
-class AsyncRawClient(AsyncBatchesClientBase, Generic[ConnectT]):
+class AsyncHTTP11Client(AsyncBatchesClientBase, Generic[ConnectT]):
     """A client over the streams of one backend."""
 
     _make_backend: ClassVar[type[AsyncBackend[Any]]]
@@ -56,11 +59,11 @@ class AsyncRawClient(AsyncBatchesClientBase, Generic[ConnectT]):
         dialer = AsyncDialer(
             backend, ssl_context=ssl_context, proxy=proxy, connect=connect, timeout=timeout
         )
-        super().__init__(api, AsyncRawTransport(backend, dialer), on_event)
+        super().__init__(api, AsyncHTTP11Transport(backend, dialer), on_event)
 
     @classmethod
     @shows_parameters_of(__init__)
-    def from_env(cls, **arguments: Unpack[AsyncRawArguments[ConnectT]]) -> Self:
+    def from_env(cls, **arguments: Unpack[AsyncHTTP11Arguments[ConnectT]]) -> Self:
         """Build a client with the credential, base URL and proxy from the environment.
 
         Reads ``ANTHROPIC_API_KEY``, or ``ANTHROPIC_AUTH_TOKEN`` if that is not set,
@@ -69,7 +72,7 @@ class AsyncRawClient(AsyncBatchesClientBase, Generic[ConnectT]):
 
         Raises:
             InvalidInputError: there is no credential, or a value cannot be used.
-            TypeError: the client has no parameter of one of the names.
+            TypeError: an argument has an unknown name. The message lists the parameters.
         """
         check_names(cls, arguments)
         return cls(**settings_from_env(arguments, with_proxy=True))

@@ -1,4 +1,4 @@
-"""The stream protocol: the interface between the raw transport and a library for sockets.
+"""The stream protocol: the interface between the HTTP/1.1 transport and a socket library.
 
 Three backends implement it: `sockets`, `trio` and `asyncio`. A backend connects, sends, receives
 and waits. `HTTP11Connection` speaks HTTP.
@@ -54,8 +54,9 @@ class AsyncStream(Protocol):
         `http.record_accepted`.
 
         Returns early without an error if the stream breaks, because the peer may have responded
-        before. With `until_refused`, also returns early if a response refuses the upload, after
-        that response was received as far as it is wanted.
+        before. With `until_refused`, also returns early if a response refuses the upload. A stream
+        that breaks when an upload is stopped receives more of the response first, for as long as
+        `http.wants_more` returns True.
 
         Raises:
             StalledError: nothing moved in time.

@@ -1,4 +1,4 @@
-"""The raw transport: HTTP exchanges over the streams of any backend.
+"""The HTTP/1.1 transport: exchanges over the streams of any backend.
 
 It decides which connection an exchange uses, and when a connection is closed. `HTTP11Connection`
 encodes requests and parses responses. The backends send and receive the bytes.
@@ -136,7 +136,7 @@ class _Response:
             await connection.aclose()
 
 
-class AsyncRawTransport(Generic[ConnectT]):
+class AsyncHTTP11Transport(Generic[ConnectT]):
     """Carry exchanges over the streams of one backend, and keep connections for reuse."""
 
     def __init__(self, backend: AsyncBackend[ConnectT], dialer: AsyncDialer[ConnectT]) -> None:

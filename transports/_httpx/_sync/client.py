@@ -49,7 +49,7 @@ class HTTPXClient(BatchesClientBase):
 
         Raises:
             InvalidInputError: there is no credential, or a value cannot be used.
-            TypeError: the client has no parameter of one of the names.
+            TypeError: an argument has an unknown name. The message lists the parameters.
         """
         check_names(cls, arguments)
         return cls(**settings_from_env(arguments, with_proxy=False))
