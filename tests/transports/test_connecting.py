@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -14,7 +15,7 @@ import pytest
 import transports.asyncio
 import transports.h11
 import transports.trio
-from batches_core import TransportError
+from batches_core import LocalProtocolError, TransportError
 from batches_core.emulator import Emulator
 from tests.support.batches import BATCH, ONE_ATTEMPT
 from tests.support.carriers import Carrier
@@ -180,3 +181,43 @@ def test_a_silent_address_leaves_time_for_the_next_one(monkeypatch: pytest.Monke
         monkeypatch.setattr("transports._http11.sockets.socket.socket", WatchedSocket)
         assert client.get("msgbatch_1").id == "msgbatch_1"
     assert timeouts[0] <= 0.5
+
+
+def test_a_blocking_client_closed_while_it_connects_keeps_no_connection_open() -> None:
+    sockets: list[socket.socket] = []
+
+    def connect(host: str, port: int) -> socket.socket:
+        client.close()
+        sockets.append(socket.create_connection((host, port)))
+        return sockets[-1]
+
+    with scripted(reply(BATCH)) as served:
+        client = transports.h11.BatchesClient(
+            api_key="k", base_url=served.base_url, connect=connect
+        )
+        with pytest.raises(LocalProtocolError, match="was closed"):
+            client.get("msgbatch_1")
+        assert sockets[0].fileno() == -1
+        assert served.requests == []
+
+
+def test_an_asyncio_client_closed_while_it_connects_keeps_no_connection_open() -> None:
+    sockets: list[socket.socket] = []
+
+    async def scenario() -> None:
+        async def connect(host: str, port: int) -> socket.socket:
+            await client.aclose()
+            sockets.append(socket.create_connection((host, port)))
+            sockets[-1].setblocking(False)  # noqa: FBT003 - the name of the system's call
+            return sockets[-1]
+
+        client = transports.asyncio.BatchesClient(
+            api_key="k", base_url=served.base_url, connect=connect
+        )
+        with pytest.raises(LocalProtocolError, match="was closed"):
+            await client.get("msgbatch_1")
+
+    with scripted(reply(BATCH)) as served:
+        asyncio.run(scenario())
+        assert sockets[0].fileno() == -1
+        assert served.requests == []

@@ -153,6 +153,8 @@ class AsyncHTTP11Transport(Generic[ConnectT]):
             idle = self._pool.acquire(request)
             connection = idle or await self._connect(request.origin, deadline)
             try:
+                # The client may have been closed while this connected.
+                self._pool.check_open()
                 if idle:
                     await idle.check_idle()
                 await connection.send(request, self._backend, deadline)

@@ -152,6 +152,8 @@ class HTTP11Transport(Generic[ConnectT]):
             idle = self._pool.acquire(request)
             connection = idle or self._connect(request.origin, deadline)
             try:
+                # The client may have been closed while this connected.
+                self._pool.check_open()
                 if idle:
                     idle.check_idle()
                 connection.send(request, self._backend, deadline)
