@@ -170,7 +170,7 @@ def test_results_that_break_off_are_completed_and_checked_against_expected_ids(
             items = await client.results(batch, expected=ids)
             assert sorted(item.custom_id for item in items) == sorted(ids)
             with pytest.raises(
-                IncompleteResultsError, match="missing: z; 1 were not expected: r-19"
+                IncompleteResultsError, match=r"missing ids \(1\): z; unexpected ids \(1\): r-19"
             ):
                 await client.results(batch, expected=[*ids[:-1], "z"])
 
