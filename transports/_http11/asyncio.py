@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
 import socket
 import ssl
 from collections import deque
@@ -121,13 +122,15 @@ class AsyncioStream(asyncio.Protocol):
     ) -> None:
         """Send the pieces of a request, and pass received bytes to `http` meanwhile."""
         while (piece := await next_piece()) is not None:
-            while not self._is_writable or self._received:
+            while self._received or not self._is_writable or self._is_readable():
                 if self._received:
                     http.receive(self._dequeue())
                     if until_refused and http.is_refused():
                         return
-                else:
+                elif not self._is_writable:
                     await self._wait(deadline)
+                else:
+                    await asyncio.sleep(0)
             if self._transport.is_closing():
                 return  # the peer may have responded before: `receive` returns that response
             # asyncio buffers the piece, so all of it may leave from now on.
@@ -194,6 +197,18 @@ class AsyncioStream(asyncio.Protocol):
         if self._error is not None:
             raise StreamError from self._error
         return b"" if self._is_ended else None
+
+    def _is_readable(self) -> bool:
+        """Whether the socket has bytes that asyncio will read in its next turns.
+
+        If a peer refuses an upload and closes, the next write fails. asyncio then closes the socket
+        at once, and a refusal that it has not read is lost.
+        """
+        if self._is_ended or self._is_paused or self._transport.is_closing():
+            return False
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._transport.get_extra_info("socket"), selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def _dequeue(self) -> bytes:
         data = self._received.popleft()
