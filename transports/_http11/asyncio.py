@@ -122,8 +122,12 @@ class AsyncioStream(asyncio.Protocol):
     ) -> None:
         """Send the pieces of a request, and pass received bytes to `http` meanwhile."""
         while (piece := await next_piece()) is not None:
-            while self._received or not self._is_writable or self._is_readable():
-                if self._received:
+            while (
+                self._has_wanted(http)
+                or not (self._is_writable or self._is_ended)
+                or self._is_readable()
+            ):
+                if self._has_wanted(http):
                     http.receive(self._dequeue())
                     if until_refused and http.is_refused():
                         return
@@ -131,7 +135,7 @@ class AsyncioStream(asyncio.Protocol):
                     await self._wait(deadline)
                 else:
                     await asyncio.sleep(0)
-            if self._transport.is_closing():
+            if self._is_ended or self._transport.is_closing():
                 return  # the peer may have responded before: `receive` returns that response
             # asyncio buffers the piece, so all of it may leave from now on.
             http.record_accepted(len(piece))
@@ -197,6 +201,10 @@ class AsyncioStream(asyncio.Protocol):
         if self._error is not None:
             raise StreamError from self._error
         return b"" if self._is_ended else None
+
+    def _has_wanted(self, http: HTTP11Connection) -> bool:
+        # What `http` does not want yet stays in the queue, and then in the socket.
+        return bool(self._received) and http.has_room()
 
     def _is_readable(self) -> bool:
         """Whether the socket has bytes that asyncio will read in its next turns.

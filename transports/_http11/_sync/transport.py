@@ -88,7 +88,9 @@ class _Connection:
                 upload.next_piece, self.http, deadline, until_refused=request.body is not None
             )
         except StalledError as error:
-            raise self.http.stalled_error(error) from None
+            # A peer that has responded need not read the rest: `next_event` returns its response.
+            if not self.http.has_head():
+                raise self.http.stalled_error(error) from None
 
     def next_event(self, deadline: float | None) -> Head | bytes:
         """Wait for the next part of the response: its head, or a piece of its body."""
