@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 
 from batches_core import (
+    APIStatusError,
     AuthenticationError,
     BatchesAPI,
     BatchesError,
     InvalidInputError,
     OutcomeUnknownError,
     RetryPolicy,
+    TransportError,
     UntrustedHostError,
 )
 from batches_core.emulator import Emulator
-from tests.support.batches import BATCH, ended_batch
+from tests.support.batches import BATCH, ONE_ATTEMPT, ended_batch
 from tests.support.carriers import RAW, Carrier
 from tests.support.marks import every_carrier, httpx_libraries
 from tests.support.playbook import REQUEST, result_line
@@ -212,6 +214,36 @@ def test_a_credential_appears_in_no_error_event_repr_or_log(
     everything = "\n".join([*shown, caplog.text if failure in FAILURES else ""])
     assert "batches_core" in everything
     assert KEY not in everything
+
+
+@every_carrier
+def test_a_credential_on_which_a_long_reason_is_cut_is_not_shown(carrier: Carrier) -> None:
+    async def scenario() -> None:
+        async with carrier.client(served.base_url, api_key=KEY, retry=ONE_ATTEMPT) as client:
+            for _ in lengths:
+                with pytest.raises(TransportError) as caught:
+                    await client.get("msgbatch_1")
+                assert KEY[:8] not in str(caught.value)
+
+    lengths = range(140, 260, 6)
+    replies = [
+        raw(b"x" * length + KEY.encode() + b"x" * 99 + b"\r\n\r\n", keep=False)
+        for length in lengths
+    ]
+    with scripted(*replies) as served:
+        carrier.run(scenario)
+
+
+@every_carrier
+def test_a_credential_on_which_the_body_of_an_error_is_cut_is_not_kept(carrier: Carrier) -> None:
+    async def scenario() -> None:
+        async with carrier.client(served.base_url, api_key=KEY, retry=ONE_ATTEMPT) as client:
+            with pytest.raises(APIStatusError) as caught:
+                await client.get("msgbatch_1")
+            assert KEY[:8].encode() not in caught.value.body
+
+    with scripted(reply(b"x" * (65536 - 12) + KEY.encode() * 9, 400)) as served:
+        carrier.run(scenario)
 
 
 def keep_package_frames(report: traceback.TracebackException) -> None:
