@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import traceback
 from typing import Any
 
 import pytest
 
+import transports.asyncio
+import transports.h11
 from batches_core import (
     APIStatusError,
     AuthenticationError,
@@ -244,6 +248,57 @@ def test_a_credential_on_which_the_body_of_an_error_is_cut_is_not_kept(carrier: 
 
     with scripted(reply(b"x" * (65536 - 12) + KEY.encode() * 9, 400)) as served:
         carrier.run(scenario)
+
+
+def locals_of_packages(error: BaseException) -> str:
+    """Return a traceback with the local variables of the frames of the packages."""
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    keep_package_frames(report)
+    return "".join(report.format())
+
+
+def test_an_interrupt_of_a_blocking_send_shows_no_credential() -> None:
+    class InterruptedSocket(socket.socket):
+        def send(self, *_: Any) -> int:
+            raise KeyboardInterrupt
+
+    def connect(host: str, port: int) -> socket.socket:
+        connected = InterruptedSocket()
+        connected.connect((host, port))
+        return connected
+
+    with scripted() as served:
+        with (
+            transports.h11.BatchesClient(
+                api_key=KEY, base_url=served.base_url, connect=connect
+            ) as client,
+            pytest.raises(KeyboardInterrupt) as caught,
+        ):
+            client.get("msgbatch_1")
+        assert KEY not in locals_of_packages(caught.value)
+
+
+def test_a_cancellation_at_any_asyncio_step_shows_no_credential() -> None:
+    shown: list[str] = []
+
+    async def scenario() -> None:
+        async with transports.asyncio.BatchesClient(
+            api_key=KEY, base_url=served.base_url
+        ) as client:
+            for steps in range(1, 40):
+                task = asyncio.ensure_future(client.get("msgbatch_1"))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                try:
+                    await task
+                except asyncio.CancelledError as error:
+                    shown.append(locals_of_packages(error))
+
+    with scripted(*[reply(BATCH)] * 50) as served:
+        asyncio.run(scenario())
+    assert len(shown) > 3
+    assert KEY not in "".join(shown)
 
 
 def keep_package_frames(report: traceback.TracebackException) -> None:
