@@ -122,6 +122,8 @@ class AsyncioStream(asyncio.Protocol):
     ) -> None:
         """Send the pieces of a request, and pass received bytes to `http` meanwhile."""
         while (piece := await next_piece()) is not None:
+            data = memoryview(piece)
+            del piece  # a traceback can show local variables, and the head holds the credential
             while (
                 self._has_wanted(http)
                 or not (self._is_writable or self._is_ended)
@@ -138,8 +140,8 @@ class AsyncioStream(asyncio.Protocol):
             if self._is_ended or self._transport.is_closing():
                 return  # the peer may have responded before: `receive` returns that response
             # asyncio buffers the piece, so all of it may leave from now on.
-            http.record_accepted(len(piece))
-            self._transport.write(piece)
+            http.record_accepted(len(data))
+            self._transport.write(data)
             # If no write has to wait, no other task would run, and nothing would be received.
             await asyncio.sleep(0)
 

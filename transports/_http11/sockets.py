@@ -67,6 +67,7 @@ class SocketStream:
         """Send the pieces of a request, and pass received bytes to `http` meanwhile."""
         while (piece := next_piece()) is not None:
             left = memoryview(piece)
+            del piece  # a traceback can show local variables, and the head holds the credential
             while left:
                 # What `http` does not want yet stays in the socket.
                 receives = http.has_room()
