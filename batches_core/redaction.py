@@ -13,6 +13,8 @@ _LEAST_SECRET_LENGTH = 8
 _SECRET_HEADERS = frozenset({"x-api-key", "authorization"})
 #: The text that replaces a credential.
 HIDDEN = "[hidden]"
+#: What `errors.quote` appends to a text that it has cut.
+_ELLIPSIS = "…".encode()
 
 
 class Secret(str):
@@ -39,7 +41,16 @@ def redact(headers: Iterable[tuple[str, str]], data: bytes) -> bytes:
     for name, value in headers:
         secret = value.removeprefix("Bearer ").encode("latin-1")
         if name in _SECRET_HEADERS and len(secret) >= _LEAST_SECRET_LENGTH:
-            data = data.replace(secret, HIDDEN.encode())
+            data = _redact_end(data.replace(secret, HIDDEN.encode()), secret)
+    return data
+
+
+def _redact_end(data: bytes, secret: bytes) -> bytes:
+    """Replace the beginning of a credential at the end of `data`, which may have been cut there."""
+    kept = data.removesuffix(_ELLIPSIS)
+    for length in range(len(secret) - 1, _LEAST_SECRET_LENGTH - 1, -1):
+        if kept.endswith(secret[:length]):
+            return kept[:-length] + HIDDEN.encode() + data[len(kept) :]
     return data
 
 

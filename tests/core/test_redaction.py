@@ -53,3 +53,10 @@ def test_a_credential_of_fewer_than_8_characters_is_not_redacted(
 
 def test_a_text_with_a_lone_surrogate_can_be_redacted() -> None:
     assert redact_text([KEY_HEADER], f"\ud83d{KEY}") == "\ud83d[hidden]"
+
+
+@pytest.mark.parametrize("end", ["", "…"])
+def test_a_credential_that_is_cut_off_at_the_end_of_a_text_is_redacted(end: str) -> None:
+    for length in range(8, len(KEY)):
+        assert redact_text([KEY_HEADER], f"key {KEY[:length]}{end}") == f"key [hidden]{end}"
+    assert redact_text([KEY_HEADER], f"key {KEY[:7]}{end}") == f"key {KEY[:7]}{end}"

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import traceback
 from typing import Any
 
 import pytest
 
+import transports.asyncio
+import transports.h11
 from batches_core import (
+    APIStatusError,
     AuthenticationError,
     BatchesAPI,
     BatchesError,
     InvalidInputError,
     OutcomeUnknownError,
     RetryPolicy,
+    TransportError,
     UntrustedHostError,
 )
 from batches_core.emulator import Emulator
-from tests.support.batches import BATCH, ended_batch
+from tests.support.batches import BATCH, ONE_ATTEMPT, ended_batch
 from tests.support.carriers import RAW, Carrier
 from tests.support.marks import every_carrier, httpx_libraries
 from tests.support.playbook import REQUEST, result_line
@@ -212,6 +218,87 @@ def test_a_credential_appears_in_no_error_event_repr_or_log(
     everything = "\n".join([*shown, caplog.text if failure in FAILURES else ""])
     assert "batches_core" in everything
     assert KEY not in everything
+
+
+@every_carrier
+def test_a_credential_on_which_a_long_reason_is_cut_is_not_shown(carrier: Carrier) -> None:
+    async def scenario() -> None:
+        async with carrier.client(served.base_url, api_key=KEY, retry=ONE_ATTEMPT) as client:
+            for _ in lengths:
+                with pytest.raises(TransportError) as caught:
+                    await client.get("msgbatch_1")
+                assert KEY[:8] not in str(caught.value)
+
+    lengths = range(140, 260, 6)
+    replies = [
+        raw(b"x" * length + KEY.encode() + b"x" * 99 + b"\r\n\r\n", keep=False)
+        for length in lengths
+    ]
+    with scripted(*replies) as served:
+        carrier.run(scenario)
+
+
+@every_carrier
+def test_a_credential_on_which_the_body_of_an_error_is_cut_is_not_kept(carrier: Carrier) -> None:
+    async def scenario() -> None:
+        async with carrier.client(served.base_url, api_key=KEY, retry=ONE_ATTEMPT) as client:
+            with pytest.raises(APIStatusError) as caught:
+                await client.get("msgbatch_1")
+            assert KEY[:8].encode() not in caught.value.body
+
+    with scripted(reply(b"x" * (65536 - 12) + KEY.encode() * 9, 400)) as served:
+        carrier.run(scenario)
+
+
+def locals_of_packages(error: BaseException) -> str:
+    """Return a traceback with the local variables of the frames of the packages."""
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    keep_package_frames(report)
+    return "".join(report.format())
+
+
+def test_an_interrupt_of_a_blocking_send_shows_no_credential() -> None:
+    class InterruptedSocket(socket.socket):
+        def send(self, *_: Any) -> int:
+            raise KeyboardInterrupt
+
+    def connect(host: str, port: int) -> socket.socket:
+        connected = InterruptedSocket()
+        connected.connect((host, port))
+        return connected
+
+    with scripted() as served:
+        with (
+            transports.h11.BatchesClient(
+                api_key=KEY, base_url=served.base_url, connect=connect
+            ) as client,
+            pytest.raises(KeyboardInterrupt) as caught,
+        ):
+            client.get("msgbatch_1")
+        assert KEY not in locals_of_packages(caught.value)
+
+
+def test_a_cancellation_at_any_asyncio_step_shows_no_credential() -> None:
+    shown: list[str] = []
+
+    async def scenario() -> None:
+        async with transports.asyncio.BatchesClient(
+            api_key=KEY, base_url=served.base_url
+        ) as client:
+            for steps in range(1, 40):
+                task = asyncio.ensure_future(client.get("msgbatch_1"))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                try:
+                    await task
+                except asyncio.CancelledError as error:
+                    shown.append(locals_of_packages(error))
+
+    with scripted(*[reply(BATCH)] * 50) as served:
+        asyncio.run(scenario())
+    assert len(shown) > 3
+    assert KEY not in "".join(shown)
 
 
 def keep_package_frames(report: traceback.TracebackException) -> None:

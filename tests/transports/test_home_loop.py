@@ -16,9 +16,9 @@ import trio
 import transports.asyncio
 import transports.trio
 from batches_core import LocalProtocolError
-from tests.support.batches import BATCH, list_ids
-from tests.support.playbook import REQUEST
-from tests.support.scripted import reply, scripted
+from tests.support.batches import BATCH, CHUNKED, chunk, ended_batch, list_ids
+from tests.support.playbook import REQUEST, result_line
+from tests.support.scripted import raw, reply, scripted
 from transports.files import RequestsFile
 from transports.httpx import AsyncBatchesClient
 
@@ -143,3 +143,35 @@ def test_a_client_on_trio_is_usable_in_a_second_run(client_type: Any) -> None:
         run(client.get, "msgbatch_1")
         run(client.aclose)
     assert (len(served.requests), served.connections) == (2, 1)
+
+
+@pytest.mark.parametrize("has_ended", [False, True], ids=["stopped", "closed"])
+def test_an_asyncio_stream_in_another_event_loop_raises_and_does_not_hang(
+    *, has_ended: bool
+) -> None:
+    async def within(call: Callable[[], Awaitable[Any]], seconds: float = 2.0) -> None:
+        task = asyncio.ensure_future(call())
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        assert done
+        await task
+
+    endless = raw(CHUNKED + chunk(result_line("a")))
+    with (
+        warnings.catch_warnings(),
+        scripted(endless) as served,
+        asyncio.Runner() as first,
+        asyncio.Runner() as second,
+    ):
+        warnings.simplefilter("ignore", ResourceWarning)
+        client = transports.asyncio.BatchesClient(api_key="k", base_url=served.base_url)
+        stream = client.results_stream(ended_batch(served.base_url))
+        first.run(stream.__anext__())
+        if has_ended:
+            first.close()
+        with pytest.raises(LocalProtocolError, match="another event loop"):
+            second.run(within(stream.__anext__))
+        second.run(within(stream.aclose))
+        if not has_ended:
+            first.run(client.aclose())
+        del client, stream
+        gc.collect()

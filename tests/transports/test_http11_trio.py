@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -243,3 +244,29 @@ async def test_no_last_byte_is_sent_on_trio_after_an_error_reported_it_unsent(
             assert caught.value.sent
         reported.add(caught.value.sent)
     assert (False in reported) is not breaks_at_end
+
+
+async def test_a_cancelled_trio_upload_raises_the_cancellation_and_not_a_group() -> None:
+    raised: list[BaseException] = []
+    has_ended = threading.Event()
+
+    def read_nothing(connection: socket.socket, buffer: bytearray) -> bool:
+        del connection, buffer
+        has_ended.wait(10)
+        return False
+
+    with scripted(upload=read_nothing) as served:
+        async with BatchesClient(api_key="k", base_url=served.base_url) as client:
+            with trio.move_on_after(0.3):
+                try:
+                    await client.create(
+                        [{"custom_id": "a", "params": {"system": "x" * 30_000_000}}]
+                    )
+                except BaseException as error:
+                    raised.append(error)
+                    raise
+                finally:
+                    has_ended.set()
+            (outcome,) = client.unfinished_creates()
+    assert isinstance(raised[0], trio.Cancelled)
+    assert "interrupted by Cancelled" in str(outcome)

@@ -198,3 +198,20 @@ def test_an_invalid_proxy_url_is_rejected_and_its_password_is_not_shown(url: str
 
 def test_the_repr_of_a_proxy_hides_its_password() -> None:
     assert repr(Proxy("http://me:secret@h:1")) == "<Proxy h:1>"
+
+
+@raw_carriers
+def test_a_proxy_that_repeats_its_credential_in_a_broken_response_does_not_show_it(
+    carrier: Carrier,
+) -> None:
+    credential = base64.b64encode(b"me:password")
+
+    async def scenario() -> None:
+        url = proxy.base_url.replace("http://", "http://me:password@")
+        async with carrier.client("https://api.test", proxy=url, retry=ONE_ATTEMPT) as client:
+            with pytest.raises(TransportError, match=r"Basic \[hidden\]") as caught:
+                await client.get("msgbatch_1")
+            assert credential.decode() not in str(caught.value)
+
+    with scripted(raw(b"Basic " + credential + b"\r\n\r\n", keep=False)) as proxy:
+        carrier.run(scenario)

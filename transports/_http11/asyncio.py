@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
 import socket
 import ssl
 from collections import deque
@@ -121,18 +122,26 @@ class AsyncioStream(asyncio.Protocol):
     ) -> None:
         """Send the pieces of a request, and pass received bytes to `http` meanwhile."""
         while (piece := await next_piece()) is not None:
-            while not self._is_writable or self._received:
-                if self._received:
+            data = memoryview(piece)
+            del piece  # a traceback can show local variables, and the head holds the credential
+            while (
+                self._has_wanted(http)
+                or not (self._is_writable or self._is_ended)
+                or self._is_readable()
+            ):
+                if self._has_wanted(http):
                     http.receive(self._dequeue())
                     if until_refused and http.is_refused():
                         return
-                else:
+                elif not self._is_writable:
                     await self._wait(deadline)
-            if self._transport.is_closing():
+                else:
+                    await asyncio.sleep(0)
+            if self._is_ended or self._transport.is_closing():
                 return  # the peer may have responded before: `receive` returns that response
             # asyncio buffers the piece, so all of it may leave from now on.
-            http.record_accepted(len(piece))
-            self._transport.write(piece)
+            http.record_accepted(len(data))
+            self._transport.write(data)
             # If no write has to wait, no other task would run, and nothing would be received.
             await asyncio.sleep(0)
 
@@ -194,6 +203,22 @@ class AsyncioStream(asyncio.Protocol):
         if self._error is not None:
             raise StreamError from self._error
         return b"" if self._is_ended else None
+
+    def _has_wanted(self, http: HTTP11Connection) -> bool:
+        # What `http` does not want yet stays in the queue, and then in the socket.
+        return bool(self._received) and http.has_room()
+
+    def _is_readable(self) -> bool:
+        """Whether the socket has bytes that asyncio will read in its next turns.
+
+        If a peer refuses an upload and closes, the next write fails. asyncio then closes the socket
+        at once, and a refusal that it has not read is lost.
+        """
+        if self._is_ended or self._is_paused or self._transport.is_closing():
+            return False
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._transport.get_extra_info("socket"), selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def _dequeue(self) -> bytes:
         data = self._received.popleft()

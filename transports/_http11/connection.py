@@ -194,6 +194,10 @@ class HTTP11Connection:
             self.has_head() and self._head is not None and self._head.status >= _LOWEST_ERROR_STATUS
         )
 
+    def has_room(self) -> bool:
+        """Whether more of the response should be received during the upload."""
+        return self._head is None or self.wants_more()
+
     def wants_more(self) -> bool:
         """Whether more of a refusal should be received before the upload is stopped."""
         framing = self._framing

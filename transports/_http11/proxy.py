@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import h11
 
 from batches_core import InvalidInputError
+from batches_core.lowlevel import redact_text
 from transports._client import failures
 
 from .connection import client_side
@@ -65,6 +66,7 @@ class Tunnel:
 
     def __init__(self, origin: Origin, credentials: str | None) -> None:
         self._h11 = client_side()
+        self._secrets = [] if credentials is None else [("authorization", credentials)]
         target = failures.peer_name(*origin[1:])
         headers = [("host", target)]
         if credentials is not None:
@@ -86,7 +88,8 @@ class Tunnel:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                why = failures.proxy_response_broken(str(error)) if data else failures.PROXY_CLOSED
+                text = redact_text(self._secrets, str(error))
+                why = failures.proxy_response_broken(text) if data else failures.PROXY_CLOSED
                 raise TunnelError(why) from None  # the message contains the text of the error
             if isinstance(event, h11.InformationalResponse):
                 continue

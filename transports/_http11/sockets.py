@@ -67,16 +67,20 @@ class SocketStream:
         """Send the pieces of a request, and pass received bytes to `http` meanwhile."""
         while (piece := next_piece()) is not None:
             left = memoryview(piece)
+            del piece  # a traceback can show local variables, and the head holds the credential
             while left:
+                # What `http` does not want yet stays in the socket.
+                receives = http.has_room()
                 try:
-                    accepted = self._send_some(left, deadline)
+                    accepted = self._send_some(left, deadline, until_readable=receives)
                 except OSError:
                     return  # the peer may have responded before: `receive` returns that response
                 http.record_accepted(accepted)
                 left = left[accepted:]
-                if (data := self._receive_now()) is not None:
+                if receives and (data := self._receive_now()) is not None:
                     http.receive(data)
-                    if until_refused and http.is_refused():
+                    # After the end of the response the peer can be expected to read no more.
+                    if not data or (until_refused and http.is_refused()):
                         return
 
     def checkpoint(self) -> None:
@@ -113,18 +117,19 @@ class SocketStream:
             self._error = error
             return None
 
-    def _send_some(self, data: memoryview, deadline: float | None) -> int:
+    def _send_some(self, data: memoryview, deadline: float | None, *, until_readable: bool) -> int:
         """Send as many bytes as the system accepts, and return their number.
 
-        If it accepts none, wait until it may accept some or until bytes have arrived; return 0.
+        If it accepts none, wait until it may accept some; or, if `until_readable`, until bytes have
+        arrived. Then return 0.
         """
         self._sock.settimeout(0)
         try:
             return self._sock.send(data)
         except _WOULD_BLOCK as error:
-            wanted = selectors.EVENT_READ
-            if not isinstance(error, ssl.SSLWantReadError):
-                wanted |= selectors.EVENT_WRITE
+            wants_read = isinstance(error, ssl.SSLWantReadError)
+            wanted = selectors.EVENT_READ if wants_read or until_readable else 0
+            wanted |= 0 if wants_read else selectors.EVENT_WRITE
         with selectors.DefaultSelector() as selector:
             selector.register(self._sock, wanted)
             seconds = self._seconds(deadline)

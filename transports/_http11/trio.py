@@ -170,7 +170,8 @@ class _Upload:
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # The two tasks are an implementation detail: raise a single error without the group.
-            if len(group.exceptions) > 1:
+            are_cancelled = all(isinstance(each, trio.Cancelled) for each in group.exceptions)
+            if len(group.exceptions) > 1 and not are_cancelled:
                 raise
             raise group.exceptions[0] from None
         if failure is not None:

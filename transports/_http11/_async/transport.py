@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from batches_core import RawHeaders, Request
 from transports._client.bodies import is_blocking, slices
@@ -89,7 +89,9 @@ class _Connection:
                 upload.next_piece, self.http, deadline, until_refused=request.body is not None
             )
         except StalledError as error:
-            raise self.http.stalled_error(error) from None
+            # A peer that has responded need not read the rest: `next_event` returns its response.
+            if not self.http.has_head():
+                raise self.http.stalled_error(error) from None
 
     async def next_event(self, deadline: float | None) -> Head | bytes:
         """Wait for the next part of the response: its head, or a piece of its body."""
@@ -109,16 +111,24 @@ class _Connection:
 
 
 class _Response:
-    def __init__(self, connection: _Connection, head: Head, pool: Pool[_Connection]) -> None:
+    def __init__(
+        self,
+        connection: _Connection,
+        head: Head,
+        pool: Pool[_Connection],
+        backend: AsyncBackend[Any],
+    ) -> None:
         self.status: int = head.status
         self.headers: RawHeaders = head.headers
         self._connection: _Connection | None = connection
         self._pool = pool
+        self._backend = backend
 
     async def read(self, deadline: float | None) -> bytes:
         connection = self._connection
         if connection is None:
             return b""
+        self._backend.enter()
         data = await connection.next_event(deadline)
         assert isinstance(data, bytes), "a body follows the head"  # noqa: S101 - for mypy
         if not data:
@@ -131,7 +141,7 @@ class _Response:
     async def aclose(self) -> None:
         # A connection cannot be reused if its body was not read to the end.
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is not None and self._backend.can_close():
             self._pool.discard(connection)
             await connection.aclose()
 
@@ -170,7 +180,7 @@ class AsyncHTTP11Transport(Generic[ConnectT]):
                 continue
             assert isinstance(head, Head), "a response begins with its head"  # noqa: S101 - for mypy
             log_exchange(self._logger, request, head.status)
-            return _Response(connection, head, self._pool)
+            return _Response(connection, head, self._pool, self._backend)
 
     def now(self) -> float:
         """Return the time of the backend's clock, in seconds."""
