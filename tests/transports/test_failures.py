@@ -148,7 +148,8 @@ FAILURES: dict[str, Callable[[], Any]] = {
     "no TLS": plain_http,
     "no response while connecting": silent_handshake,
     "proxy refused": lambda: behind_a_proxy(
-        raw(b"HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n", keep=False),
+        # The proxy repeats the password of its URL.
+        raw(b"HTTP/1.1 407 No %b\r\ncontent-length: 0\r\n\r\n" % PASSWORD.encode(), keep=False),
         "the proxy refused the tunnel: 407",
     ),
     "proxy closed": lambda: behind_a_proxy(

@@ -142,6 +142,9 @@ class Adapter:
         else:
             reason = self._connect_failure(error, progress)
         failure = TransportError(reason, sent=sent)
+        if isinstance(error, self._library.ProxyError):
+            # The proxy chose the text, and can repeat its credential in it.
+            error = type(error)(reason)
         failure.__cause__ = failures.cause_of(error, progress.request)
         return failure
 
