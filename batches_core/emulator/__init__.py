@@ -12,6 +12,7 @@ operation to `Emulator.handle` directly.
 """
 
 from .answers import Responder, Result, answer, errored, succeeded
+from .endpoints import Sale
 from .fault_plan import FaultPlan
 from .fault_rules import FaultRule
 from .responses import Response
@@ -24,6 +25,7 @@ __all__ = [
     "Responder",
     "Response",
     "Result",
+    "Sale",
     "answer",
     "errored",
     "succeeded",

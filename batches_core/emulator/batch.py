@@ -126,6 +126,20 @@ class EmulatedBatch:
             return self._ends_at
         return self._archived_at if now >= self._archived_at else None
 
+    def waiting(self, now: float) -> int:
+        """Return how many requests are not processed yet."""
+        if self.ended(now):
+            return 0
+        rounds = int((now - self.created_at) / self._pace.seconds_per_request)
+        return max(0, len(self._requests) - rounds * self._pace.parallel)
+
+    def succeeded(self, now: float) -> int:
+        """Return how many requests were answered, and so are billed."""
+        if not self.ended(now):
+            return 0
+        self.lines()
+        return self._counts["succeeded"]
+
     def is_missing(self, now: float) -> bool:
         """Whether a fault makes every request for the batch a 404."""
         return self._fault is not None and now < self.created_at + self._fault.missing_for

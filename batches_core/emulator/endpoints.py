@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,8 +14,17 @@ from .answers import Responder
 from .batch import EmulatedBatch, Owner, Pace
 from .digest import batch_id
 from .fault_rules import FaultRule
+from .limits import Limits
 from .pages import Ties, cut_page, newest_first
 from .refusals import bad_request, not_found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sale:
+    """A batch that was accepted, and the ids of its requests."""
+
+    batch_id: str
+    custom_ids: tuple[str, ...]
 
 
 class Endpoints:
@@ -25,7 +35,12 @@ class Endpoints:
     `origin` the origin that the client uses.
     """
 
-    def __init__(self, *, pace: Pace, responder: Responder, errored: float, ties: Ties) -> None:
+    def __init__(
+        self, *, pace: Pace, responder: Responder, errored: float, ties: Ties, limits: Limits
+    ) -> None:
+        self._limits = limits
+        #: Every batch that was ever created, deleted ones too, and what was sold with it.
+        self.accepted: list[tuple[EmulatedBatch, Sale]] = []
         self._pace = pace
         self._responder = responder
         self._errored = errored
@@ -61,7 +76,13 @@ class Endpoints:
         now: float,
         origin: str,
     ) -> dict[str, Any]:
-        """Add a batch of checked requests."""
+        """Add a batch of checked requests.
+
+        Raises:
+            RefusedError: the queue of the owner's organization is full (429).
+        """
+        others = (each for each in self.batches.values() if each.owner[0] == owner[0])
+        self._limits.check_queue(sum(each.waiting(now) for each in others), len(requests))
         self._created += 1
         batch = EmulatedBatch(
             id_=batch_id(self._created),
@@ -76,6 +97,8 @@ class Endpoints:
             errored=self._errored,
         )
         self.batches[batch.id] = batch
+        sale = Sale(batch_id=batch.id, custom_ids=tuple(each for each, _ in requests))
+        self.accepted.append((batch, sale))
         return batch.describe(now, origin)
 
     def list_page(self, url: str, owner: Owner, now: float, origin: str) -> dict[str, Any]:

@@ -26,11 +26,17 @@ _TEMPORARY = frozenset({408, 409, 425, 429})
 
 
 class RefusedError(Exception):
-    """A request is refused with an API error: a status, an error type and a message."""
+    """A request is refused with an API error: a status, an error type and a message.
 
-    def __init__(self, status: int, type_: str, message: str) -> None:
+    `retry_after` is what the response suggests to wait, in seconds.
+    """
+
+    def __init__(
+        self, status: int, type_: str, message: str, *, retry_after: float | None = None
+    ) -> None:
         self.status = status
         self.type = type_
+        self.retry_after = retry_after
         super().__init__(message)
 
     @property

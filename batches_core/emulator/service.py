@@ -24,9 +24,10 @@ from .batch import Pace
 from .corruption import corrupt_lines, cut_off, drip, with_unknown_fields
 from .create_body import read_requests
 from .digest import request_id
-from .endpoints import Endpoints
+from .endpoints import Endpoints, Sale
 from .fault_plan import FaultPlan
 from .fault_rules import FaultRule
+from .limits import Limits
 from .pages import TIES, Ties
 from .refusals import RefusedError, bad_request, error_type
 from .responses import Headers, Response, json_response, proxy_page, results_response
@@ -68,6 +69,11 @@ class Emulator:
     - `date_skew`: seconds added to the ``Date`` header, default 0. `FaultRule` can skew the
       ``created_at`` of a batch.
 
+    Limits of an organization, each answered with a 429 (default: none):
+
+    - `queue_limit`: the number of requests that may wait to be processed, in all batches.
+    - `requests_per_minute`: the number of HTTP requests.
+
     An emulator is not thread-safe.
 
     Raises:
@@ -89,6 +95,8 @@ class Emulator:
         date_skew: float = 0.0,
         workspaces: Mapping[str, str | None] | None = None,
         organizations: Mapping[str, str] | None = None,
+        queue_limit: int | None = None,
+        requests_per_minute: int | None = None,
     ) -> None:
         for name, value in (
             ("parallel", parallel),
@@ -114,7 +122,10 @@ class Emulator:
             organizations={} if organizations is None else organizations,
         )
         pace = Pace(parallel=parallel, seconds_per_request=seconds_per_request / speed)
-        self._endpoints = Endpoints(pace=pace, responder=responder, errored=errored, ties=ties)
+        self._limits = Limits(queue_limit, requests_per_minute)
+        self._endpoints = Endpoints(
+            pace=pace, responder=responder, errored=errored, ties=ties, limits=self._limits
+        )
         self._date_skew = date_skew
         self._handled = 0
 
@@ -151,6 +162,15 @@ class Emulator:
             response = replace(response, chunks=chunks, end=rule.end or "close")
         return replace(response, chunks=drip(response.chunks)) if rule.drip else response
 
+    @property
+    def sales(self) -> list[Sale]:
+        """Every batch that was ever accepted, in order: what a client has bought."""
+        return [sale for _, sale in self._endpoints.accepted]
+
+    def billed(self, now: float) -> int:
+        """Return how many requests were answered so far; these are billed."""
+        return sum(batch.succeeded(now) for batch, _ in self._endpoints.accepted)
+
     def too_large(self, now: float) -> Response:
         """Return the response to a request whose body is over `max_body`.
 
@@ -177,6 +197,7 @@ class Emulator:
     def _carry_out(self, request: Request, now: float) -> Any:
         headers = fold_headers(request.headers)
         owner = self._access.authenticate(headers)
+        self._limits.check_rate(owner[0], now)
         version = headers.get("anthropic-version")
         if version is None:
             raise bad_request("anthropic-version: header is required")
@@ -250,6 +271,8 @@ class Emulator:
     ) -> Response:
         # The body repeats the request id that `_headers` is about to use.
         body = error.body(request_id(self._handled + 1), error_code)
+        if error.retry_after is not None:
+            more = (*more, ("retry-after", f"{math.ceil(error.retry_after)}"))
         if error.is_final and "x-should-retry" not in dict(more):
             more = (*more, ("x-should-retry", "false"))
         headers = (*self._headers(now), *self._organization(request))

@@ -99,6 +99,18 @@ def _make_parser() -> argparse.ArgumentParser:
         "0); for expired ones use --fault create:expired=SHARE,times=always",
     )
     parser.add_argument(
+        "--queue-limit",
+        type=int,
+        metavar="N",
+        help="refuse a batch with a 429 if more than N requests would wait to be processed",
+    )
+    parser.add_argument(
+        "--requests-per-minute",
+        type=int,
+        metavar="N",
+        help="refuse HTTP requests beyond N per minute with a 429",
+    )
+    parser.add_argument(
         "--public-url",
         metavar="URL",
         help="the origin that clients use if a proxy is in front, such as https://host:8443",
@@ -128,4 +140,13 @@ def _make_emulator(parser: argparse.ArgumentParser, options: argparse.Namespace)
     if not 0 <= options.errored <= 1:
         parser.error(f"--errored must be a share from 0 to 1, not {options.errored}")
     faults = FaultPlan(*options.faults, seed=options.fault_seed, rate=rate)
-    return Emulator(speed=options.speed, faults=faults, errored=options.errored)
+    for name in ("queue_limit", "requests_per_minute"):
+        if (limit := getattr(options, name)) is not None and limit < 1:
+            parser.error(f"--{name.replace('_', '-')} must be 1 or more, not {limit}")
+    return Emulator(
+        speed=options.speed,
+        faults=faults,
+        errored=options.errored,
+        queue_limit=options.queue_limit,
+        requests_per_minute=options.requests_per_minute,
+    )
