@@ -1,0 +1,253 @@
+"""The records of a job: what a journal keeps, in the order in which it happened.
+
+A job's state is what its records say, replayed from the first. They hold facts of chunks and of
+rows that were not answered, never of every row. They are plain values: msgspec writes and reads
+them as JSON, told apart by `kind`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from batches_core.marker import CreateMarker
+
+#: The format of the records. A reader refuses a newer one.
+FORMAT = 1
+
+#: How a request's own id is sent: as it is, or replaced by a wire id that leads back to its row.
+Ids: TypeAlias = Literal["keep", "map"]
+#: Why submitting stopped, until the job is run again.
+PauseReason: TypeAlias = Literal[
+    "spend_limit", "credit", "credential", "permission", "input", "failures", "budget", "refused"
+]
+#: What became of a row that was not answered.
+Outcome: TypeAlias = Literal["errored", "expired", "canceled", "rejected", "unreadable", "lost"]
+
+
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The choices that are made when a job is opened, and kept when it is resumed.
+
+    - `chunk_rows`: rows of a chunk, less up to 1 %;
+    - `max_waiting`: rows in flight at most, in all batches; the queue of the smallest tier;
+    - `rounds`: how often a row that failed can be sent again;
+    - `ids`: how custom_ids are sent;
+    - `poll_interval`: seconds between two polls;
+    - `settle_time`: seconds until a batch that no list shows counts as not created;
+    - `parallel`: downloads at once.
+    """
+
+    chunk_rows: int = 10_000
+    max_waiting: int = 100_000
+    rounds: int = 3
+    ids: Ids = "keep"
+    poll_interval: float = 30.0
+    settle_time: float = 600.0
+    parallel: int = 4
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """The base of all records."""
+
+
+class JobOpened(_Record, frozen=True, kw_only=True, tag="opened"):
+    """A job begins. `source` describes the input, and `key` is a salted hash of the destination."""
+
+    job_id: str
+    options: JobOptions
+    source: str = ""
+    key: str = ""
+    format: int = FORMAT
+
+
+class ChunkPlanned(_Record, frozen=True, kw_only=True, tag="planned"):
+    """A chunk was cut off the input, or gathered from rows that failed.
+
+    A chunk of the input has `count` rows from `first_row` on, which stand between the bytes `start`
+    and `end` of the input. A chunk of retries names its `rows`. `content_length` and `digest` are
+    those of the body that will be sent.
+    """
+
+    chunk: int
+    count: int
+    first_row: int = 0
+    rows: tuple[int, ...] = ()
+    round: int = 0
+    start: int = 0
+    end: int = 0
+    content_length: int = 0
+    digest: str = ""
+
+
+class InputEnded(_Record, frozen=True, kw_only=True, tag="input_ended"):
+    """The input has no more rows than these."""
+
+    rows: int
+
+
+class CreateIntended(_Record, frozen=True, kw_only=True, tag="intended"):
+    """A chunk's create may leave from now on. `marker` settles its outcome after a crash."""
+
+    chunk: int
+    marker: CreateMarker | None
+
+
+class Submitted(_Record, frozen=True, kw_only=True, tag="submitted"):
+    """A chunk is a batch now; `adopted` if it was found in the list."""
+
+    chunk: int
+    batch_id: str
+    created_at: datetime
+    expires_at: datetime
+    adopted: bool = False
+
+
+class Refused(_Record, frozen=True, kw_only=True, tag="refused"):
+    """A chunk's create certainly had no effect."""
+
+    chunk: int
+    reason: str
+
+
+class Doubted(_Record, frozen=True, kw_only=True, tag="doubted"):
+    """Nobody knows whether a chunk's create made a batch; `candidates` may be it.
+
+    With `needs_person` looking again does not help: a person decides.
+    """
+
+    chunk: int
+    reason: str
+    marker: CreateMarker | None = None
+    candidates: tuple[str, ...] = ()
+    needs_person: bool = False
+
+
+class CancelSent(_Record, frozen=True, kw_only=True, tag="cancel_sent"):
+    """A chunk's batch is being canceled."""
+
+    chunk: int
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of a chunk by outcome."""
+
+    succeeded: int = 0
+    errored: int = 0
+    canceled: int = 0
+    expired: int = 0
+
+    @property
+    def total(self) -> int:
+        """The number of rows."""
+        return self.succeeded + self.errored + self.canceled + self.expired
+
+
+class Ended(_Record, frozen=True, kw_only=True, tag="ended"):
+    """A chunk's batch has ended; its results can be downloaded."""
+
+    chunk: int
+    counts: Counts
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens of some of a chunk's answers: those of one model, tier and prompt length."""
+
+    model: str
+    service_tier: str = "batch"
+    long_prompt: bool = False
+    answers: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+
+
+class FailedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that was not answered: its outcome, and the service's type and message if known."""
+
+    row: int
+    outcome: Outcome
+    type: str = ""
+    message: str = ""
+
+
+class Collected(_Record, frozen=True, kw_only=True, tag="collected"):
+    """A chunk's results are in their file, complete, and each of its rows is accounted for.
+
+    `answered` rows need nothing more, `retried` rows are sent again, `failed` rows are not.
+    """
+
+    chunk: int
+    answered: int
+    retried: tuple[FailedRow, ...] = ()
+    failed: tuple[FailedRow, ...] = ()
+    usage: tuple[Usage, ...] = ()
+
+
+class Lost(_Record, frozen=True, kw_only=True, tag="lost"):
+    """A chunk's results cannot be had any more: its batch is gone, or archived after 29 days."""
+
+    chunk: int
+    reason: str
+
+
+class BoughtAgain(_Record, frozen=True, kw_only=True, tag="bought_again"):
+    """A lost chunk is sent once more, because a person asked for it."""
+
+    chunk: int
+
+
+class Paused(_Record, frozen=True, kw_only=True, tag="paused"):
+    """Nothing is submitted until the job is run again; batches in flight are still collected."""
+
+    reason: PauseReason
+    message: str
+
+
+class Resumed(_Record, frozen=True, kw_only=True, tag="resumed"):
+    """A paused job was run again."""
+
+
+class CancelAsked(_Record, frozen=True, kw_only=True, tag="cancel_asked"):
+    """Nothing more is submitted, and the batches in flight are canceled."""
+
+
+class Finished(_Record, frozen=True, kw_only=True, tag="finished"):
+    """Every row has its end: answered, failed, canceled or lost."""
+
+
+#: All records of a chunk, in the rough order of its life.
+ChunkRecord: TypeAlias = (
+    ChunkPlanned
+    | CreateIntended
+    | Submitted
+    | Refused
+    | Doubted
+    | CancelSent
+    | Ended
+    | Collected
+    | Lost
+    | BoughtAgain
+)
+#: All records.
+Record: TypeAlias = JobOpened | InputEnded | Paused | Resumed | CancelAsked | Finished | ChunkRecord
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+
+
+def encode_record(record: Record) -> bytes:
+    """Write a record as JSON."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes | str) -> Record:
+    """Read a record from JSON.
+
+    Raises:
+        msgspec.MsgspecError: it is not a record of this format.
+    """
+    return _decoder.decode(data)

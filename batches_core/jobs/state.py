@@ -1,0 +1,300 @@
+"""What the records of a job say: its chunks, the rows to send again, and whether it goes on.
+
+`JobState.apply` is the only way in which a job's state changes. It knows the legal order of
+records, `TRANSITIONS`. `machine` decides which record comes next.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from batches_core.errors import LocalProtocolError
+from batches_core.marker import CreateMarker
+
+from .failure import pause_of
+from .records import (
+    BoughtAgain,
+    CancelAsked,
+    CancelSent,
+    ChunkPlanned,
+    ChunkRecord,
+    Collected,
+    Counts,
+    CreateIntended,
+    Doubted,
+    Ended,
+    FailedRow,
+    Finished,
+    InputEnded,
+    JobOpened,
+    JobOptions,
+    Lost,
+    Paused,
+    Record,
+    Refused,
+    Resumed,
+    Submitted,
+    Usage,
+)
+
+
+class ChunkState(enum.Enum):
+    """Where a chunk stands."""
+
+    NEW = "not planned"
+    PLANNED = "planned"
+    INTENT = "being created"
+    DOUBT = "in doubt"
+    SUBMITTED = "in flight"
+    CANCELING = "being canceled"
+    ENDED = "ended"
+    COLLECTED = "collected"
+    LOST = "lost"
+
+
+_S = ChunkState
+
+#: Every legal transition of a chunk. Any other record is a bug, or a journal that was changed.
+TRANSITIONS: dict[tuple[ChunkState, type[ChunkRecord]], ChunkState] = {
+    (_S.NEW, ChunkPlanned): _S.PLANNED,
+    (_S.PLANNED, CreateIntended): _S.INTENT,
+    (_S.INTENT, Submitted): _S.SUBMITTED,
+    (_S.INTENT, Refused): _S.PLANNED,
+    (_S.INTENT, Doubted): _S.DOUBT,
+    (_S.DOUBT, Doubted): _S.DOUBT,
+    (_S.DOUBT, Submitted): _S.SUBMITTED,
+    (_S.DOUBT, Refused): _S.PLANNED,
+    (_S.SUBMITTED, CancelSent): _S.CANCELING,
+    (_S.SUBMITTED, Ended): _S.ENDED,
+    (_S.CANCELING, Ended): _S.ENDED,
+    # The results show that an adopted batch is another's.
+    (_S.ENDED, Doubted): _S.DOUBT,
+    (_S.ENDED, Collected): _S.COLLECTED,
+    (_S.SUBMITTED, Lost): _S.LOST,
+    (_S.CANCELING, Lost): _S.LOST,
+    (_S.ENDED, Lost): _S.LOST,
+    (_S.LOST, BoughtAgain): _S.PLANNED,
+}
+
+#: The states in which a chunk's rows may be in the service's queue.
+IN_FLIGHT = frozenset({_S.INTENT, _S.DOUBT, _S.SUBMITTED, _S.CANCELING})
+#: The states in which nothing more happens by itself.
+AT_REST = frozenset({_S.COLLECTED, _S.LOST})
+
+
+@dataclass(slots=True)
+class Chunk:
+    """One chunk: its plan, and what is known of its batch."""
+
+    plan: ChunkPlanned
+    state: ChunkState = ChunkState.NEW
+    marker: CreateMarker | None = None
+    batch_id: str = ""
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    adopted: bool = False
+    #: Why it is in doubt or lost, or why its last create was refused.
+    reason: str = ""
+    candidates: tuple[str, ...] = ()
+    needs_person: bool = False
+    counts: Counts = field(default_factory=Counts)
+    answered: int = 0
+    failed: int = 0
+    retried: int = 0
+
+    @property
+    def number(self) -> int:
+        """Its number, from 0."""
+        return self.plan.chunk
+
+    @property
+    def count(self) -> int:
+        """Its number of rows."""
+        return self.plan.count
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A failed row that is sent again, in this round."""
+
+    row: FailedRow
+    round: int
+
+
+class JobState:
+    """The state of a job: everything that its records say."""
+
+    def __init__(self) -> None:
+        self.job_id = ""
+        self.options = JobOptions()
+        self.opened: JobOpened | None = None
+        self.chunks: list[Chunk] = []
+        #: The rows of the input that are in chunks, and the byte at which the next one begins.
+        self.planned_rows = 0
+        self.planned_bytes = 0
+        #: The number of rows of the input, once it is known.
+        self.rows: int | None = None
+        #: The rows to send again that are in no chunk yet, by row.
+        self.waiting: dict[int, Waiting] = {}
+        #: The rows that failed for good, by row.
+        self.failed: dict[int, FailedRow] = {}
+        self.answered = 0
+        self.usage: dict[tuple[str, str, bool], Usage] = {}
+        self.paused: Paused | None = None
+        self.is_canceled = False
+        self.is_finished = False
+        #: The chunks by state, so that no step looks at all of them.
+        self.by_state: dict[ChunkState, dict[int, Chunk]] = {state: {} for state in ChunkState}
+        #: The batches that are or were a chunk's.
+        self.batches: dict[str, int] = {}
+
+    def apply_all(self, records: Iterable[Record]) -> None:
+        """Apply the records of a journal."""
+        for record in records:
+            self.apply(record)
+
+    def apply(self, record: Record) -> None:
+        """Apply the next record.
+
+        Raises:
+            LocalProtocolError: the record cannot follow those before it. The state is unchanged.
+        """
+        if (self.opened is None) != isinstance(record, JobOpened):
+            raise LocalProtocolError(
+                f"{_name(record)} cannot be a job's {'first' if not self.opened else 'next'} record"
+            )
+        match record:
+            case JobOpened():
+                self.opened = record
+                self.job_id, self.options = record.job_id, record.options
+            case InputEnded(rows=rows):
+                self._check(record, rows == self.planned_rows and self.rows is None)
+                self.rows = rows
+            case Paused():
+                self.paused = record
+            case Resumed():
+                self.paused = None
+            case CancelAsked():
+                self.is_canceled = True
+            case Finished():
+                self._check(record, self.is_at_rest())
+                self.is_finished = True
+            case ChunkPlanned():
+                self._plan(record)
+            case _:
+                self._check(record, 0 <= record.chunk < len(self.chunks))
+                self._move(self.chunks[record.chunk], record)
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing is left to do: every row has its end, or the job was canceled."""
+        at_rest = AT_REST | {ChunkState.PLANNED} if self.is_canceled else AT_REST
+        is_read = self.is_canceled or (self.rows is not None and not self.waiting)
+        return is_read and all(
+            state in at_rest or not chunks for state, chunks in self.by_state.items()
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """How many rows may be in the service's queue."""
+        return sum(chunk.count for state in IN_FLIGHT for chunk in self.by_state[state].values())
+
+    def _plan(self, record: ChunkPlanned) -> None:
+        self._check(record, record.chunk == len(self.chunks) and record.count > 0)
+        if record.rows:
+            self._check(record, len({*record.rows}) == len(record.rows) == record.count)
+            self._check(record, all(row in self.waiting for row in record.rows))
+            for row in record.rows:
+                del self.waiting[row]
+        else:
+            self._check(record, record.first_row == self.planned_rows and self.rows is None)
+            self.planned_rows += record.count
+            self.planned_bytes = record.end
+        chunk = Chunk(record)
+        self.chunks.append(chunk)
+        self._move(chunk, record)
+
+    def _move(self, chunk: Chunk, record: ChunkRecord) -> None:  # noqa: C901 - one case a record
+        state = TRANSITIONS.get((chunk.state, type(record)))
+        if state is None:
+            raise LocalProtocolError(
+                f"chunk {record.chunk} is {chunk.state.value}: {_name(record)} cannot follow"
+            )
+        if isinstance(record, Collected):
+            total = record.answered + len(record.retried) + len(record.failed)
+            self._check(record, total == chunk.count)
+        self.by_state[chunk.state].pop(chunk.number, None)
+        chunk.state = state
+        self.by_state[state][chunk.number] = chunk
+        match record:
+            case CreateIntended(marker=marker):
+                chunk.marker = marker
+            case Submitted():
+                self._submit(chunk, record)
+            case Refused(reason=reason):
+                chunk.marker, chunk.reason = None, reason
+                chunk.candidates, chunk.needs_person = (), False
+            case Doubted():
+                self._doubt(chunk, record)
+            case Ended(counts=counts):
+                chunk.counts = counts
+            case Collected():
+                self._collect(chunk, record)
+            case Lost(reason=reason):
+                chunk.reason = reason
+            case BoughtAgain():
+                chunk.batch_id, chunk.reason, chunk.marker = "", "", None
+                self.is_finished = False
+            case _:
+                pass  # ChunkPlanned and CancelSent change nothing but the state
+
+    def _submit(self, chunk: Chunk, record: Submitted) -> None:
+        chunk.batch_id, chunk.adopted = record.batch_id, record.adopted
+        chunk.created_at, chunk.expires_at = record.created_at, record.expires_at
+        chunk.candidates, chunk.reason, chunk.needs_person = (), "", False
+        self.batches[record.batch_id] = chunk.number
+
+    def _doubt(self, chunk: Chunk, record: Doubted) -> None:
+        self.batches.pop(chunk.batch_id, None)
+        chunk.batch_id, chunk.adopted = "", False
+        chunk.marker = record.marker or chunk.marker
+        chunk.reason, chunk.candidates = record.reason, record.candidates
+        chunk.needs_person = record.needs_person
+
+    def _collect(self, chunk: Chunk, record: Collected) -> None:
+        chunk.answered = record.answered
+        chunk.retried, chunk.failed = len(record.retried), len(record.failed)
+        self.answered += record.answered
+        for row in record.retried:
+            # A row that failed because the account had no money left has lost no round.
+            spent = 0 if pause_of(row) is not None else 1
+            self.waiting[row.row] = Waiting(row, chunk.plan.round + spent)
+        for row in record.failed:
+            self.failed[row.row] = row
+        for usage in record.usage:
+            self._add_usage(usage)
+
+    def _add_usage(self, usage: Usage) -> None:
+        key = usage.model, usage.service_tier, usage.long_prompt
+        was = self.usage.get(key, Usage(model=usage.model, service_tier=usage.service_tier))
+        self.usage[key] = Usage(
+            model=usage.model,
+            service_tier=usage.service_tier,
+            long_prompt=usage.long_prompt,
+            answers=was.answers + usage.answers,
+            input_tokens=was.input_tokens + usage.input_tokens,
+            output_tokens=was.output_tokens + usage.output_tokens,
+            cache_read_tokens=was.cache_read_tokens + usage.cache_read_tokens,
+            cache_write_5m_tokens=was.cache_write_5m_tokens + usage.cache_write_5m_tokens,
+            cache_write_1h_tokens=was.cache_write_1h_tokens + usage.cache_write_1h_tokens,
+        )
+
+    def _check(self, record: Record, is_legal: bool) -> None:  # noqa: FBT001 - one question, one answer
+        if not is_legal:
+            raise LocalProtocolError(f"{_name(record)} does not fit the records before it")
+
+
+def _name(record: Record) -> str:
+    return type(record).__name__
