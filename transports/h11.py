@@ -9,7 +9,7 @@ __all__ = ["BatchesClient", "Connect", "unix_socket"]
 
 
 class BatchesClient(HTTP11Client[Connect]):
-    """A blocking client on sockets, for one thread. Make one client for each thread.
+    """A blocking client on sockets. Any number of threads can use it at once.
 
     - `timeout`: an exchange fails if no byte is sent or received for this many seconds; 120 by
       default. It also limits making a connection, which fails after 15 s at the latest.

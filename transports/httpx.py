@@ -12,7 +12,7 @@ __all__ = ["AsyncBatchesClient", "BatchesClient"]
 
 
 class BatchesClient(HTTPXClient):
-    """A blocking client over httpx or httpx2, for one thread. Make one client for each thread.
+    """A blocking client over httpx or httpx2. Any number of threads can use it at once.
 
     - `client`: your own ``httpx.Client`` or ``httpx2.Client``, with its proxies, TLS settings and
       pool. It is not closed with this client. By default a new one is made.

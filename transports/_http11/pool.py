@@ -38,7 +38,8 @@ C = TypeVar("C", bound=PooledConnection)
 class Pool(Generic[C]):
     """The open connections of one client, and the idle ones among them by origin.
 
-    `add` a new connection. After that the transport acquires, releases and discards it.
+    `add` a new connection. After that the transport acquires, releases and discards it. Threads can
+    share a pool: each step on the dict, a list or the set is atomic.
     """
 
     _open: set[C] = field(default_factory=set)
@@ -59,8 +60,12 @@ class Pool(Generic[C]):
         and then it is unknown whether the request arrived. A GET can be repeated without harm. Any
         other request gets a new connection, on which such a loss is unlikely and is reported.
         """
-        idle = self._idle.get(request.origin)
-        return idle.pop() if idle and request.method == "GET" else None
+        if request.method != "GET":
+            return None
+        try:
+            return self._idle[request.origin].pop()
+        except (KeyError, IndexError):
+            return None
 
     def release(self, connection: C) -> bool:
         """Keep a connection after its exchange; return False if it must be closed instead."""
@@ -87,4 +92,4 @@ class Pool(Generic[C]):
         """Stop keeping connections, and return all open ones for the transport to close."""
         self._closed = True
         self._idle.clear()
-        return [*self._open]
+        return [*self._open.copy()]

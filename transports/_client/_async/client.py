@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar, overload
 from batches_core import (
     BatchesAPI,
     CreateMarker,
+    CreateOperation,
     DeletedMessageBatch,
     Done,
     MalformedResultError,
@@ -86,6 +87,30 @@ class AsyncBatchesClientBase:
         """Close every connection. Further calls do nothing."""
         await self._transport.aclose()
 
+    @property
+    def api(self) -> BatchesAPI:
+        """What builds this client's operations, for use with `run`."""
+        return self._api
+
+    async def run(self, operation: Operation[T], on_event: OnEvent | None = None) -> T:
+        """Run an operation of `api` and return its value.
+
+        `on_event` is called with each event before the operation goes on, and the client's own
+        after it. So what it does with a `CreateMarked` is done before the create can leave. If a
+        create is interrupted, the error says what is known of its batch: see
+        `CreateOperation.interrupt`.
+
+        Raises:
+            BatchesError: the operation failed.
+        """
+        try:
+            return await self._drive(operation, on_event)
+        except BaseException as error:
+            # Also if closing the driver was interrupted, when the batch is known already.
+            if isinstance(operation, CreateOperation):
+                operation.interrupt(error, self._transport.now())
+            raise
+
     async def create(
         self,
         requests: Iterable[RequestLike] | RequestsSource | PreparedRequests,
@@ -106,18 +131,15 @@ class AsyncBatchesClientBase:
             InvalidInputError: the requests have problems, or another argument is invalid.
             OutcomeUnknownError: it is unknown whether the batch exists; pass the error to `settle`.
         """
-        operation = self._api.create(
-            await self._prepare(requests),
-            if_unknown=if_unknown,
-            if_unmarked=if_unmarked,
-            settle_time=settle_time,
-            known_ids=known_ids,
+        return await self.run(
+            self._api.create(
+                await self._prepare(requests),
+                if_unknown=if_unknown,
+                if_unmarked=if_unmarked,
+                settle_time=settle_time,
+                known_ids=known_ids,
+            )
         )
-        try:
-            return await self._run(operation)
-        except BaseException as error:
-            operation.interrupt(error, self._transport.now())
-            raise
 
     async def settle(
         self,
@@ -134,7 +156,7 @@ class AsyncBatchesClientBase:
             InvalidInputError: the outcome cannot be settled with this client.
             OutcomeUnknownError: it is still unknown whether the batch exists.
         """
-        return await self._run(
+        return await self.run(
             self._api.settle(outcome, settle_time=settle_time, known_ids=known_ids)
         )
 
@@ -149,18 +171,18 @@ class AsyncBatchesClientBase:
 
     async def get(self, batch: MessageBatch | str) -> MessageBatch:
         """Read a batch, and return it."""
-        return await self._run(self._api.get(batch))
+        return await self.run(self._api.get(batch))
 
     async def cancel(self, batch: MessageBatch | str) -> MessageBatch:
         """Ask the service to stop processing a batch, and return the batch.
 
         It may be ``canceling`` for some time; `wait_for` waits until it has ended.
         """
-        return await self._run(self._api.cancel(batch))
+        return await self.run(self._api.cancel(batch))
 
     async def delete(self, batch: MessageBatch | str) -> DeletedMessageBatch:
         """Delete a batch that has ended, and return the deletion record."""
-        return await self._run(self._api.delete(batch))
+        return await self.run(self._api.delete(batch))
 
     async def list(
         self,
@@ -170,7 +192,7 @@ class AsyncBatchesClientBase:
         after_id: str | None = None,
     ) -> Page:
         """Read one page of batches, and return it. See `BatchesAPI.list` for the arguments."""
-        return await self._run(self._api.list(limit=limit, before_id=before_id, after_id=after_id))
+        return await self.run(self._api.list(limit=limit, before_id=before_id, after_id=after_id))
 
     def list_all(
         self,
@@ -202,7 +224,7 @@ class AsyncBatchesClientBase:
         Raises:
             WaitTimeoutError: the batch had not ended after `timeout` seconds.
         """
-        return await self._run(
+        return await self.run(
             self._api.wait_for(
                 batch,
                 poll_interval=poll_interval,
@@ -337,10 +359,12 @@ class AsyncBatchesClientBase:
             return await self._transport.in_thread(partial(prepare, requests))
         return prepare(requests)
 
-    async def _run(self, operation: Operation[T]) -> T:
+    async def _drive(self, operation: Operation[T], on_event: OnEvent | None) -> T:
         driver = AsyncDriver(self._transport, operation)
         try:
             while not isinstance(event := await driver.next_event(), Done):
+                if on_event is not None:
+                    on_event(event)
                 self._on_event(event)
         finally:
             await driver.aclose()

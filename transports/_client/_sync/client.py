@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar, overload
 from batches_core import (
     BatchesAPI,
     CreateMarker,
+    CreateOperation,
     DeletedMessageBatch,
     Done,
     MalformedResultError,
@@ -87,6 +88,30 @@ class BatchesClientBase:
         """Close every connection. Further calls do nothing."""
         self._transport.close()
 
+    @property
+    def api(self) -> BatchesAPI:
+        """What builds this client's operations, for use with `run`."""
+        return self._api
+
+    def run(self, operation: Operation[T], on_event: OnEvent | None = None) -> T:
+        """Run an operation of `api` and return its value.
+
+        `on_event` is called with each event before the operation goes on, and the client's own
+        after it. So what it does with a `CreateMarked` is done before the create can leave. If a
+        create is interrupted, the error says what is known of its batch: see
+        `CreateOperation.interrupt`.
+
+        Raises:
+            BatchesError: the operation failed.
+        """
+        try:
+            return self._drive(operation, on_event)
+        except BaseException as error:
+            # Also if closing the driver was interrupted, when the batch is known already.
+            if isinstance(operation, CreateOperation):
+                operation.interrupt(error, self._transport.now())
+            raise
+
     def create(
         self,
         requests: Iterable[RequestLike] | RequestsSource | PreparedRequests,
@@ -107,18 +132,15 @@ class BatchesClientBase:
             InvalidInputError: the requests have problems, or another argument is invalid.
             OutcomeUnknownError: it is unknown whether the batch exists; pass the error to `settle`.
         """
-        operation = self._api.create(
-            self._prepare(requests),
-            if_unknown=if_unknown,
-            if_unmarked=if_unmarked,
-            settle_time=settle_time,
-            known_ids=known_ids,
+        return self.run(
+            self._api.create(
+                self._prepare(requests),
+                if_unknown=if_unknown,
+                if_unmarked=if_unmarked,
+                settle_time=settle_time,
+                known_ids=known_ids,
+            )
         )
-        try:
-            return self._run(operation)
-        except BaseException as error:
-            operation.interrupt(error, self._transport.now())
-            raise
 
     def settle(
         self,
@@ -135,7 +157,7 @@ class BatchesClientBase:
             InvalidInputError: the outcome cannot be settled with this client.
             OutcomeUnknownError: it is still unknown whether the batch exists.
         """
-        return self._run(self._api.settle(outcome, settle_time=settle_time, known_ids=known_ids))
+        return self.run(self._api.settle(outcome, settle_time=settle_time, known_ids=known_ids))
 
     def unfinished_creates(self) -> builtins.list[OutcomeUnknownError | MessageBatch]:
         """Return the batches that `create` has made, or may have made, without returning them.
@@ -148,18 +170,18 @@ class BatchesClientBase:
 
     def get(self, batch: MessageBatch | str) -> MessageBatch:
         """Read a batch, and return it."""
-        return self._run(self._api.get(batch))
+        return self.run(self._api.get(batch))
 
     def cancel(self, batch: MessageBatch | str) -> MessageBatch:
         """Ask the service to stop processing a batch, and return the batch.
 
         It may be ``canceling`` for some time; `wait_for` waits until it has ended.
         """
-        return self._run(self._api.cancel(batch))
+        return self.run(self._api.cancel(batch))
 
     def delete(self, batch: MessageBatch | str) -> DeletedMessageBatch:
         """Delete a batch that has ended, and return the deletion record."""
-        return self._run(self._api.delete(batch))
+        return self.run(self._api.delete(batch))
 
     def list(
         self,
@@ -169,7 +191,7 @@ class BatchesClientBase:
         after_id: str | None = None,
     ) -> Page:
         """Read one page of batches, and return it. See `BatchesAPI.list` for the arguments."""
-        return self._run(self._api.list(limit=limit, before_id=before_id, after_id=after_id))
+        return self.run(self._api.list(limit=limit, before_id=before_id, after_id=after_id))
 
     def list_all(
         self,
@@ -201,7 +223,7 @@ class BatchesClientBase:
         Raises:
             WaitTimeoutError: the batch had not ended after `timeout` seconds.
         """
-        return self._run(
+        return self.run(
             self._api.wait_for(
                 batch,
                 poll_interval=poll_interval,
@@ -336,10 +358,12 @@ class BatchesClientBase:
             return self._transport.in_thread(partial(prepare, requests))
         return prepare(requests)
 
-    def _run(self, operation: Operation[T]) -> T:
+    def _drive(self, operation: Operation[T], on_event: OnEvent | None) -> T:
         driver = Driver(self._transport, operation)
         try:
             while not isinstance(event := driver.next_event(), Done):
+                if on_event is not None:
+                    on_event(event)
                 self._on_event(event)
         finally:
             driver.close()
