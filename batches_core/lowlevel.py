@@ -3,7 +3,7 @@
 They are as stable as the names of `batches_core`, which has everything that users of a client need.
 """
 
-from .batch_request import as_sent
+from .batch_request import NotEncodableError, as_sent, encode_request
 from .decoding import RawDecoder, ResultDecoder, message_decoder
 from .errors import quote
 from .http import BytesBody, Headers, fold_headers
@@ -22,6 +22,7 @@ __all__ = [
     "IfUnknown",
     "IfUnmarked",
     "JSONLines",
+    "NotEncodableError",
     "RawDecoder",
     "RequestChecker",
     "ResultDecoder",
@@ -31,6 +32,7 @@ __all__ = [
     "check_callback",
     "check_header_value",
     "check_seconds",
+    "encode_request",
     "envelope",
     "fold_headers",
     "message_decoder",

@@ -63,14 +63,19 @@ class RequestChecker:
     `lines` says whether the requests are the lines of a file: problems then name the line, from 1,
     instead of the index, from 0. Iterate over `check` to its end, then call `finish`.
 
+    `first` is the position of the first request, from 0, if the batch is a later part of a larger
+    input. Problems then name the position in that input. Only the beginning of an input, with
+    `first=0`, can have a byte order mark, or show that the input contains no requests.
+
     `count` is the number of requests checked so far. `content_length` is the size of their body in
     bytes.
     """
 
-    def __init__(self, *, lines: bool = False) -> None:
+    def __init__(self, *, lines: bool = False, first: int = 0) -> None:
         self.count = 0
         self.content_length = _EMPTY_BODY
         self._lines = lines
+        self._first = first
         #: Each custom_id with the index of its first use.
         self._ids: dict[str, int] = {}
         self._problems: list[RequestProblem] = []
@@ -85,7 +90,7 @@ class RequestChecker:
         if the batch exceeds a limit, or if its first request shows that the input contains no
         requests.
         """
-        for index, request in enumerate(requests):
+        for index, request in enumerate(requests, self._first):
             encoded: bytes | None
             try:
                 encoded = encode_request(request, index)
@@ -134,7 +139,7 @@ class RequestChecker:
         """
         if not self.count:
             self.add("there are no requests: a batch has at least one")
-        elif self._non_objects == min(self.count, MAX_REQUESTS):
+        elif self._non_objects == min(self.count, MAX_REQUESTS) and not self._first:
             self._replace_problems(NO_JSON_OBJECTS)
         if self._problems:
             raise InvalidInputError(*self._problems, omitted=self._omitted)
@@ -166,7 +171,7 @@ class RequestChecker:
         beginning = beginning_of(request, encoded)
         is_text = isinstance(request, (bytes, str)) and not beginning.startswith(b"{")
         self._non_objects += is_text and beginning != b""
-        if self.count > 1 or not self._problems:
+        if self.count > 1 or not self._problems or self._first:
             return False
         if (description := describe_input(beginning, encoded)) is None:
             return False

@@ -16,12 +16,12 @@ from tools import unasync
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copy the transports for a test that changes them, and return the copy."""
     copy = tmp_path / "transports"
-    shutil.copytree(unasync.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(unasync.PACKAGES[0], copy, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(unasync.ROOT / "pyproject.toml", tmp_path)
     # ruff sorts imports by whether it finds their modules in the project.
     (tmp_path / "batches_core").symlink_to(unasync.ROOT / "batches_core")
     monkeypatch.setattr(unasync, "ROOT", tmp_path)
-    monkeypatch.setattr(unasync, "PACKAGE", copy)
+    monkeypatch.setattr(unasync, "PACKAGES", (copy,))
     return copy
 
 

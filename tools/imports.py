@@ -18,6 +18,27 @@ ROOT = Path(__file__).parents[1]
 
 #: The layers of each package, the highest first. The packages are in the same order.
 LAYERS: dict[str, list[list[str]]] = {
+    "batches_jobs": [
+        ["/"],
+        ["_runner/_async/run", "_runner/_sync/run"],
+        ["_runner/_async/runner", "_runner/_sync/runner"],
+        ["_runner/_async/client", "_runner/_sync/client"],
+        ["_runner/workers", "_runner/_async/", "_runner/_sync/", "_runner/"],
+        ["_open", "_status"],
+        ["_inputs/opening"],
+        ["_inputs/jsonl", "_inputs/spooled", "_inputs/parquet"],
+        ["_inputs/stored", "_inputs/sources"],
+        ["_inputs/chunk_file", "_inputs/cut"],
+        ["_inputs/files", "_inputs/interface", "_inputs/request_ids", "_inputs/spool_file"],
+        ["_inputs/"],
+        ["_results", "_estimate"],
+        ["_merge", "_verify", "_cost"],
+        ["_collect", "_row_lines", "_output_file", "_prices"],
+        ["_result_lines", "_settled", "_usage"],
+        ["_journal"],
+        ["_folder"],
+        ["_errors"],
+    ],
     "batches_core_pytest": [["/"]],
     "transports": [
         ["httpx", "h11", "trio", "asyncio", "emulator"],
@@ -56,7 +77,14 @@ LAYERS: dict[str, list[list[str]]] = {
         ["emulator/access", "emulator/pages"],
         ["emulator/batch", "emulator/corruption", "emulator/fault_plan", "emulator/responses"],
         ["emulator/answers", "emulator/create_body", "emulator/fault_rules", "emulator/routes"],
+        ["emulator/limits"],
         ["emulator/digest", "emulator/fault_text", "emulator/params", "emulator/refusals"],
+        ["jobs/"],
+        ["jobs/machine", "jobs/status"],
+        ["jobs/directives"],
+        ["jobs/operations", "jobs/state"],
+        ["jobs/failure"],
+        ["jobs/records", "jobs/plan"],
         ["/"],
         ["api", "lowlevel"],
         ["operations/create"],
@@ -76,9 +104,10 @@ LAYERS: dict[str, list[list[str]]] = {
 
 #: The modules of each package that other packages may import. All others are private.
 DOORS: dict[str, frozenset[str]] = {
+    "batches_jobs": frozenset({"/"}),
     "batches_core_pytest": frozenset({"/"}),
     "transports": frozenset({"httpx", "h11", "trio", "asyncio", "files", "emulator"}),
-    "batches_core": frozenset({"/", "lowlevel", "emulator/"}),
+    "batches_core": frozenset({"/", "lowlevel", "emulator/", "jobs/"}),
 }
 
 

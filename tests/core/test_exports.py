@@ -28,10 +28,10 @@ PROMISED = """
     WebSearchToolResultBlock
 """
 PROMISED_LOWLEVEL = """
-    as_sent BytesBody check_base_url check_callback check_header_value check_seconds envelope
-    fold_headers Headers IfUnknown IfUnmarked JSONLines MAX_LINE message_decoder origin
-    path_segment prepare quote RawDecoder redact_text RequestChecker ResultDecoder Secret
-    shown_host
+    as_sent BytesBody check_base_url check_callback check_header_value check_seconds
+    encode_request envelope fold_headers Headers IfUnknown IfUnmarked JSONLines MAX_LINE
+    message_decoder NotEncodableError origin path_segment prepare quote RawDecoder redact_text
+    RequestChecker ResultDecoder Secret shown_host
 """
 
 

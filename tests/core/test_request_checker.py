@@ -185,6 +185,23 @@ def test_problems_of_lines_are_reported_with_line_numbers() -> None:
     assert checker.count == 3
 
 
+def test_problems_of_a_later_part_name_the_lines_of_the_whole_input() -> None:
+    checker = RequestChecker(lines=True, first=1000)
+    line = json.dumps(request_dict("a")).encode()
+    assert list(checker.check([line, b"", line])) == [line, line]
+    with pytest.raises(InvalidInputError) as caught:
+        checker.finish()
+    assert str(caught.value) == "line 1003, custom_id: 'a' is already the id of line 1001"
+
+
+@pytest.mark.parametrize("line", [b"id,prompt", b"[", b"\xef\xbb\xbf{}"])
+def test_a_later_part_does_not_show_what_kind_of_input_it_is(line: bytes) -> None:
+    checker = RequestChecker(lines=True, first=1000)
+    list(checker.check([line]))
+    with pytest.raises(InvalidInputError, match=r"^line 1001: (is not|must be a) JSON"):
+        checker.finish()
+
+
 # --- limits ------------------------------------------------------------------------------
 
 

@@ -1,0 +1,192 @@
+"""Computes what the answers of a job cost, and whether a budget is reached.
+
+`_prices` knows the prices. `_estimate` computes what requests may cost before they are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+
+import msgspec
+
+from batches_core import InvalidInputError
+from batches_core.jobs import JobStatus, Usage
+
+from ._prices import PriceList, Rates
+from ._usage import long_prompt_threshold
+
+
+class PricedUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens of one model, service tier and prompt length, and their cost in US dollars.
+
+    `cost` is None if the price is not known.
+    """
+
+    usage: Usage
+    cost: Decimal | None
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What the answers of a job cost, in US dollars.
+
+    - `total`: the whole cost; None if the price of some tokens is not known;
+    - `known`: the cost of all tokens whose price is known;
+    - `by_model`: the cost of each model; None if it is not known;
+    - `priced`: the cost for each model, service tier and prompt length;
+    - `warnings`: why the cost can differ from the bill.
+
+    Only tokens are priced. Web searches and other tools are not included, nor are surcharges such
+    as that for a region.
+    """
+
+    total: Decimal | None
+    known: Decimal
+    by_model: dict[str, Decimal | None]
+    priced: tuple[PricedUsage, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def cost_of(usages: Iterable[Usage], prices: PriceList | None = None) -> Cost:
+    """Return what tokens cost, such as those of `JobStatus.usage`.
+
+    `prices` are by default the prices of now.
+
+    Raises:
+        ModuleNotFoundError: genai-prices is not installed.
+    """
+    prices = PriceList() if prices is None else prices
+    known = Decimal(0)
+    by_model: dict[str, Decimal | None] = {}
+    priced: list[PricedUsage] = []
+    warnings: list[str] = []
+    for usage in usages:
+        rates = prices.rates(usage.model, usage.service_tier, is_long=usage.long_prompt)
+        cost = None if rates is None else _cost(usage, rates)
+        priced.append(PricedUsage(usage=usage, cost=cost))
+        warnings += _warnings(usage, rates)
+        before = by_model.get(usage.model, Decimal(0))
+        if cost is None:
+            by_model[usage.model] = None
+        else:
+            known += cost
+            by_model[usage.model] = None if before is None else before + cost
+    is_known = None not in by_model.values()
+    return Cost(
+        total=known if is_known else None,
+        known=known,
+        by_model=by_model,
+        priced=tuple(priced),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _cost(usage: Usage, rates: Rates) -> Decimal:
+    return (
+        usage.input_tokens * rates.input
+        + usage.output_tokens * rates.output
+        + usage.cache_read_tokens * rates.cache_read
+        + usage.cache_write_5m_tokens * rates.cache_write_5m
+        + usage.cache_write_1h_tokens * rates.cache_write_1h
+    )
+
+
+def _warnings(usage: Usage, rates: Rates | None) -> Iterable[str]:
+    model, tier = usage.model, usage.service_tier
+    if tier not in {"", "batch"}:
+        price = "the standard price is taken" if tier == "standard" else "its price is not known"
+        yield (
+            f"{usage.answers:,} answers of {model} have the service tier {tier!r} and not 'batch': "
+            f"{price}"
+        )
+    elif not tier:
+        yield (
+            f"{usage.answers:,} answers of {model} do not say their service tier: the batch price "
+            "is taken"
+        )
+    if rates is not None:
+        yield from price_warnings(model, rates)
+    elif tier in {"", "batch", "standard"}:
+        yield unknown_price(model)
+
+
+def unknown_price(model: str) -> str:
+    """Return the warning about a model without a price."""
+    return f"the price of {model!r} is not known: upgrade genai-prices"
+
+
+def price_warnings(model: str, rates: Rates) -> Iterable[str]:
+    """Yield the warnings about the prices of a model."""
+    if rates.is_assumed:
+        yield f"no batch price of {model} is known: half of the standard price is taken"
+    threshold = long_prompt_threshold(model)
+    if other := sorted(rates.thresholds - {threshold}):
+        yield (
+            f"prompts of {model} cost more from {other[0]:,} tokens on, and are counted from "
+            f"{threshold:,} on: the cost can be wrong; upgrade batches-core"
+        )
+
+
+class Budget:
+    """Checks whether a job has reached its maximum cost.
+
+    `max_cost` is in US dollars. `row_limit` is the cost that is reserved for each row in flight. It
+    can be raised later. With the largest `Estimate.row_limit` of all chunks that are in flight, the
+    budget is exceeded only if input tokens were estimated too low. By default the mean cost of the
+    answers so far is reserved, and nothing before the first answer: then the budget can be
+    exceeded.
+
+    Raises:
+        InvalidInputError: `max_cost` is not a positive number.
+        ModuleNotFoundError: genai-prices is not installed.
+    """
+
+    def __init__(
+        self,
+        max_cost: Decimal | float | str,
+        prices: PriceList | None = None,
+        *,
+        row_limit: Decimal | None = None,
+    ) -> None:
+        try:
+            # Through its text, so that 0.1 is a tenth.
+            self.max_cost = Decimal(str(max_cost))
+            is_valid = self.max_cost.is_finite() and self.max_cost > 0
+        except InvalidOperation:
+            is_valid = False
+        if not is_valid:
+            raise InvalidInputError(
+                f"max_cost is {max_cost!r}: pass a positive number of US dollars"
+            )
+        self.row_limit = row_limit
+        self._prices = PriceList() if prices is None else prices
+
+    def is_reached(self, status: JobStatus, next_rows: int = 0) -> bool:
+        """Whether `next_rows` more rows may exceed the budget, or the cost is unknown."""
+        return self.problem(status, next_rows) is not None
+
+    def problem(self, status: JobStatus, next_rows: int = 0) -> str | None:
+        """Return why no more rows may be sent; None if they may.
+
+        `next_rows` is the number of rows of the chunk that would be sent next.
+        """
+        cost = cost_of(status.usage, self._prices)
+        if cost.total is None:
+            models = ", ".join(sorted(name for name, each in cost.by_model.items() if each is None))
+            return (
+                f"the cost is unknown, because the price of {models} is not known: upgrade "
+                "genai-prices, or run the job without max_cost"
+            )
+        answers = sum(usage.answers for usage in status.usage)
+        each = self.row_limit
+        if each is None:
+            each = cost.total / answers if answers else Decimal(0)
+        pending = status.in_flight + status.ended
+        expected = cost.total + each * (pending + next_rows)
+        if cost.total < self.max_cost and expected <= self.max_cost:
+            return None
+        return (
+            f"the budget of ${self.max_cost:,.2f} is reached: ${cost.total:,.2f} for "
+            f"{answers:,} answers, and up to ${expected:,.2f} with {pending + next_rows:,} more "
+            "rows; raise max_cost to send them"
+        )

@@ -1,0 +1,167 @@
+"""Opens the folder of a job, and does the blocking part of its operations.
+
+The lock is held while the job is open, so there is one writer. Requests are read by `_inputs`,
+records are kept by `_journal`, results are counted by `_collect`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from batches_core import BatchesAPI, InvalidInputError, RequestsSource
+from batches_core.jobs import (
+    ChunkPlanned,
+    Collect,
+    CollectResult,
+    Failure,
+    JobOpened,
+    JobOptions,
+    JobState,
+    Persist,
+    Plan,
+    PlannedInput,
+    PlanRetry,
+    Record,
+    job_status,
+)
+from batches_core.lowlevel import path_segment
+
+from ._collect import collect
+from ._cost import Budget
+from ._folder import JobFolder
+from ._inputs.opening import open_input
+from ._journal import Journal, hash_key, new_salt
+
+
+class OpenJob:
+    """A job whose folder is locked and whose journal is open.
+
+    Raises:
+        JobLockedError: another process runs the job.
+        JobFolderError: the folder cannot hold a job.
+        JournalError: the journal cannot be read.
+        InputChangedError: the input is not the one of the job.
+        InvalidInputError: the input cannot be read, or the options are not those of the job.
+    """
+
+    def __init__(
+        self,
+        api: BatchesAPI,
+        requests: object,
+        path: str | os.PathLike[str],
+        *,
+        options: JobOptions | None,
+        accept: Callable[[Any], bool] | None,
+        message_type: type[Any],
+        budget: Budget | None,
+    ) -> None:
+        self._accept = accept
+        self._message_type = message_type
+        self._budget = budget
+        self.folder = JobFolder(path)
+        self.folder.create()
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(self.folder.lock())
+            is_new = not self.folder.has_job
+            if is_new:
+                self.journal = self._create(api, requests, options or JobOptions())
+            else:
+                self.journal = Journal.open(self.folder.journal_path)
+            opened.callback(self.journal.close)
+            self.records: list[Record] = self.journal.load()
+            state = JobState()
+            state.apply_all(self.records)
+            if options is not None:
+                _check_options(options, state.options)
+            self._input = open_input(
+                requests, self.folder, job_id=state.job_id, ids=state.options.ids
+            )
+            #: Every chunk that was planned, for the rows to send again.
+            self._chunks = [chunk.plan for chunk in state.chunks]
+            if not is_new and state.opened is not None:
+                ended = state.rows is not None
+                self._input.resume(state.opened.source, self._chunks, ended=ended)
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._opened.close()
+
+    # --- what the runner's operations need ---------------------------------------------------
+
+    def persist(self, persist: Persist) -> None:
+        """Make records durable."""
+        self.journal.append(persist.records)
+        self._chunks += [each for each in persist.records if isinstance(each, ChunkPlanned)]
+
+    def plan(self, spec: Plan) -> PlannedInput:
+        """Cut the next chunk off the input."""
+        return self._input.plan(spec)
+
+    def plan_retry(self, spec: PlanRetry) -> ChunkPlanned:
+        """Gather failed rows into a chunk."""
+        return self._input.plan_retry(spec, self._chunks)
+
+    def requests(self, plan: ChunkPlanned) -> RequestsSource:
+        """Return the requests of a chunk."""
+        return self._input.requests(plan)
+
+    def results_path(self, plan: ChunkPlanned) -> Path:
+        """Return the file that a chunk's results are kept in."""
+        return self.folder.raw(plan.chunk)
+
+    def collect(self, spec: Collect) -> CollectResult:
+        """Count a chunk's results, which are in their file."""
+        path = self.results_path(spec.plan)
+        ids = self._input.ids(spec.plan)
+        if self._accept is None:
+            result = collect(path, ids, spec.counts)
+        else:
+            result = collect(
+                path, ids, spec.counts, accept=self._accept, message_type=self._message_type
+            )
+        if result.is_foreign:
+            # The chunk's own results may be downloaded later, to the same path.
+            name = f"{path.stem}.{path_segment('batch', spec.batch_id)}.foreign"
+            path.rename(path.with_name(name))
+        return result
+
+    def over_budget(self, state: JobState, plan: ChunkPlanned) -> Failure | None:
+        """Return why a chunk must not be sent: it could cost more than the caller allows."""
+        if self._budget is None:
+            return None
+        problem = self._budget.problem(job_status(state), plan.count)
+        if problem is None:
+            return None
+        return Failure(meaning="person", message=problem, pause="budget")
+
+    def _create(self, api: BatchesAPI, requests: object, options: JobOptions) -> Journal:
+        job_id, salt = secrets.token_hex(8), new_salt()
+        source = open_input(requests, self.folder, job_id=job_id, ids=options.ids).describe()
+        key = hash_key(salt, base_url=api.base_url, credential=api.scope, workspace="")
+        opened = JobOpened(job_id=job_id, options=options, source=source, key=key)
+        return Journal.create(self.folder.journal_path, opened, salt=salt)
+
+
+def _check_options(given: JobOptions, kept: JobOptions) -> None:
+    names = [
+        name for name in JobOptions.__struct_fields__ if getattr(given, name) != getattr(kept, name)
+    ]
+    if names:
+        was = ", ".join(f"{name}={getattr(kept, name)!r}" for name in names)
+        raise InvalidInputError(
+            f"the job was opened with {was}: pass the same options, or none, to continue it"
+        )

@@ -1,0 +1,1 @@
+"""The tests of jobs: of the machine, and of `batches_jobs`."""

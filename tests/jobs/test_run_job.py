@@ -1,0 +1,217 @@
+"""`run_job` against the emulator: each row once, paid for once, whatever happens to the process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+
+import transports.asyncio
+import transports.h11
+import transports.trio
+from batches_core import InvalidInputError, SettlingPolicy
+from batches_core.emulator import Emulator, FaultPlan
+from batches_core.jobs import JobOptions
+from batches_jobs import JobLockedError, JobStatus, read_status, run_job, run_job_async
+from transports.emulator import running_emulator
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = JobOptions(chunk_rows=100, poll_interval=0.05, settle_time=0.5, max_waiting=500)
+QUICK = SettlingPolicy(settle_time=0.5, alone=0.02, first_look=0.01, longest_look=0.05)
+SETTINGS: dict[str, Any] = {"api_key": "sk-of-a-job", "settling": QUICK}
+
+
+def write_requests(path: Path, count: int) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            params = {
+                "model": "claude-opus-4-5",
+                "max_tokens": 5,
+                "messages": [{"role": "user", "content": f"{number}"}],
+            }
+            file.write(json.dumps({"custom_id": f"r{number}", "params": params}) + "\n")
+    return path
+
+
+def blocking(base_url: str, requests: object, path: Path, **more: Any) -> JobStatus:
+    with transports.h11.BatchesClient(base_url=base_url, **SETTINGS) as client:
+        return run_job(client, requests, path, **more)
+
+
+def on_asyncio(base_url: str, requests: object, path: Path, **more: Any) -> JobStatus:
+    async def scenario() -> JobStatus:
+        async with transports.asyncio.BatchesClient(base_url=base_url, **SETTINGS) as client:
+            return await run_job_async(client, requests, path, **more)
+
+    return asyncio.run(scenario())
+
+
+def on_trio(base_url: str, requests: object, path: Path, **more: Any) -> JobStatus:
+    async def scenario() -> JobStatus:
+        async with transports.trio.BatchesClient(base_url=base_url, **SETTINGS) as client:
+            return await run_job_async(client, requests, path, **more)
+
+    return trio.run(scenario)
+
+
+RUNNERS: list[Callable[..., JobStatus]] = [blocking, on_asyncio, on_trio]
+every_runner = pytest.mark.parametrize("run", RUNNERS)
+
+
+def sold(emulator: Emulator) -> Counter[str]:
+    return Counter(custom_id for sale in emulator.sales for custom_id in sale.custom_ids)
+
+
+def answered(path: Path) -> Counter[str]:
+    """Count the successes by custom_id, in all results that the job keeps."""
+    found: Counter[str] = Counter()
+    for file in (path / "raw").glob("*.jsonl"):
+        for line in file.read_bytes().splitlines():
+            item = json.loads(line)
+            found[item["custom_id"]] += item["result"]["type"] == "succeeded"
+    return found
+
+
+@every_runner
+def test_a_job_answers_each_row_once_and_pays_once(run: Any, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 750)
+    emulator = Emulator(speed=1000)
+    with running_emulator(emulator) as base_url:
+        status = run(base_url, requests, tmp_path / "a.job", options=OPTIONS)
+        again = run(base_url, requests, tmp_path / "a.job")
+    assert (status.rows, status.answered, status.failed, status.is_finished) == (750, 750, 0, True)
+    assert again == status == read_status(tmp_path / "a.job")
+    assert sold(emulator) == answered(tmp_path / "a.job") == {f"r{n}": 1 for n in range(750)}
+
+
+@every_runner
+def test_failed_rows_are_sent_again_in_chunks_of_their_own(run: Any, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 300)
+    emulator = Emulator(speed=1000, errored=0.2)
+    with running_emulator(emulator) as base_url:
+        status = run(base_url, requests, tmp_path / "a.job", options=OPTIONS)
+    assert status.answered + status.failed == 300
+    assert set(answered(tmp_path / "a.job").values()) <= {0, 1}
+    assert max(sold(emulator).values()) <= 1 + OPTIONS.rounds
+    assert len(emulator.sales) > 3
+
+
+@every_runner
+def test_a_create_whose_response_is_lost_is_adopted_and_not_bought_again(
+    run: Any, tmp_path: Path
+) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 120)
+    emulator = Emulator(speed=1000, faults=FaultPlan("create:drop=after"))
+    with running_emulator(emulator) as base_url:
+        status = run(base_url, requests, tmp_path / "a.job", options=OPTIONS)
+    assert status.answered == 120
+    assert set(sold(emulator).values()) == {1}
+
+
+def test_an_iterable_is_copied_and_the_job_is_resumed_from_it(tmp_path: Path) -> None:
+    def requests() -> Iterator[bytes]:
+        yield from write_requests(tmp_path / "in.jsonl", 150).read_bytes().splitlines()
+
+    with running_emulator(Emulator(speed=1000)) as base_url:
+        status = blocking(base_url, requests(), tmp_path / "a.job", options=OPTIONS)
+        again = blocking(base_url, requests(), tmp_path / "a.job")
+    assert (status.answered, again) == (150, status)
+
+
+def test_other_options_than_those_of_the_job_are_refused(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 10)
+    with running_emulator(Emulator(speed=1000)) as base_url:
+        blocking(base_url, requests, tmp_path / "a.job", options=OPTIONS)
+        with pytest.raises(InvalidInputError, match="opened with chunk_rows=100"):
+            blocking(base_url, requests, tmp_path / "a.job", options=JobOptions(chunk_rows=50))
+
+
+def test_an_input_without_requests_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(b"")
+    with running_emulator(Emulator(speed=1000)) as base_url, pytest.raises(InvalidInputError):
+        blocking(base_url, tmp_path / "in.jsonl", tmp_path / "a.job", options=OPTIONS)
+
+
+def test_rows_that_are_not_accepted_are_sent_again(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+    judged: Counter[bool] = Counter()
+
+    def accept(success: Any) -> bool:
+        del success
+        verdict = judged.total() >= 30
+        judged[verdict] += 1
+        return verdict
+
+    emulator = Emulator(speed=1000)
+    with running_emulator(emulator) as base_url:
+        status = blocking(base_url, requests, tmp_path / "a.job", options=OPTIONS, accept=accept)
+    assert status.answered == 30
+    assert set(sold(emulator).values()) == {2}
+
+
+def test_an_error_in_accept_ends_the_run_and_the_job_can_be_resumed(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+
+    def accept(success: Any) -> bool:
+        del success
+        raise ZeroDivisionError
+
+    with running_emulator(Emulator(speed=1000)) as base_url:
+        with pytest.raises(ZeroDivisionError):
+            blocking(base_url, requests, tmp_path / "a.job", options=OPTIONS, accept=accept)
+        assert blocking(base_url, requests, tmp_path / "a.job").answered == 30
+
+
+CHILD = """
+import sys
+from tests.jobs.test_run_job import OPTIONS, blocking
+from pathlib import Path
+blocking(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), options=OPTIONS)
+"""
+
+
+def test_a_job_that_is_killed_again_and_again_pays_once(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 1500)
+    path = tmp_path / "a.job"
+    random = Random(7)
+    emulator = Emulator(speed=500)
+    with running_emulator(emulator) as base_url:
+        command = [sys.executable, "-c", CHILD, base_url, str(requests), str(path)]
+        for _ in range(12):
+            child = subprocess.Popen(command, cwd=ROOT)  # noqa: S603 - this interpreter
+            time.sleep(0.35 + random.random() * 0.8)
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        status = blocking(base_url, requests, path)
+    assert (status.answered, status.failed, status.is_finished) == (1500, 0, True)
+    assert sold(emulator) == answered(path) == {f"r{n}": 1 for n in range(1500)}
+
+
+def test_a_second_process_is_refused_while_a_job_runs(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 1000)
+    path = tmp_path / "a.job"
+    with running_emulator(Emulator(speed=1)) as base_url:
+        command = [sys.executable, "-c", CHILD, base_url, str(requests), str(path)]
+        child = subprocess.Popen(command, cwd=ROOT)  # noqa: S603 - this interpreter
+        try:
+            while not (path / "journal.db").exists():
+                time.sleep(0.02)
+            assert read_status(path).is_finished is False
+            with pytest.raises(JobLockedError, match=f"process {child.pid}"):
+                blocking(base_url, requests, path)
+        finally:
+            child.kill()
+            child.wait()
