@@ -92,7 +92,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "batches_emulator(speed, parallel, seconds_per_request, responder, errored, api_keys, "
-        "workspaces, organizations, ties, date_skew, faults, fault_seed, fault_rate): configures "
+        "workspaces, organizations, ties, date_skew, queue_limit, requests_per_minute, faults, "
+        "fault_seed, fault_rate): configures "
         "the emulator of the fixture batches_emulator.",
     )
 
