@@ -258,7 +258,11 @@ class ResultDecoder(Generic[M]):
         undecodable: object = None
         misspelt: str | None = None
         try:
-            strict = msgspec.json.Decoder(ResultItem[message_type])  # type: ignore[valid-type]  # a runtime type by design
+            # A type that is known only at run time is no type to a checker.
+            item_type: Any = ResultItem
+            strict: msgspec.json.Decoder[ResultItem[M]] = msgspec.json.Decoder(
+                item_type[message_type]
+            )
             if not self._reads_messages:  # `Message` is correct, and slow to inspect
                 info = msgspec.inspect.type_info(message_type)
                 undecodable = find_undecodable_type(info, set())

@@ -126,7 +126,7 @@ class Job:
         self._now = now
         self._unpersisted: list[Record] = []
         self._persist_number = 1
-        #: How many of them the current `Persist` has; 0 if none was handed out yet.
+        #: How many of them are in the current `Persist`; 0 before the driver has fetched it.
         self._persisting = 0
         self._news: deque[News] = deque()
         self._running: dict[int, Spec] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from batches_core.emulator import Emulator, FaultPlan
@@ -49,8 +51,9 @@ def test_requests_beyond_the_rate_are_refused_until_a_minute_has_passed() -> Non
 
 @pytest.mark.parametrize("limit", ["queue_limit", "requests_per_minute"])
 def test_a_limit_below_one_is_refused(limit: str) -> None:
+    settings: dict[str, Any] = {limit: 0}
     with pytest.raises(ValueError, match=f"{limit} must be 1 or more, not 0"):
-        Emulator(**{limit: 0})  # type: ignore[arg-type]  # one of two names
+        Emulator(**settings)
 
 
 def test_sales_list_every_accepted_batch_and_no_refused_one() -> None:

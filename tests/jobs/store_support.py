@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +99,20 @@ def python(code: str, *args: str, **options: Any) -> subprocess.Popen[str]:
         text=True,
         **options,
     )
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write a folder and its files, and everybody read them and the way to them."""
+    way = [each for each in folder.parents if each.stat().st_uid == os.getuid()]
+    for each in way:
+        if each not in {Path("/"), Path(tempfile.gettempdir())}:
+            each.chmod(0o755)
+    modes = {each: each.stat().st_mode for each in (folder, *folder.rglob("*"))}
+    for each in modes:
+        each.chmod(0o555 if each.is_dir() else 0o444)
+    try:
+        yield
+    finally:
+        for each, mode in modes.items():
+            each.chmod(mode)

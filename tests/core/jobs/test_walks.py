@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -189,8 +190,8 @@ class Walk(RuleBasedStateMachine):
             [World.decide, World.buy_again, World.archive, World.pause, World.cancel]
         )
     )
-    def somebody_acts(self, act: object) -> None:
-        act(self.world)  # type: ignore[operator] # one of the methods above
+    def somebody_acts(self, act: Callable[[World], object]) -> None:
+        act(self.world)
 
     def teardown(self) -> None:
         if hasattr(self, "world"):

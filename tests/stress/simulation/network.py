@@ -1,7 +1,7 @@
 """The simulated network: which exchanges it disturbs, and how.
 
 It records in each operation's record which exchanges it disturbed, so that the end of the operation
-can be checked. `delivery` carries what is not disturbed.
+can be checked. `delivery` carries every other exchange.
 """
 
 from __future__ import annotations
