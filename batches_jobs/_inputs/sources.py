@@ -26,7 +26,7 @@ class Source(ABC):
     errors. With `lines`, each item is a line of text, and problems name its number.
     """
 
-    kind: ClassVar[str]
+    kind: str
     name: str
     lines: ClassVar[bool] = False
 
@@ -45,6 +45,25 @@ class Source(ABC):
         Raises:
             InvalidInputError: the source cannot be read.
         """
+
+
+class MissingSource(Source):
+    """The source of a job that is continued without its requests. They can be read no further."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind = kind
+        self.name = name
+
+    def describe(self) -> Description:
+        """See `Source`."""
+        return Description(kind=self.kind)
+
+    def read(self) -> Iterator[tuple[int | None, RequestLike]]:
+        """See `Source`."""
+        raise InvalidInputError(
+            f"not all requests of {self.name} have been read: pass the same requests again to "
+            "continue the job"
+        )
 
 
 class IterableSource(Source):

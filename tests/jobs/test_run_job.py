@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from batches_core import InvalidInputError, SettlingPolicy
 from batches_core.emulator import Emulator, FaultPlan
 from batches_core.jobs import JobOptions
 from batches_jobs import JobLockedError, JobStatus, read_status, run_job, run_job_async
+from batches_jobs._runner import workers
 from transports.emulator import running_emulator
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -173,6 +175,105 @@ def test_an_error_in_accept_ends_the_run_and_the_job_can_be_resumed(tmp_path: Pa
         with pytest.raises(ZeroDivisionError):
             blocking(base_url, requests, tmp_path / "a.job", options=OPTIONS, accept=accept)
         assert blocking(base_url, requests, tmp_path / "a.job").answered == 30
+
+
+class StopError(Exception):
+    """Raised by a test's `on_event`, as a caller's code may."""
+
+
+def stop_at(state: str) -> Callable[[Any], None]:
+    def on_event(news: Any) -> None:
+        if getattr(news, "state", None) == state:
+            raise StopError
+
+    return on_event
+
+
+@every_runner
+def test_an_error_in_on_event_is_raised_as_it_is_and_the_job_can_be_resumed(
+    run: Any, tmp_path: Path
+) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 150)
+    emulator = Emulator(speed=1000)
+    with running_emulator(emulator) as base_url:
+        for state in ("planned", "being created", "in flight", "ended", "collected"):
+            with pytest.raises(StopError):
+                run(
+                    base_url,
+                    requests,
+                    tmp_path / f"{state}.job",
+                    options=OPTIONS,
+                    on_event=stop_at(state),
+                )
+            assert run(base_url, requests, tmp_path / f"{state}.job").answered == 150
+    assert max(sold(emulator).values()) == 5
+
+
+@every_runner
+def test_an_error_in_accept_is_raised_as_it_is(run: Any, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+
+    def accept(success: Any) -> bool:
+        del success
+        raise StopError
+
+    with running_emulator(Emulator(speed=1000)) as base_url, pytest.raises(StopError):
+        run(base_url, requests, tmp_path / "a.job", options=OPTIONS, accept=accept)
+
+
+def test_a_stopped_job_sends_no_create_that_has_not_left(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+    emulator = Emulator(faults=FaultPlan("list:delay=0.5"))
+    with running_emulator(emulator) as base_url:
+        with pytest.raises(StopError):
+            blocking(
+                base_url,
+                requests,
+                tmp_path / "a.job",
+                options=OPTIONS,
+                on_event=stop_at("planned"),
+            )
+        time.sleep(0.7)
+    assert emulator.sales == []
+    assert read_status(tmp_path / "a.job").chunks == {"planned": 1}
+
+
+def test_a_stopped_job_waits_for_the_response_of_a_create_under_way(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+    emulator = Emulator(faults=FaultPlan("create:delay=0.5"))
+    with running_emulator(emulator) as base_url, pytest.raises(StopError):
+        blocking(
+            base_url,
+            requests,
+            tmp_path / "a.job",
+            options=OPTIONS,
+            on_event=stop_at("being created"),
+        )
+    assert len(emulator.sales) == 1
+    assert read_status(tmp_path / "a.job").chunks == {"in flight": 1}
+
+
+def test_a_job_stays_locked_until_a_create_that_was_left_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_CREATE_GRACE", 0.0)
+    monkeypatch.setattr(workers, "_GRACE", 0.0)
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+    path = tmp_path / "a.job"
+    emulator = Emulator(speed=1000, faults=FaultPlan("create:delay=1"))
+    with (
+        running_emulator(emulator) as base_url,
+        transports.h11.BatchesClient(base_url=base_url, **SETTINGS) as client,
+    ):
+        with pytest.raises(StopError):
+            run_job(client, requests, path, options=OPTIONS, on_event=stop_at("being created"))
+        with pytest.raises(JobLockedError, match="already running in this process"):
+            run_job(client, requests, path)
+        while any(each.name == "batches-jobs" for each in threading.enumerate()):
+            time.sleep(0.05)
+        assert read_status(path).chunks == {"in flight": 1}
+        assert run_job(client, requests, path).answered == 30
+    assert len(emulator.sales) == 1
 
 
 CHILD = """
