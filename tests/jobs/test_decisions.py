@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from batches_core import InvalidInputError
+from batches_core import InvalidInputError, RetryPolicy
 from batches_core.emulator import Emulator, FaultPlan
 from batches_core.jobs import ChunkChanged, JobOptions
 from batches_jobs import (
@@ -114,8 +114,11 @@ class TestUntilSent:
     def test_returns_when_the_queue_is_full(self, emulator: Any, tmp_path: Path) -> None:
         requests = write_requests(tmp_path / "in.jsonl", 900)
         options = JobOptions(chunk_rows=100, max_waiting=250 if not emulator else 5000)
-        with running_emulator(Emulator(speed=0.01, **emulator)) as base_url:
-            status = blocking(base_url, requests, tmp_path / "a.job", options=options, until="sent")
+        with (
+            running_emulator(Emulator(speed=0.01, **emulator)) as base_url,
+            BatchesClient(base_url=base_url, retry=RetryPolicy(attempts=1), **SETTINGS) as client,
+        ):
+            status = run_job(client, requests, tmp_path / "a.job", options=options, until="sent")
         assert 190 < status.in_flight < 210
         assert status.chunks["planned"] >= 1
 
