@@ -69,13 +69,13 @@ def _chunks(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 def _little_journal(case: str) -> Goal:
     def check(results: Results) -> Verdict:
-        journal, seconds = (results.median(case, _JOB, name) for name in ("journal", "seconds"))
-        if journal is None or seconds is None:
+        journal, cpu = (results.median(case, _JOB, name) for name in ("journal", "cpu"))
+        if journal is None or cpu is None:
             return None
-        share = journal / seconds
+        share = journal / cpu
         return f"{share:.2%}", share <= _MOST_JOURNAL
 
-    return Goal(text=f"the journal takes ≤ {_MOST_JOURNAL:.0%} of the time", check=check)
+    return Goal(text=f"the journal takes ≤ {_MOST_JOURNAL:.0%} of the CPU time", check=check)
 
 
 def _quick_resume(case: str) -> Goal:

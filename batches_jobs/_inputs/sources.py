@@ -48,7 +48,12 @@ class Source(ABC):
 
 
 class MissingSource(Source):
-    """The source of a job that is continued without its requests. They can be read no further."""
+    """The source of a job that is continued without its requests. They can be read no further.
+
+    `kind` is that of the source that the job was begun with.
+    """
+
+    kind = "missing"
 
     def __init__(self, kind: str, name: str) -> None:
         self.kind = kind

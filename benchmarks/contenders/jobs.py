@@ -19,7 +19,11 @@ _OPTIONS = JobOptions(poll_interval=0.1)
 
 
 class _Meter:
-    """The time that a journal's database takes, summed up over all connections."""
+    """The CPU time of a journal's database, in seconds, over all connections.
+
+    Elapsed time would include the time in which other threads work: they go on while one waits for
+    the disk.
+    """
 
     seconds = 0.0
 
@@ -28,18 +32,18 @@ class _TimedConnection(sqlite3.Connection):
     """A connection that adds up the time of its statements."""
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             return super().execute(*arguments)
         finally:
-            _Meter.seconds += time.perf_counter() - started
+            _Meter.seconds += time.thread_time() - started
 
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             return super().executemany(*arguments)
         finally:
-            _Meter.seconds += time.perf_counter() - started
+            _Meter.seconds += time.thread_time() - started
 
 
 def _client(task: Task) -> BatchesClient:

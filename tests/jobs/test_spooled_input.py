@@ -802,7 +802,7 @@ def test_memory_does_not_grow_with_the_source(make: Make) -> None:
 
 def test_each_kind_of_source_has_its_own_name() -> None:
     kinds = [each.kind for each in Source.__subclasses__()]
-    assert sorted(kinds) == ["csv", "iterable", "lines", "parquet"]
+    assert sorted(kinds) == ["csv", "iterable", "lines", "missing", "parquet"]
     assert LinesSource(io.BytesIO()).name == "the file"
 
 
