@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -282,23 +280,6 @@ from tests.jobs.test_run_job import OPTIONS, blocking
 from pathlib import Path
 blocking(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), options=OPTIONS)
 """
-
-
-def test_a_job_that_is_killed_again_and_again_pays_once(tmp_path: Path) -> None:
-    requests = write_requests(tmp_path / "in.jsonl", 1500)
-    path = tmp_path / "a.job"
-    random = Random(7)
-    emulator = Emulator(speed=500)
-    with running_emulator(emulator) as base_url:
-        command = [sys.executable, "-c", CHILD, base_url, str(requests), str(path)]
-        for _ in range(12):
-            child = subprocess.Popen(command, cwd=ROOT)  # noqa: S603 - this interpreter
-            time.sleep(0.35 + random.random() * 0.8)
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-        status = blocking(base_url, requests, path)
-    assert (status.answered, status.failed, status.is_finished) == (1500, 0, True)
-    assert sold(emulator) == answered(path) == {f"r{n}": 1 for n in range(1500)}
 
 
 def test_a_second_process_is_refused_while_a_job_runs(tmp_path: Path) -> None:
