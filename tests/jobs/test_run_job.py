@@ -179,9 +179,9 @@ class StopError(Exception):
     """Raised by a test's `on_event`, as a caller's code may."""
 
 
-def stop_at(state: str) -> Callable[[Any], None]:
+def stop_at(state: str, chunk: int = 0) -> Callable[[Any], None]:
     def on_event(news: Any) -> None:
-        if getattr(news, "state", None) == state:
+        if getattr(news, "state", None) == state and news.chunk == chunk:
             raise StopError
 
     return on_event
@@ -219,28 +219,34 @@ def test_an_error_in_accept_is_raised_as_it_is(run: Any, tmp_path: Path) -> None
         run(base_url, requests, tmp_path / "a.job", options=OPTIONS, accept=accept)
 
 
-def test_a_stopped_job_sends_no_create_that_has_not_left(tmp_path: Path) -> None:
-    requests = write_requests(tmp_path / "in.jsonl", 30)
+@every_runner
+def test_a_stopped_job_sends_no_create_that_has_not_left(run: Any, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 130)
     emulator = Emulator(faults=FaultPlan("list:delay=0.5"))
     with running_emulator(emulator) as base_url:
         with pytest.raises(StopError):
-            blocking(
+            # The create of chunk 0 reads the list when chunk 1 is planned.
+            run(
                 base_url,
                 requests,
                 tmp_path / "a.job",
                 options=OPTIONS,
-                on_event=stop_at("planned"),
+                on_event=stop_at("planned", chunk=1),
             )
         time.sleep(0.7)
     assert emulator.sales == []
-    assert read_status(tmp_path / "a.job").chunks == {"planned": 1}
+    assert read_status(tmp_path / "a.job").chunks == {"planned": 2}
 
 
-def test_a_stopped_job_waits_for_the_response_of_a_create_under_way(tmp_path: Path) -> None:
+@every_runner
+def test_a_stopped_job_waits_for_the_response_of_a_create_under_way(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_GRACE", 0.0)
     requests = write_requests(tmp_path / "in.jsonl", 30)
     emulator = Emulator(faults=FaultPlan("create:delay=0.5"))
     with running_emulator(emulator) as base_url, pytest.raises(StopError):
-        blocking(
+        run(
             base_url,
             requests,
             tmp_path / "a.job",
