@@ -81,7 +81,11 @@ class Workers:
 
         thread = threading.Thread(target=run, name="batches-jobs", daemon=True)
         self._threads[thread] = must_end
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            del self._threads[thread]
+            raise
 
     def finish(self, close: Callable[[], object]) -> None:
         """Call `close` when no worker runs any more: now, or at the end of the last one.

@@ -125,7 +125,7 @@ class AsyncJobRunner:
         """Run the job; return it, and how the run ended: None if nothing more can be sent for now.
 
         Raises:
-            OSError: a file cannot be read or written. The job can be run again.
+            StorageError: a file could not be written. The job can be run again.
         """
         workers = self._workers
         self._job = job = self._job_of(workers.now())
@@ -230,7 +230,10 @@ class AsyncJobRunner:
             case Collect():
                 path = work.results_path(spec.plan)
                 if not path.exists():
-                    await client.download(spec.batch_id, path, on_event=self._check)
+                    try:
+                        await client.download(spec.batch_id, path, on_event=self._check)
+                    except OSError as error:
+                        raise StorageError(path, error.strerror or str(error)) from error
                 try:
                     return await self._workers.in_thread(partial(work.collect, spec))
                 except BatchesError as error:
