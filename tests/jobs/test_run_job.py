@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import trio
 
@@ -253,6 +254,32 @@ def test_a_stopped_job_waits_for_the_response_of_a_create_under_way(
             options=OPTIONS,
             on_event=stop_at("being created"),
         )
+    assert len(emulator.sales) == 1
+    assert read_status(tmp_path / "a.job").chunks == {"in flight": 1}
+
+
+@pytest.mark.parametrize("loop", [asyncio, trio])
+def test_a_cancelled_job_waits_for_the_response_of_a_create_under_way(
+    loop: Any, tmp_path: Path
+) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+    emulator = Emulator(faults=FaultPlan("create:delay=0.5"))
+    module = transports.asyncio if loop is asyncio else transports.trio
+
+    async def scenario(base_url: str) -> None:
+        with anyio.CancelScope() as scope:
+
+            def on_event(news: Any) -> None:
+                if getattr(news, "state", None) == "being created":
+                    scope.cancel()
+
+            async with module.BatchesClient(base_url=base_url, **SETTINGS) as client:
+                path = tmp_path / "a.job"
+                await run_job_async(client, requests, path, options=OPTIONS, on_event=on_event)
+        assert scope.cancelled_caught
+
+    with running_emulator(emulator) as base_url:
+        anyio.run(scenario, base_url, backend=loop.__name__)
     assert len(emulator.sales) == 1
     assert read_status(tmp_path / "a.job").chunks == {"in flight": 1}
 
