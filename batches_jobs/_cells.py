@@ -36,8 +36,8 @@ def cell_text(column: str, value: Any) -> str:
                 f"has binary data in {column!r}, not text: leave this column out of the template"
             ) from None
     else:
-        plain = _plain(value)
-        text = plain if isinstance(plain, str) else json_text(plain)
+        plain = json_value(value)
+        text = plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -47,20 +47,15 @@ def cell_text(column: str, value: Any) -> str:
     return text
 
 
-def json_text(value: Any) -> str:
-    """Return a cell as JSON. A value that JSON does not have becomes its text."""
-    return msgspec.json.encode(_plain(value)).decode()
-
-
-def _plain(value: Any) -> Any:
-    """Return a value in terms of JSON."""
+def json_value(value: Any) -> Any:
+    """Return a cell in terms of JSON. A value that JSON does not have becomes its text."""
     for types, convert in _CONVERSIONS:
         if isinstance(value, types):
             return convert(value)
     return str(value)
 
 
-def _plain_float(value: float) -> float | str | None:
+def _json_float(value: float) -> float | str | None:
     # JSON has no infinity. Missing numbers are often NaN.
     if math.isfinite(value):
         return value
@@ -70,10 +65,13 @@ def _plain_float(value: float) -> float | str | None:
 #: How the values of each type become values of JSON. The first type that fits counts.
 _CONVERSIONS: tuple[tuple[tuple[type[Any], ...], Callable[[Any], Any]], ...] = (
     ((type(None), str, bool, int), lambda value: value),
-    ((float,), _plain_float),
+    ((float,), _json_float),
     ((Decimal,), lambda value: format(value, "f")),
     ((datetime, date, time), lambda value: value.isoformat()),
     ((bytes, bytearray), lambda value: bytes(value).decode(errors="replace")),
-    ((Mapping,), lambda value: {str(_plain(name)): _plain(each) for name, each in value.items()}),
-    ((Iterable,), lambda value: [_plain(each) for each in value]),
+    (
+        (Mapping,),
+        lambda value: {str(json_value(name)): json_value(each) for name, each in value.items()},
+    ),
+    ((Iterable,), lambda value: [json_value(each) for each in value]),
 )

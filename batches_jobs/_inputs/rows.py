@@ -55,8 +55,8 @@ def open_rows(
     - `format`: ``csv``, ``tsv``, ``jsonl`` or ``parquet``. By default the suffix of the path says
       it: .csv, .tsv, .tab, .jsonl, .ndjson, .parquet, .pq. An open file needs it;
     - `copy_to`: the path to which an open file is copied before the job begins, such as
-      `JobFolder.rows`. The copy resumes the job, and has the input's columns for the results. If the copy is there already, the
-      open file must have the same bytes.
+      `JobFolder.rows`. The copy resumes the job, and has the input's columns for the results. If
+      it is there already, the open file must have the same bytes.
 
     A row has the number of its request in the job. CSV is UTF-8, with the names of the columns in
     its first row. Compressed files are refused.

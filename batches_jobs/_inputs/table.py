@@ -63,6 +63,10 @@ class TableSource(Source):
                 self.name, self._read = table.name, table.rows
                 self.columns = tuple(table.columns())
         if self.columns is not None:
+            if doubled := sorted({each for each in self.columns if self.columns.count(each) > 1}):
+                raise InvalidInputError(
+                    f"{self.name} has several columns {doubled[0]!r}: give each its own name"
+                )
             template.check_columns(self.name, self.columns)
 
     @property

@@ -27,7 +27,7 @@ from batches_core.jobs import ChunkPlanned, Ids, job_tag, wire_id
 from batches_core.lowlevel import prepare
 from batches_jobs._errors import InputChangedError, StorageError
 from batches_jobs._folder import JobFolder
-from batches_jobs._inputs import files, sources, spool_file
+from batches_jobs._inputs import files, spool_file
 from batches_jobs._inputs.interface import Input
 from batches_jobs._inputs.jsonl import JSONLInput
 from batches_jobs._inputs.opening import open_input
@@ -570,8 +570,7 @@ def test_a_stream_of_another_kind_is_told_once(make: Make) -> None:
 def test_a_line_over_the_limit_ends_a_stream_with_its_number(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (files, sources):
-        monkeypatch.setattr(module, "MAX_BYTES", 3000)
+    monkeypatch.setattr(files, "MAX_BYTES", 3000)
     monkeypatch.setattr(files, "_USUAL_LINE", 500)
     fits = line("fits", system="x" * 2000)
     stream = io.BytesIO(b"\n".join([fits, b"[" + b" " * 5000, fits]))
