@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +24,9 @@ from ._inputs.table import reopen_table, table_description
 from ._journal import Journal
 from ._merge import Order
 from ._output_file import OutputFile
+from ._report.answers import measure_answers
+from ._report.facts import gather_facts
+from ._report.page import report_page
 from ._results import REGISTER, JobResults
 from ._settled import SettledRows
 from ._table.output import WrittenTable, write_table_file, write_table_stream
@@ -147,6 +150,43 @@ class JobReader:
                 file.write(line + b"\n")
                 rows += 1
             return WrittenTable(rows=rows, size=file.finish(), path=path)
+
+    def report(self, *, read_answers: bool = True, now: datetime | None = None) -> str:
+        """Return a report of the job: one HTML page without scripts, about 100 KB.
+
+        With ``read_answers=False`` no results are read, and the part on output tokens is left out.
+        `now` is the time of the report, by default the clock's. It has costs if the extra ``cost``
+        is installed.
+
+        Raises:
+            ResultsFileError: a results file is missing or was changed.
+            InputChangedError: the input was changed.
+            InvalidInputError: the input cannot be read.
+        """
+        lengths = None
+        if read_answers:
+            lengths = measure_answers(
+                self.results(msgspec.Raw), self.state.chunks, self._input.lines
+            )
+        facts = gather_facts(self.records, self.times)
+        name = self.folder.path.resolve().name
+        return report_page(name, facts, lengths, now or datetime.now(UTC))
+
+    def write_report(
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        *,
+        read_answers: bool = True,
+        now: datetime | None = None,
+    ) -> WrittenTable:
+        """Write `report` to a path or an open binary file; see `write_table`."""
+        page = self.report(read_answers=read_answers, now=now).encode()
+        if not isinstance(target, (str, os.PathLike)):
+            target.write(page)
+            return WrittenTable(rows=0, size=len(page))
+        with OutputFile(Path(target), self._register) as file:
+            file.write(page)
+            return WrittenTable(rows=0, size=file.finish(), path=Path(target))
 
     @cached_property
     def _own_columns(self) -> OwnColumns | None:
