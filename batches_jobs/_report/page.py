@@ -12,13 +12,15 @@ from batches_jobs._prices import PriceList
 from .answers import BINS, AnswerLengths
 from .chunk_chart import chunk_charts
 from .facts import ChunkLife, JobFacts, sum_usage
-from .formats import count, dollars, duration, escape, moment, share
+from .formats import count, dollars, duration, escape, moment, share, short
 from .html import folded, legend, note, section, stack, table, tiles
 from .style import STYLE
 from .token_chart import token_charts
 
 #: How many chunks and errors are listed.
 _MOST_CHUNKS, _MOST_ERRORS = 1000, 20
+#: From this number on, a tile has a short form of the number.
+_LONG = 1000
 _COST_EXTRA = "pip install 'batches-core[cost]'"
 
 
@@ -78,8 +80,8 @@ def _header(name: str, facts: JobFacts, prices: PriceList | None, end: datetime)
         ("Answered", count(counts.answered), share(counts.answered, rows)),
         ("Failed", count(counts.failed), share(counts.failed, rows)),
         ("Cost", *_cost_words(cost)),
-        ("Input tokens", count(tokens_in), ""),
-        ("Output tokens", count(tokens_out), ""),
+        ("Input tokens", short(tokens_in), count(tokens_in) if tokens_in >= _LONG else ""),
+        ("Output tokens", short(tokens_out), count(tokens_out) if tokens_out >= _LONG else ""),
     ]
     if counts.lost:
         items.insert(3, ("Lost", count(counts.lost), share(counts.lost, rows)))
@@ -204,38 +206,31 @@ def _tokens(lengths: AnswerLengths) -> str:
 
 
 def _outcomes(facts: JobFacts) -> str:
-    heads = ["Round", "#Sent", "#Answered", "#Sent again", "#Failed", "#Lost", "#Open", "Shares"]
+    # The class, name and attribute of each outcome. The rare ones are left out if none is there.
+    kinds = [
+        ("answered", "answered", "answered"),
+        ("retried", "sent again", "retried"),
+        ("failed", "failed", "failed"),
+        ("missing", "lost", "lost"),
+        ("open", "open", "open"),
+    ]
+    shown = [
+        kind
+        for kind in kinds
+        if kind[2] not in {"lost", "open"} or any(getattr(each, kind[2]) for each in facts.rounds)
+    ]
+    heads = ["Round", "#Sent", *(f"#{name.capitalize()}" for _, name, _ in shown), "Shares"]
     rows = [
         (
             "first attempt" if each.round == 0 else f"retry {each.round}",
             each.sent,
-            each.answered,
-            each.retried,
-            each.failed,
-            each.lost,
-            each.open,
-            stack(
-                [
-                    ("answered", "answered", each.answered),
-                    ("retried", "sent again", each.retried),
-                    ("failed", "failed", each.failed),
-                    ("missing", "lost", each.lost),
-                    ("open", "open", each.open),
-                ]
-            ),
+            *(getattr(each, field) for _, _, field in shown),
+            stack([(cls, name, getattr(each, field)) for cls, name, field in shown]),
         )
         for each in facts.rounds
     ]
     parts = [
-        legend(
-            [
-                ("answered", "answered"),
-                ("retried", "sent again"),
-                ("failed", "failed"),
-                ("missing", "lost"),
-                ("open", "open"),
-            ]
-        ),
+        legend([(cls, name) for cls, name, _ in shown]),
         table("Outcomes by round", heads, rows),
     ]
     if facts.errors:
