@@ -16,7 +16,7 @@ from batches_jobs._errors import InputChangedError, StorageError
 from batches_jobs._folder import sync_folder
 from batches_jobs._template import Template
 
-from .files import READ, open_file
+from .files import READ, open_file, reading
 from .table import RowFormat, TableSource
 
 #: The format of each suffix.
@@ -86,6 +86,7 @@ def copy_rows(rows: BinaryIO, path: Path) -> None:
     """Copy an open file to a path, completely and durably, or compare it with an earlier copy.
 
     Raises:
+        InvalidInputError: the open file cannot be read.
         InputChangedError: the copy is there and has other bytes.
         StorageError: it could not be written.
     """
@@ -95,23 +96,29 @@ def copy_rows(rows: BinaryIO, path: Path) -> None:
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
-            while data := rows.read(READ):
+            while data := _read(rows, READ):
                 file.write(data)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
         sync_folder(path.parent)
     except OSError as error:
+        raise StorageError(path, error.strerror or str(error)) from error
+    finally:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise StorageError(path, error.strerror or str(error)) from error
+
+
+def _read(rows: BinaryIO, size: int) -> bytes:
+    with reading(Path(str(getattr(rows, "name", "the open file")))):
+        return rows.read(size)
 
 
 def _compare(rows: BinaryIO, path: Path) -> None:
     with open_file(path) as file:
         while True:
             kept = file.read(READ)
-            given = _exactly(rows, len(kept)) if kept else rows.read(1)
+            given = _exactly(rows, len(kept)) if kept else _read(rows, 1)
             if given != kept:
                 raise InputChangedError(
                     f"the open file of rows, which was copied to {quote(str(path))},",
@@ -125,7 +132,7 @@ def _compare(rows: BinaryIO, path: Path) -> None:
 def _exactly(rows: BinaryIO, left: int) -> bytes:
     """Read so many bytes, or to the end. A pipe can return less than was asked for."""
     pieces: list[bytes] = []
-    while left and (data := rows.read(left)):
+    while left and (data := _read(rows, left)):
         pieces.append(data)
         left -= len(data)
     return b"".join(pieces)

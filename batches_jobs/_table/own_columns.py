@@ -45,9 +45,9 @@ class OwnColumns:
         """Read each row with its number."""
         return enumerate(self._table.rows())
 
-    def changed(self, rows: int) -> InputChangedError:
-        """Return the error for a table that ends after so many rows."""
-        return InputChangedError(self._table.name, f"it ends after {rows:,} rows", chunk=None)
+    def missing(self, row: int) -> InputChangedError:
+        """Return the error for a table that ends before a row."""
+        return InputChangedError(self._table.name, f"it has no row {row:,} any more", chunk=None)
 
     def _compare(self, plans: Sequence[ChunkPlanned]) -> None:
         requests = self._table.read()

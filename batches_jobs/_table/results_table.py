@@ -77,12 +77,11 @@ class ResultsTable:
                 yield ResultRow(result, self._chunks[result.chunk])
 
     def _own_row(self, row: int) -> Any:
-        number = -1
         for number, own in self._own_rows:
             if number == row:
                 return own
         assert self._own is not None, "only then are its rows needed"  # noqa: S101
-        raise self._own.changed(number + 1)
+        raise self._own.missing(row)
 
 
 def _getter(column: Column) -> Callable[[ResultRow, Any], Any]:

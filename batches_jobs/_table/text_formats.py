@@ -14,7 +14,7 @@ from batches_jobs._cells import cell_text, json_value
 from .columns import Column
 
 #: How many characters of CSV are gathered before they are written.
-_GATHERED = 256 * 1024
+_GATHERED = 64 * 1024
 #: The types whose values JSON has.
 _JSON_TYPES = frozenset({"int", "float", "bool", "str", "json"})
 _encoder = msgspec.json.Encoder()
