@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, cast
 
 import duckdb
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped] # it has no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped] # likewise
 import pytest
 
 from batches_core import InvalidInputError
@@ -231,7 +231,7 @@ class TestOptions:
         with pytest.raises(InvalidInputError, match="format is 'some': pass one of jsonl, csv, pa"):
             reader.write_table(reader.table(), tmp_path / "x.csv", wrong)
         with pytest.raises(
-            InvalidInputError, match="has the suffix '.txt', which is not that of a"
+            InvalidInputError, match=r"has the suffix '.txt', which is not that of a"
         ):
             reader.write_table(reader.table(), tmp_path / "x.txt", None)
 
@@ -272,14 +272,14 @@ class TestOwnColumns:
         path = csv_job(tmp_path)
         (tmp_path / "a.csv").unlink()
         assert len(read(path, own_columns=False)) == 10
-        with pytest.raises(InvalidInputError, match="a.csv cannot be read"):
+        with pytest.raises(InvalidInputError, match=r"a.csv cannot be read"):
             read(path)
 
     def test_are_found_if_the_file_was_moved(self, tmp_path: Path) -> None:
         path = csv_job(tmp_path)
         (tmp_path / "a.csv").rename(tmp_path / "b.csv")
         table = JobReader(path, input_path=tmp_path / "b.csv").table(select=["id", "text"])
-        assert [*table.rows()][0] == ("x0", "answer 0")
+        assert next(table.rows()) == ("x0", "answer 0")
 
     def test_of_a_changed_file_are_refused(self, tmp_path: Path) -> None:
         path = csv_job(tmp_path)
@@ -548,7 +548,7 @@ class TestFailedRequests:
         path = store_job(tmp_path / "a.job", tmp_path / "a.jsonl", mixed)
         moved = (tmp_path / "a.jsonl").rename(tmp_path / "b.jsonl")
         assert [*JobReader(path, input_path=moved).failed_requests()] == [lines(3)[2]]
-        with pytest.raises(InvalidInputError, match="a.jsonl cannot be read"):
+        with pytest.raises(InvalidInputError, match=r"a.jsonl cannot be read"):
             [*JobReader(path).failed_requests()]
 
 

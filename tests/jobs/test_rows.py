@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped] # it has no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped] # likewise
 import pytest
 
 from batches_core import InvalidInputError
 from batches_core.jobs import ChunkPlanned
 from batches_jobs._errors import InputChangedError, StorageError
 from batches_jobs._folder import JobFolder
-from batches_jobs._inputs import parquet_rows
 from batches_jobs._inputs.opening import open_input
 from batches_jobs._inputs.rows import open_rows
 from batches_jobs._inputs.table import reopen_table, table_description
@@ -154,7 +154,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
         raise ModuleNotFoundError(name="pyarrow")
 
     path = write(tmp_path / "a.parquet")
-    monkeypatch.setattr(parquet_rows.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'batches-core\[parquet\]'"):
         open_rows(path, TEMPLATE)
 

@@ -80,17 +80,17 @@ class _StoredRun(JobRun):
         return collect(self.folder.raw(plan.chunk), self.rows.ids(plan), counts, accept=is_good)
 
     def _answer(self, plan: ChunkPlanned) -> None:
-        fates, lines = {}, []
+        fates: dict[int, str] = {}
+        lines: list[bytes] = []
         for custom_id, row in self.rows.ids(plan).items():
             answer = self._answer_of(row, self._sent[row])
             self._sent[row] += 1
-            is_fate = isinstance(answer, str)
-            fates[row] = answer if isinstance(answer, str) else "succeeded"
-            lines.append(
-                result_line(custom_id, answer)
-                if is_fate and isinstance(answer, str)
-                else line(custom_id, answer)
-            )
+            if isinstance(answer, str):
+                fates[row] = answer
+                lines.append(result_line(custom_id, answer))
+            else:
+                fates[row] = answer["type"]
+                lines.append(line(custom_id, answer))
         self.fates[plan.chunk] = fates
         # Not in the order of the requests.
         self.folder.raw(plan.chunk).write_bytes(b"".join(lines[::-1]))
