@@ -1,7 +1,7 @@
 """Jobs made durable and visible: `run_job` runs one, and the same call resumes it.
 
 `run_job` is for blocking clients, `run_job_async` for those on asyncio and trio. `read_status` says
-how far a job is and `open_results` reads its results, both also while another process runs it.
+how far a job is, and `JobReader` its results, both also while another process runs it.
 `cancel_job`, `decide` and `buy_again` carry out what a person decides. `estimate` and `cost_of`
 compute costs.
 
@@ -28,14 +28,19 @@ if TYPE_CHECKING:
     )
     from ._estimate import Estimate, Estimator, ModelEstimate, estimate
     from ._inputs.parquet import ParquetSource
+    from ._inputs.rows import open_rows
     from ._inputs.sources import CSVSource, LinesSource, Source
+    from ._job_reader import JobReader
     from ._merge import MergedFile
     from ._prices import PriceList
-    from ._reading import open_results, read_status
     from ._results import AnsweredRow, JobResults, RowResult, UnansweredRow
     from ._runner._async.run import run_job_async
     from ._runner._sync.run import run_job
     from ._settled import RowCounts
+    from ._status import read_status
+    from ._table.output import WrittenTable
+    from ._table.results_table import ResultsTable
+    from ._template import Template
     from ._verify import Verification
 
 __all__ = [
@@ -48,6 +53,7 @@ __all__ = [
     "JobFolderError",
     "JobLockedError",
     "JobOptions",
+    "JobReader",
     "JobResults",
     "JobStatus",
     "JournalError",
@@ -58,18 +64,21 @@ __all__ = [
     "PriceList",
     "PricedUsage",
     "ResultsFileError",
+    "ResultsTable",
     "RowCounts",
     "RowResult",
     "Source",
     "StorageError",
+    "Template",
     "UnansweredRow",
     "Verification",
+    "WrittenTable",
     "buy_again",
     "cancel_job",
     "cost_of",
     "decide",
     "estimate",
-    "open_results",
+    "open_rows",
     "read_status",
     "run_job",
     "run_job_async",
@@ -91,13 +100,18 @@ _MODULES = {
     "._estimate": ("Estimate", "Estimator", "ModelEstimate", "estimate"),
     "._inputs.parquet": ("ParquetSource",),
     "._inputs.sources": ("CSVSource", "LinesSource", "Source"),
+    "._inputs.rows": ("open_rows",),
+    "._job_reader": ("JobReader",),
     "._merge": ("MergedFile",),
     "._prices": ("PriceList",),
-    "._reading": ("open_results", "read_status"),
     "._results": ("AnsweredRow", "JobResults", "RowResult", "UnansweredRow"),
     "._runner._async.run": ("run_job_async",),
     "._runner._sync.run": ("run_job",),
     "._settled": ("RowCounts",),
+    "._status": ("read_status",),
+    "._table.output": ("WrittenTable",),
+    "._table.results_table": ("ResultsTable",),
+    "._template": ("Template",),
     "._verify": ("Verification",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

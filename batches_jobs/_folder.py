@@ -7,7 +7,8 @@
     ├── lock             locked while a process runs the job; holds the id of that process
     ├── spool/000003.jsonl   the requests of chunk 3, if the input cannot be read again in place
     ├── retry/000007.jsonl   the requests of chunk 7, which failed before and are sent again
-    └── raw/000003.jsonl     the results of chunk 3, as they were received
+    ├── raw/000003.jsonl     the results of chunk 3, as they were received
+    └── rows.csv         the table that was read from an open file, if there was one
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ _NETWORK_FUSE = frozenset(
     }
 )
 #: The names that an interrupted creation can leave in a folder without a journal.
-_OWN_NAMES = re.compile(r"lock|cancel|raw|retry|spool|journal\.db\.new.*")
+_OWN_NAMES = re.compile(r"lock|cancel|raw|retry|spool|rows\..*|journal\.db\.new.*")
 
 
 def read_mounts() -> str:
@@ -156,6 +157,10 @@ class JobFolder:
     def raw(self, chunk: int) -> Path:
         """Return the path of a chunk's results."""
         return self.path / "raw" / _name(chunk)
+
+    def rows(self, suffix: str) -> Path:
+        """Return the path of a table that was read from an open file, such as stdin."""
+        return self.path / f"rows.{suffix}"
 
     def spool(self, chunk: int) -> Path:
         """Return the path of the requests of a chunk that was cut off the input."""

@@ -210,6 +210,21 @@ class Journal:
         with self._turn:
             return self._load()
 
+    def times(self) -> list[datetime]:
+        """Return when each record was appended, in their order, by the clock of this machine.
+
+        Raises:
+            JournalError: a time is damaged.
+        """
+        with self._turn:
+            try:
+                rows = self._database.execute("SELECT at FROM record ORDER BY seq").fetchall()
+                return [datetime.fromisoformat(at) for (at,) in rows]
+            except sqlite3.Error as error:
+                raise _explain(self.path, error) from error
+            except (TypeError, ValueError) as error:
+                raise _damaged(self.path, f"a record's time: {error}") from error
+
     def append(self, records: Sequence[Record]) -> None:
         """Append records in one transaction. They are durable on return.
 

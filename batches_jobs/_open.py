@@ -35,7 +35,10 @@ from ._collect import collect
 from ._cost import Budget
 from ._errors import JobFolderError
 from ._folder import JobFolder
-from ._inputs.opening import open_input, reopen_input
+from ._inputs.interface import Input
+from ._inputs.opening import open_input
+from ._inputs.reopening import reopen_input
+from ._inputs.table import reopen_table, table_description
 from ._journal import Journal, hash_key, new_salt
 
 
@@ -83,14 +86,7 @@ class OpenJob:
             state.apply_all(self.records)
             if options is not None:
                 _check_options(options, state.options)
-            if requests is None and state.opened is not None:
-                self._input = reopen_input(
-                    state.opened.source, self.folder, job_id=state.job_id, ids=state.options.ids
-                )
-            else:
-                self._input = open_input(
-                    requests, self.folder, job_id=state.job_id, ids=state.options.ids
-                )
+            self._input = self._open_input(requests, state)
             #: Every chunk that was planned, for the rows to send again.
             self._chunks = [chunk.plan for chunk in state.chunks]
             if not is_new and state.opened is not None:
@@ -153,6 +149,14 @@ class OpenJob:
     def is_cancel_asked(self) -> bool:
         """Whether a person has asked for the job to be canceled; see `cancel_job`."""
         return self.folder.cancel_path.exists()
+
+    def _open_input(self, requests: object, state: JobState) -> Input:
+        if requests is None and (opened := state.opened) is not None:
+            table = table_description(opened.source)
+            if table is None or state.rows is not None:
+                return reopen_input(opened, self.folder)
+            requests = reopen_table(table)  # not all of its rows have been read
+        return open_input(requests, self.folder, job_id=state.job_id, ids=state.options.ids)
 
     def _create(self, api: BatchesAPI, requests: object, options: JobOptions) -> Journal:
         job_id, salt = secrets.token_hex(8), new_salt()

@@ -33,7 +33,7 @@ from ._verify import Verification, verify
 M = TypeVar("M")
 
 #: The file in the folder of a job that lists the merged files.
-_REGISTER = "merged.json"
+REGISTER = "merged.json"
 
 
 class AnsweredRow(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
@@ -162,7 +162,7 @@ class JobResults(Generic[M]):
             StorageError: the file could not be written.
         """
         check_order(order)
-        with OutputFile(Path(path), self._folder.path / _REGISTER) as file:
+        with OutputFile(Path(path), self._folder.path / REGISTER) as file:
             return merge(self._lines, self._settled, file, order=order, unanswered=unanswered)
 
     def verify(self) -> Verification:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -100,6 +101,28 @@ class AnswerDecoder:
             assert isinstance(item.result, SucceededResult), "only messages differ"  # noqa: S101
             answer = _answer_of(item.result.message)
             return ResultItem(custom_id=item.custom_id, result=SucceededResult(message=answer))
+
+
+def read_answer(message: bytes) -> Answer | None:
+    """Read the tokens of one message, as `AnswerDecoder` does; None if it is no message."""
+    try:
+        return _answer_decoder.decode(message)
+    except _UNDECODABLE:
+        line = b'{"custom_id":"","result":{"type":"succeeded","message":%b}}' % message
+        try:
+            result = _tolerant_decoder().decode_line(line).result
+        except _UNDECODABLE:
+            return None
+        return result.message if isinstance(result, SucceededResult) else None
+
+
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_answer_decoder = msgspec.json.Decoder(Answer)
+
+
+@functools.cache
+def _tolerant_decoder() -> AnswerDecoder:
+    return AnswerDecoder()
 
 
 def _answer_of(message: Message) -> Answer:

@@ -44,11 +44,15 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The description of an input: its kind, and the path and version of its file if it has one."""
+    """The description of an input: its kind, and the path and version of its file if it has one.
+
+    `template` is the text of the template that makes the requests, if there is one.
+    """
 
     kind: str
     path: str = ""
     version: Version | None = None
+    template: str = ""
 
     @classmethod
     def of_file(cls, kind: str, path: Path) -> Description:

@@ -6,18 +6,14 @@ import io
 import os
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from batches_core import BatchRequest, InvalidInputError, PreparedRequests, RequestsSource
 from batches_core.jobs import Ids
-from batches_core.lowlevel import quote
 from batches_jobs._folder import JobFolder
 from transports.files import RequestsFile
 
-from .files import Description
 from .interface import Input
 from .jsonl import JSONLInput
-from .sources import IterableSource, LinesSource, MissingSource, Source
+from .sources import IterableSource, LinesSource, Source
 from .spooled import SpooledInput
 
 
@@ -58,25 +54,3 @@ def open_input(requests: object, folder: JobFolder, *, job_id: str, ids: Ids = "
                 f"requests must be a path or an iterable of requests, not {kind}: pass a list"
             )
     return SpooledInput(source, folder, job_id=job_id, ids=ids)
-
-
-def reopen_input(source: str, folder: JobFolder, *, job_id: str, ids: Ids = "keep") -> Input:
-    """Return the input of a job by its description, which is `JobOpened.source`.
-
-    A file of JSON lines is read again in place, by the path that it had. The requests of all other
-    inputs are read from their copies.
-
-    Raises:
-        InvalidInputError: the description cannot be read, or the folder of the file is not known.
-    """
-    try:
-        described = msgspec.json.decode(source, type=Description)
-    except msgspec.MsgspecError as error:
-        raise InvalidInputError(
-            "the journal does not say what the input of the job was: pass the requests"
-        ) from error
-    if described.kind == JSONLInput.kind:
-        return JSONLInput(described.path, folder, job_id=job_id, ids=ids)
-    name = quote(described.path) if described.path else f"the {described.kind} input"
-    missing = MissingSource(described.kind, name)
-    return SpooledInput(missing, folder, job_id=job_id, ids=ids)

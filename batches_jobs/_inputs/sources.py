@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 from abc import ABC, abstractmethod
@@ -10,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
-from batches_core import MAX_BYTES, InvalidInputError, RequestLike, RequestProblem
+from batches_core import InvalidInputError, RequestLike, RequestProblem
 from batches_core.lowlevel import check_callback, quote
 
-from .files import Description, LineFile, LongLine, open_file, read_lines, reading
+from .csv_rows import CSVRows
+from .files import Description, LineFile, LongLine, read_lines
 
 #: A function of the caller that makes a request from a row, a mapping of columns to values.
 RowFunction: TypeAlias = Callable[[Mapping[str, Any]], RequestLike]
@@ -45,6 +45,14 @@ class Source(ABC):
         Raises:
             InvalidInputError: the source cannot be read.
         """
+
+    def check_resumed(self, source: str) -> None:
+        """Check that a job whose `JobOpened.source` is this can go on with this source.
+
+        Raises:
+            InputChangedError: it cannot, because the source makes other requests now.
+        """
+        del source  # planning compares the requests themselves
 
 
 class MissingSource(Source):
@@ -142,9 +150,8 @@ class CSVSource(Source):
         check_callback("function", function, "a function that makes a request from a row")
         self._path = Path(path)
         self._function = function
-        self._encoding = encoding
-        self._delimiter = delimiter
-        self.name = quote(str(self._path))
+        self._table = CSVRows(self._path, encoding=encoding, delimiter=delimiter)
+        self.name = self._table.name
 
     def describe(self) -> Description:
         """See `Source`."""
@@ -152,43 +159,8 @@ class CSVSource(Source):
 
     def read(self) -> Iterator[tuple[int | None, RequestLike]]:
         """See `Source`."""
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_BYTES))
-        with (
-            open_file(self._path),
-            reading(self._path),
-            self._path.open(encoding=self._encoding, newline="") as file,
-        ):
-            # If it were not strict, a file that ends inside a quoted field would be accepted.
-            rows = csv.reader(file, delimiter=self._delimiter, strict=True)
-            try:
-                names = self._check_names(next(rows, []))
-                begins = rows.line_num + 1
-                for fields in rows:
-                    if fields:
-                        place = RequestProblem(message="", line=begins)
-                        if len(fields) != len(names):
-                            raise _uneven(place, len(fields), len(names))
-                        row = dict(zip(names, fields, strict=True))
-                        yield begins, make_request(self._function, row, place)
-                    begins = rows.line_num + 1
-            except UnicodeDecodeError as error:
-                raise InvalidInputError(
-                    f"{self.name} is not text in {self._encoding} ({error.reason}, after line "
-                    f"{rows.line_num:,}): pass its encoding"
-                ) from error
-            except csv.Error as error:
-                raise InvalidInputError(
-                    RequestProblem(line=rows.line_num, message=f"is not CSV: {error}")
-                ) from error
-
-    def _check_names(self, names: list[str]) -> list[str]:
-        if not names:
-            raise InvalidInputError(f"{self.name} has no first row that names the columns: add one")
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise InvalidInputError(
-                f"{self.name} has several columns {doubled[0]!r}: give each its own name"
-            )
-        return names
+        for line, row in self._table.rows():
+            yield line, make_request(self._function, row, RequestProblem(message="", line=line))
 
 
 def make_request(
@@ -206,8 +178,3 @@ def make_request(
             f"the function that makes requests raised {type(error).__name__}: {quote(str(error))}"
         )
         raise InvalidInputError(dataclasses.replace(place, message=reason)) from error
-
-
-def _uneven(place: RequestProblem, fields: int, columns: int) -> InvalidInputError:
-    message = f"has {fields} fields, and there are {columns} columns: correct the row"
-    return InvalidInputError(dataclasses.replace(place, message=message))

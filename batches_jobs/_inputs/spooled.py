@@ -111,7 +111,8 @@ class SpooledInput(StoredInput):
         return cut.planned()
 
     def _resume(self, source: str, chunks: list[ChunkPlanned], *, ended: bool) -> None:
-        del source  # a file with another name or time can have the same requests
+        # A file with another name or time can have the same requests.
+        self._source.check_resumed(source)
         if not ended:
             self._to_compare.extend(chunks)
 

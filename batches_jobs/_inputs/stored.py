@@ -117,6 +117,27 @@ class StoredInput(ABC):
         """See `interface.Input`."""
         return {row: own_id(line) for row, line in self._file(plan).rows()}
 
+    def lines(self, plan: ChunkPlanned) -> Iterator[tuple[int, bytes]]:
+        """Read each row of a chunk and its request, byte for byte as in the input.
+
+        Raises:
+            InputChangedError: the bytes have changed. It is raised after the last request.
+            InvalidInputError: the file cannot be read.
+        """
+        return self._file(plan).rows()
+
+    def lines_of(
+        self, rows: Sequence[int], chunks: Sequence[ChunkPlanned]
+    ) -> Iterator[tuple[int, bytes]]:
+        """Read the requests of these rows in ascending order, byte for byte as in the input.
+
+        The errors are those of `lines`.
+        """
+        for chunk, wanted in _by_chunk(rows, chunks):
+            for row, line in self._file(chunk).rows():
+                if row in wanted:
+                    yield row, line
+
     def _file(self, plan: ChunkPlanned) -> ChunkFile:
         if not plan.rows:
             return self._input_file(plan)

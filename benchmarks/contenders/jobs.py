@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from batches_jobs import JobOptions, open_results, run_job
+from batches_jobs import JobOptions, JobReader, run_job
 from benchmarks.meter import ResourceMeter
 from benchmarks.task import Sample, Task
 from transports.files import RequestsFile
@@ -85,7 +85,7 @@ def job(task: Task) -> Sample:
         resumed = time.perf_counter() - started
         assert again == status, "a finished job changes no more"  # noqa: S101
         if task.verify:
-            assert open_results(f"{folder}/a.job").verify().is_complete  # noqa: S101
+            assert JobReader(f"{folder}/a.job").results().verify().is_complete  # noqa: S101
     return meter.sample(
         task.number("size"), {"rows": status.answered}, journal=journal, resumed=resumed
     )

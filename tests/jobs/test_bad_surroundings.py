@@ -15,8 +15,8 @@ from batches_core.emulator import Emulator
 from batches_jobs import (
     InputChangedError,
     JobFolderError,
+    JobReader,
     JournalError,
-    open_results,
     read_status,
     run_job,
 )
@@ -168,4 +168,4 @@ def test_a_full_disk_ends_the_run_and_costs_nothing(limit: int, tmp_path: Path) 
             assert "run the job again" in done.stdout
         assert blocking(base_url, requests, path, options=OPTIONS).answered == 700
     assert set(sold(emulator).values()) == {1}
-    assert open_results(path).verify().is_complete
+    assert JobReader(path).results().verify().is_complete

@@ -21,10 +21,10 @@ from batches_jobs import (
     AnsweredRow,
     JobFolderError,
     JobLockedError,
+    JobReader,
     buy_again,
     cancel_job,
     decide,
-    open_results,
     read_status,
     run_job,
 )
@@ -239,15 +239,15 @@ def test_results_can_be_read_while_another_process_runs_the_job(tmp_path: Path) 
     with running_emulator(Emulator(speed=20)) as base_url, running(CHILD, base_url, requests, path):
         wait_until((path / "journal.db").exists)
         wait_until(lambda: read_status(path).answered > 0)
-        rows = [row.row for row in open_results(path) if isinstance(row, AnsweredRow)]
+        rows = [row.row for row in JobReader(path).results() if isinstance(row, AnsweredRow)]
         assert rows == sorted(set(rows))
         with pytest.raises(JobLockedError):
             decide(path, 0, None)
         wait_until(lambda: read_status(path).is_finished)
-    results = list(open_results(path, message_type=dict))
+    results = list(JobReader(path).results(dict))
     assert [row.row for row in results] == list(range(300))
     assert [row.custom_id for row in results] == [f"r{n}" for n in range(300)]
-    assert open_results(path, requests).verify().is_complete
+    assert JobReader(path, input_path=requests).results().verify().is_complete
 
 
 INTERRUPTED = """

@@ -18,7 +18,7 @@ import pytest
 from batches_core import SettlingPolicy
 from batches_core.emulator import Emulator
 from batches_core.jobs import JobOptions
-from batches_jobs import AnsweredRow, open_results, run_job
+from batches_jobs import AnsweredRow, JobReader, run_job
 from transports.emulator import running_emulator
 from transports.h11 import BatchesClient
 
@@ -95,7 +95,7 @@ def test_a_job_that_is_killed_a_hundred_times_answers_and_pays_once(tmp_path: Pa
             run(base_url, requests, path)
     assert sold(emulator) == {f"r{number}": len(jobs) for number in range(ROWS)}
     for path in jobs:
-        results = open_results(path)
+        results = JobReader(path).results()
         assert results.verify().is_complete
         answered = Counter(row.custom_id for row in results if isinstance(row, AnsweredRow))
         assert answered == {f"r{number}": 1 for number in range(ROWS)}
