@@ -18,7 +18,7 @@ from ._usage import long_prompt_threshold
 
 
 class PricedUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokens of one model, service tier and prompt length, and their cost in US dollars.
+    """The tokens of one `Usage.key`, and their cost in US dollars.
 
     `cost` is None if the price is not known.
     """
@@ -33,11 +33,11 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     - `total`: the whole cost; None if the price of some tokens is not known;
     - `known`: the cost of all tokens whose price is known;
     - `by_model`: the cost of each model; None if it is not known;
-    - `priced`: the cost for each model, service tier and prompt length;
+    - `priced`: the cost for each model, service tier, prompt length and region;
     - `warnings`: why the cost can differ from the bill.
 
-    Only tokens are priced. Web searches and other tools are not included, nor are surcharges such
-    as that for a region.
+    Tokens and web searches are priced. A warning names what is not included: other tools, and the
+    surcharge for a region.
     """
 
     total: Decimal | None
@@ -61,7 +61,7 @@ def cost_of(usages: Iterable[Usage], prices: PriceList | None = None) -> Cost:
     priced: list[PricedUsage] = []
     warnings: list[str] = []
     for usage in usages:
-        rates = prices.rates(usage.model, usage.service_tier, is_long=usage.long_prompt)
+        rates = prices.rates(usage.model, usage.service_tier, prompt_over=usage.prompt_over)
         cost = None if rates is None else _cost(usage, rates)
         priced.append(PricedUsage(usage=usage, cost=cost))
         warnings += _warnings(usage, rates)
@@ -88,6 +88,7 @@ def _cost(usage: Usage, rates: Rates) -> Decimal:
         + usage.cache_read_tokens * rates.cache_read
         + usage.cache_write_5m_tokens * rates.cache_write_5m
         + usage.cache_write_1h_tokens * rates.cache_write_1h
+        + usage.web_searches * (rates.web_search or 0)
     )
 
 
@@ -104,7 +105,22 @@ def _warnings(usage: Usage, rates: Rates | None) -> Iterable[str]:
             f"{usage.answers:,} answers of {model} do not say their service tier: the batch price "
             "is taken"
         )
+    if usage.inference_geo:
+        yield (
+            f"{usage.answers:,} answers of {model} have the region {usage.inference_geo!r}: a "
+            "surcharge for it is not included"
+        )
+    if usage.other_tool_uses:
+        yield (
+            f"{usage.other_tool_uses:,} uses of the service's tools by {model} are not included: "
+            "only web searches are priced"
+        )
     if rates is not None:
+        if usage.web_searches and rates.web_search is None:
+            yield (
+                f"{usage.web_searches:,} web searches of {model} are not included: their price is "
+                "not known"
+            )
         yield from price_warnings(model, rates)
     elif tier in {"", "batch", "standard"}:
         yield unknown_price(model)

@@ -17,7 +17,7 @@ from batches_core import InvalidInputError, RequestLike
 
 from ._cost import price_warnings, unknown_price
 from ._prices import PriceList, Rates
-from ._usage import long_prompt_threshold
+from ._usage import exceeded_threshold
 
 #: The bytes of a token, in UTF-8. Source: the service's glossary, "a token approximately represents
 #: 3.5 English characters".
@@ -110,8 +110,8 @@ class Estimator:
                 f"bytes_per_token is {bytes_per_token!r}: pass a positive number"
             )
         self._bytes_per_token = bytes_per_token
-        #: By model, and whether the prompts are long ones.
-        self._totals: dict[tuple[str, bool], _Totals] = {}
+        #: By model, and the threshold that the prompts exceed.
+        self._totals: dict[tuple[str, int], _Totals] = {}
         self._unread = 0
         self._not_estimated = 0
 
@@ -128,7 +128,7 @@ class Estimator:
             return
         model = params.model if isinstance(params.model, str) else ""
         tokens = size / self._bytes_per_token + extra
-        key = model, tokens > long_prompt_threshold(model)
+        key = model, exceeded_threshold(model, tokens)
         totals = self._totals.setdefault(key, _Totals())
         totals.requests += 1
         totals.input_bytes += size
@@ -145,8 +145,8 @@ class Estimator:
         prices = PriceList() if prices is None else prices
         warnings: list[str] = []
         models: dict[str, ModelEstimate] = {}
-        for (model, is_long), totals in sorted(self._totals.items()):
-            rates = prices.rates(model, is_long=is_long)
+        for (model, prompt_over), totals in sorted(self._totals.items()):
+            rates = prices.rates(model, prompt_over=prompt_over)
             warnings += [unknown_price(model)] if rates is None else price_warnings(model, rates)
             estimate = self._estimate(model, totals, rates)
             models[model] = _sum(models[model], estimate) if model in models else estimate

@@ -64,6 +64,7 @@ from .records import (
     Resumed,
     Submitted,
     Usage,
+    UsageKey,
     decode_record,
     encode_record,
 )
@@ -130,6 +131,7 @@ __all__ = [
     "Submitted",
     "Trouble",
     "Usage",
+    "UsageKey",
     "Value",
     "Wait",
     "chunk_size",

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from batches_core.errors import LocalProtocolError
 from batches_core.marker import CreateMarker
 
@@ -38,6 +40,7 @@ from .records import (
     Resumed,
     Submitted,
     Usage,
+    UsageKey,
 )
 
 
@@ -142,7 +145,7 @@ class JobState:
         #: The rows that failed for good, by row.
         self.failed: dict[int, FailedRow] = {}
         self.answered = 0
-        self.usage: dict[tuple[str, str, bool], Usage] = {}
+        self.usage: dict[UsageKey, Usage] = {}
         self.paused: Paused | None = None
         self.is_canceled = False
         self.is_finished = False
@@ -277,18 +280,20 @@ class JobState:
             self._add_usage(usage)
 
     def _add_usage(self, usage: Usage) -> None:
-        key = usage.model, usage.service_tier, usage.long_prompt
-        was = self.usage.get(key, Usage(model=usage.model, service_tier=usage.service_tier))
-        self.usage[key] = Usage(
-            model=usage.model,
-            service_tier=usage.service_tier,
-            long_prompt=usage.long_prompt,
+        was = self.usage.get(usage.key)
+        if was is None:
+            self.usage[usage.key] = usage
+            return
+        self.usage[usage.key] = msgspec.structs.replace(
+            usage,
             answers=was.answers + usage.answers,
             input_tokens=was.input_tokens + usage.input_tokens,
             output_tokens=was.output_tokens + usage.output_tokens,
             cache_read_tokens=was.cache_read_tokens + usage.cache_read_tokens,
             cache_write_5m_tokens=was.cache_write_5m_tokens + usage.cache_write_5m_tokens,
             cache_write_1h_tokens=was.cache_write_1h_tokens + usage.cache_write_1h_tokens,
+            web_searches=was.web_searches + usage.web_searches,
+            other_tool_uses=was.other_tool_uses + usage.other_tool_uses,
         )
 
     def _check(self, record: Record, is_legal: bool) -> None:  # noqa: FBT001 - one question, one answer

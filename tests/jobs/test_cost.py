@@ -85,7 +85,8 @@ class TestTheCostOfAnswers:
     def test_of_long_prompts_is_that_of_their_tier(
         self, prices: PriceList, model: str, tokens: str, expected: float
     ) -> None:
-        long = used(model, long_prompt=True, **{tokens: MILLION})
+        long_ = _usage.long_prompt_threshold(model)
+        long = used(model, prompt_over=long_, **{tokens: MILLION})
         assert dollars(prices, long) == expected
         assert cost_of([long], prices).warnings == ()
 
@@ -98,7 +99,7 @@ class TestTheCostOfAnswers:
         usages = [
             used("claude-next", input_tokens=5),
             used(input_tokens=MILLION),
-            used("claude-next", long_prompt=True),
+            used("claude-next", prompt_over=200_000),
         ]
         cost = cost_of(usages, prices)
         assert cost.total is None
@@ -122,6 +123,33 @@ class TestTheCostOfAnswers:
 
     def test_is_by_default_that_of_today(self) -> None:
         assert cost_of([used(input_tokens=MILLION)]).total == Decimal("1.5")
+
+
+class TestWhatIsNoToken:
+    def test_web_searches_have_their_full_price(self, prices: PriceList) -> None:
+        cost = cost_of([used(web_searches=1000)], prices)
+        assert (cost.total, cost.warnings) == (Decimal(10), ())
+
+    def test_web_searches_without_a_price_are_a_warning(self, prices: PriceList) -> None:
+        cost = cost_of([used(RETIRED, web_searches=7)], prices)
+        assert cost.total == 0
+        assert (
+            f"7 web searches of {RETIRED} are not included: their price is not known"
+            in cost.warnings
+        )
+
+    def test_other_tools_are_a_warning(self, prices: PriceList) -> None:
+        [warning] = cost_of([used(other_tool_uses=1200)], prices).warnings
+        assert warning == (
+            f"1,200 uses of the service's tools by {SONNET} are not included: only web searches "
+            "are priced"
+        )
+
+    def test_a_region_is_a_warning(self, prices: PriceList) -> None:
+        [warning] = cost_of([used(inference_geo="us")], prices).warnings
+        assert warning == (
+            f"1 answers of {SONNET} have the region 'us': a surcharge for it is not included"
+        )
 
 
 class TestAServiceTier:
@@ -195,7 +223,7 @@ class TestTheLibrary:
 
     def test_is_asked_once_for_each_kind_of_prompt(self, prices: PriceList) -> None:
         assert prices.rates(SONNET) is prices.rates(SONNET, "")
-        assert prices.rates(SONNET) is not prices.rates(SONNET, is_long=True)
+        assert prices.rates(SONNET) is not prices.rates(SONNET, prompt_over=200_000)
 
 
 def request(content: Any = "x" * 700, **params: Any) -> dict[str, Any]:
