@@ -21,7 +21,15 @@ FORMAT = 1
 Ids: TypeAlias = Literal["keep", "map"]
 #: Why submitting stopped, until the job is run again.
 PauseReason: TypeAlias = Literal[
-    "spend_limit", "credit", "credential", "permission", "input", "failures", "budget", "refused"
+    "spend_limit",
+    "credit",
+    "credential",
+    "permission",
+    "base_url",
+    "input",
+    "failures",
+    "budget",
+    "refused",
 ]
 #: What became of a row that was not answered.
 Outcome: TypeAlias = Literal["errored", "expired", "canceled", "rejected", "unreadable", "lost"]

@@ -239,16 +239,27 @@ class JobPlaybook:
     passed over where other directives are expected.
     """
 
-    def __init__(self, *records: Record, now: float = 1000.0, **options: Any) -> None:
+    def __init__(
+        self,
+        *records: Record,
+        now: float = 1000.0,
+        scope: str = "",
+        same_key: bool | None = None,
+        base_url: str = "",
+        **options: Any,
+    ) -> None:
         chosen = JobOptions(**{"chunk_rows": ROWS, **options})
         self.journal: list[Record] = [JobOpened(job_id=JOB_ID, options=chosen), *records]
         self.changes: list[tuple[int, str]] = []
+        self.scope, self.same_key, self.base_url = scope, same_key, base_url
         self.restart(now)
 
     def restart(self, now: float) -> None:
         """A new process goes on with what the journal has; its clock shows anything."""
         self.now = now
-        self.job = Job(self.journal, now)
+        self.job = Job(
+            self.journal, now, scope=self.scope, same_key=self.same_key, base_url=self.base_url
+        )
 
     def next(self) -> Directive:
         while isinstance(directive := self.job.next(), Report):
