@@ -101,8 +101,9 @@ class Operation:
 class World:
     """One job with its journal, its service and its person, and whatever can happen to them."""
 
-    def __init__(self, rows: int, **options: int) -> None:
+    def __init__(self, rows: int, *, same_key: bool | None = None, **options: int) -> None:
         self.rows = rows
+        self.same_key = same_key
         self.service = Service()
         opened = JobOpened(job_id="walk", options=JobOptions(**options))  # type: ignore[arg-type] # whole numbers
         self.journal: list[Record] = [opened]
@@ -127,7 +128,7 @@ class World:
         before = self.job
         self.runs += 1
         self.clock = -1e6 * self.runs
-        self.job = Job(self.journal, self.now)
+        self.job = Job(self.journal, self.now, same_key=self.same_key)
         if before.unpersisted is None and before.state.paused is None:
             assert vars(self.job.state) == vars(before.state), "the journal says it all"
         self.operations: dict[int, Operation] = {}
