@@ -69,7 +69,7 @@ from .records import (
     encode_record,
 )
 from .state import TRANSITIONS, Chunk, ChunkState, JobState
-from .status import DoubtStatus, JobStatus, job_status
+from .status import DoubtStatus, JobStatus, Progress, job_status, progress_of
 
 __all__ = [
     "FORMAT",
@@ -119,6 +119,7 @@ __all__ = [
     "PlannedInput",
     "Poll",
     "PollResult",
+    "Progress",
     "Record",
     "Refused",
     "Report",
@@ -141,6 +142,7 @@ __all__ = [
     "is_passing",
     "job_status",
     "job_tag",
+    "progress_of",
     "row_of",
     "wire_id",
 ]

@@ -73,6 +73,7 @@ from .records import (
     Submitted,
 )
 from .state import Chunk, ChunkState, JobState
+from .status import Progress, progress_of
 
 #: How many chunks are planned ahead of the one that is being created.
 _PLANNED_AHEAD = 2
@@ -174,6 +175,9 @@ class Job:
         self._not_found: set[int] = set()
         #: What has succeeded in this run: "Create", and "list" for all that reads the list.
         self._succeeded: set[str] = set()
+        #: What was last reported of it, and whether records were added since.
+        self._progress = progress_of(self.state)
+        self._may_have_progress = False
         if self.state.paused is not None:
             self._emit(Resumed())
 
@@ -185,6 +189,8 @@ class Job:
             return persist
         if self._news:
             return Report(news=self._news.popleft())
+        if (progress := self._new_progress()) is not None:
+            return Report(news=progress)
         if self.state.is_finished:
             return self._done()
         if (spec := self._choose()) is not None:
@@ -891,12 +897,21 @@ class Job:
     def _emit(self, record: Record) -> None:
         self.state.apply(record)
         self._unpersisted.append(record)
+        self._may_have_progress = True
         if isinstance(record, ChunkPlanned) and record.rows and not self.state.waiting:
             self._gathering_since = None
         chunk = getattr(record, "chunk", None)
         if chunk is not None:
             state = self.state.chunks[chunk].state
             self._news.append(ChunkChanged(chunk=chunk, state=state.value))
+
+    def _new_progress(self) -> Progress | None:
+        """Return the counts of the job if they have changed since they were reported."""
+        if not self._may_have_progress:
+            return None
+        self._may_have_progress = False
+        before, self._progress = self._progress, progress_of(self.state)
+        return None if self._progress == before else self._progress
 
     def _end(self, operation_id: int) -> tuple[Spec, bool]:
         """Return what an operation was to do, and whether it has reported its batch."""
