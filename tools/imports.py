@@ -32,6 +32,7 @@ LAYERS: dict[str, list[list[str]]] = {
         ["_inputs/chunk_file", "_inputs/cut"],
         ["_inputs/files", "_inputs/interface", "_inputs/request_ids", "_inputs/spool_file"],
         ["_inputs/"],
+        ["_budget"],
         ["_results", "_estimate"],
         ["_merge", "_verify", "_cost"],
         ["_collect", "_row_lines", "_output_file", "_prices"],

@@ -173,6 +173,8 @@ class Job:
         self._is_unproven = same_key is False and self._has_foreign_batches()
         #: The chunks whose batches this run could not find meanwhile.
         self._not_found: set[int] = set()
+        #: Whether the next create waits until a chunk has been collected.
+        self._waits = False
         #: What has succeeded in this run: "Create", and "list" for all that reads the list.
         self._succeeded: set[str] = set()
         #: What was last reported of it, and whether records were added since.
@@ -232,7 +234,7 @@ class Job:
             return bool(self.state.by_state[_S.INTENT]) or self.state.rows is None
         backoff = self._backoffs.get("Create")
         is_refused = backoff is not None and self._room < self.state.options.max_waiting
-        return self._has_room(ready[0]) and not is_refused
+        return self._has_room(ready[0]) and not is_refused and not self._waits
 
     def persisted(self, number: int, now: float) -> None:
         """Report that the records of `Persist` number `number` are durable.
@@ -314,7 +316,7 @@ class Job:
                     f"{type(spec).__name__} cannot end with a {type(value).__name__}"
                 )
 
-    def failed(self, operation_id: int, error: BatchesError | Failure, now: float) -> None:
+    def failed(self, operation_id: int, error: BatchesError | Failure, now: float) -> None:  # noqa: C901 - one case an operation
         """Report that an operation failed.
 
         Raises:
@@ -327,6 +329,9 @@ class Job:
         match spec:
             case Create() | Settle() if has_reported:
                 pass
+            case Create() if failure.meaning == "waiting":
+                self._wait_to_create(failure)
+                return
             case Create(plan=plan):
                 self._create_failed(self.state.chunks[plan.chunk], failure)
             case Settle(chunk=chunk):
@@ -483,7 +488,7 @@ class Job:
         return spec if self._now >= self._next_poll and self._may_run(spec) else None
 
     def _create(self) -> Spec | None:
-        if not self._submits() or self._is_unproven or self._runs(Create):
+        if not self._submits() or self._is_unproven or self._waits or self._runs(Create):
             return None
         chunk = next(iter(self._ready()), None)
         if chunk is None or not self._has_room(chunk):
@@ -854,6 +859,13 @@ class Job:
                 f"reason, {type_}: {message}; run the job again if the others are worth sending",
             )
 
+    def _wait_to_create(self, failure: Failure) -> None:
+        in_flight = (_S.INTENT, _S.SUBMITTED, _S.CANCELING, _S.ENDED)
+        if any(self.state.by_state[state] for state in in_flight):
+            self._waits = True
+        else:
+            self._pause("budget", failure.message)
+
     def _create_failed(self, chunk: Chunk, failure: Failure) -> None:
         if failure.meaning == "unknown":
             if chunk.state is _S.PLANNED:
@@ -898,6 +910,8 @@ class Job:
         self.state.apply(record)
         self._unpersisted.append(record)
         self._may_have_progress = True
+        if isinstance(record, (Collected, Refused, Doubted, Lost)):
+            self._waits = False
         if isinstance(record, ChunkPlanned) and record.rows and not self.state.waiting:
             self._gathering_since = None
         chunk = getattr(record, "chunk", None)

@@ -188,6 +188,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     other_tool_uses: int = 0
 
     @property
+    def prompt_tokens(self) -> int:
+        """The tokens of the prompts, with those that were read from the cache or written to it."""
+        written = self.cache_write_5m_tokens + self.cache_write_1h_tokens
+        return self.input_tokens + self.cache_read_tokens + written
+
+    @property
     def key(self) -> UsageKey:
         """What its price depends on. Usages with the same key can be added up."""
         return self.model, self.service_tier, self.prompt_over, self.inference_geo

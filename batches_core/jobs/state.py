@@ -114,6 +114,11 @@ class Chunk:
     answered: int = 0
     failed: int = 0
     retried: int = 0
+    #: How often its batch was lost. Each of them may have been paid for.
+    times_lost: int = 0
+    #: The answers of its results that were paid for, and their input tokens, cached ones too.
+    paid_answers: int = 0
+    input_tokens: int = 0
 
     @property
     def number(self) -> int:
@@ -274,6 +279,7 @@ class JobState:
                 self._collect(chunk, record)
             case Lost(reason=reason):
                 chunk.reason = reason
+                chunk.times_lost += 1
             case BoughtAgain():
                 chunk.batch_id, chunk.reason, chunk.marker = "", "", None
                 self.is_finished = False
@@ -319,6 +325,8 @@ class JobState:
             reason = row.type or row.outcome
             self.failures[reason] = self.failures.get(reason, 0) + 1
         for usage in record.usage:
+            chunk.paid_answers += usage.answers
+            chunk.input_tokens += usage.prompt_tokens
             self._add_usage(usage)
 
     def _add_usage(self, usage: Usage) -> None:

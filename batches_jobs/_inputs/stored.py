@@ -106,6 +106,10 @@ class StoredInput(ABC):
         """See `interface.Input`."""
         return ChunkRequests(self._file(plan), self._ids)
 
+    def read(self, plan: ChunkPlanned) -> Iterator[bytes]:
+        """See `interface.Input`."""
+        return (line for _, line in self._file(plan).rows())
+
     def ids(self, plan: ChunkPlanned) -> dict[str, int]:
         """See `interface.Input`."""
         if self._ids.is_mapped:

@@ -36,6 +36,7 @@ from batches_core.jobs import (
     Directive,
     Done,
     Ending,
+    Failure,
     Get,
     Job,
     JobOpened,
@@ -313,7 +314,12 @@ class World:
         )
 
     def create(self, number: int, spec: Create) -> Script:
-        way = yield ["marks", "outage", "401", "429"]
+        way = yield ["marks", "outage", "401", "429", "waiting"]
+        if way == "waiting":
+            del self.operations[number]
+            waiting = Failure(meaning="waiting", message="the budget does not allow it yet")
+            self.job.failed(number, waiting, self.now)
+            return
         if way in _ERRORS:
             self.fail(number, way)
             return
