@@ -1,7 +1,7 @@
 """Estimates what requests will cost before they are sent.
 
 Input tokens are estimated from bytes. The output is not estimated: `max_tokens` is its limit.
-`_prices` knows the prices. `_cost` computes the real cost.
+`_prices` knows the prices. `_cost` computes the real cost, `_budget` what may be sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from batches_core import InvalidInputError, RequestLike
 
 from ._cost import price_warnings, unknown_price
 from ._prices import PriceList, Rates
-from ._usage import long_prompt_threshold
+from ._usage import exceeded_threshold
 
 #: The bytes of a token, in UTF-8. Source: the service's glossary, "a token approximately represents
 #: 3.5 English characters".
@@ -62,11 +62,6 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     cost_limit: Decimal | None
     warnings: tuple[str, ...] = ()
 
-    @property
-    def row_limit(self) -> Decimal | None:
-        """The mean of `cost_limit` over the requests, for `Budget`; None if it is not known."""
-        return None if self.cost_limit is None else self.cost_limit / max(1, self.requests)
-
 
 class _Params(msgspec.Struct):
     model: Any = ""
@@ -94,6 +89,51 @@ _plain_decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder(enc_hook=dict)
 
 
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """The size of one request.
+
+    `input_bytes` is the size of its text. `extra_tokens` are the tokens that are not estimated from
+    bytes. `not_estimated` is the number of documents that are left out.
+    """
+
+    model: str
+    input_bytes: int
+    extra_tokens: int
+    max_output_tokens: int
+    not_estimated: int
+
+    def tokens(self, bytes_per_token: float) -> float:
+        """Return the estimated number of input tokens."""
+        return self.input_bytes / bytes_per_token + self.extra_tokens
+
+
+def measure(request: RequestLike) -> Measured | None:
+    """Measure one request; None if it is unreadable."""
+    try:
+        encoded = request if isinstance(request, (bytes, str)) else _encoder.encode(request)
+        params = _request_decoder.decode(encoded).params
+        size = extra = not_estimated = 0
+        for raw in map(bytes, (params.messages, params.system, params.tools)):
+            size += len(raw) - _SAVED_BY_ESCAPE * raw.count(b"\\u")
+            if b'"source"' in raw:
+                for kind, source in _sources(_plain_decoder.decode(raw)):
+                    if source.get("type") == "base64":
+                        size -= len(str(source.get("data", "")))
+                    if kind == "image":
+                        extra += _IMAGE_TOKENS
+                    elif source.get("type") in {"base64", "url", "file"}:
+                        not_estimated += 1
+    except (*_UNDECODABLE, TypeError, ValueError):
+        return None
+    return Measured(
+        model=params.model if isinstance(params.model, str) else "",
+        input_bytes=size,
+        extra_tokens=extra,
+        max_output_tokens=params.max_tokens if isinstance(params.max_tokens, int) else 0,
+        not_estimated=not_estimated,
+    )
+
+
 class Estimator:
     """Sums up requests, one by one, for an `Estimate`.
 
@@ -110,8 +150,8 @@ class Estimator:
                 f"bytes_per_token is {bytes_per_token!r}: pass a positive number"
             )
         self._bytes_per_token = bytes_per_token
-        #: By model, and whether the prompts are long ones.
-        self._totals: dict[tuple[str, bool], _Totals] = {}
+        #: By model, and the threshold that the prompts exceed.
+        self._totals: dict[tuple[str, int], _Totals] = {}
         self._unread = 0
         self._not_estimated = 0
 
@@ -119,22 +159,18 @@ class Estimator:
         """Add a request. A blank line is skipped. An unreadable request is only counted."""
         if isinstance(request, (bytes, str)) and not request.strip():
             return
-        try:
-            encoded = request if isinstance(request, (bytes, str)) else _encoder.encode(request)
-            params = _request_decoder.decode(encoded).params
-            size, extra = self._measure(params)
-        except (*_UNDECODABLE, TypeError, ValueError):
+        measured = measure(request)
+        if measured is None:
             self._unread += 1
             return
-        model = params.model if isinstance(params.model, str) else ""
-        tokens = size / self._bytes_per_token + extra
-        key = model, tokens > long_prompt_threshold(model)
+        self._not_estimated += measured.not_estimated
+        model = measured.model
+        key = model, exceeded_threshold(model, measured.tokens(self._bytes_per_token))
         totals = self._totals.setdefault(key, _Totals())
         totals.requests += 1
-        totals.input_bytes += size
-        totals.extra_tokens += extra
-        if isinstance(params.max_tokens, int):
-            totals.max_output_tokens += params.max_tokens
+        totals.input_bytes += measured.input_bytes
+        totals.extra_tokens += measured.extra_tokens
+        totals.max_output_tokens += measured.max_output_tokens
 
     def result(self, prices: PriceList | None = None) -> Estimate:
         """Return the estimate for the requests so far. `prices` are by default the prices of now.
@@ -145,8 +181,8 @@ class Estimator:
         prices = PriceList() if prices is None else prices
         warnings: list[str] = []
         models: dict[str, ModelEstimate] = {}
-        for (model, is_long), totals in sorted(self._totals.items()):
-            rates = prices.rates(model, is_long=is_long)
+        for (model, prompt_over), totals in sorted(self._totals.items()):
+            rates = prices.rates(model, prompt_over=prompt_over)
             warnings += [unknown_price(model)] if rates is None else price_warnings(model, rates)
             estimate = self._estimate(model, totals, rates)
             models[model] = _sum(models[model], estimate) if model in models else estimate
@@ -165,21 +201,6 @@ class Estimator:
             cost_limit=_total(each.cost_limit for each in models.values()),
             warnings=tuple(dict.fromkeys(warnings)),
         )
-
-    def _measure(self, params: _Params) -> tuple[int, int]:
-        """Return the bytes of the text of a prompt, and the tokens of its images."""
-        size = extra = 0
-        for raw in map(bytes, (params.messages, params.system, params.tools)):
-            size += len(raw) - _SAVED_BY_ESCAPE * raw.count(b"\\u")
-            if b'"source"' in raw:
-                for kind, source in _sources(_plain_decoder.decode(raw)):
-                    if source.get("type") == "base64":
-                        size -= len(str(source.get("data", "")))
-                    if kind == "image":
-                        extra += _IMAGE_TOKENS
-                    elif source.get("type") in {"base64", "url", "file"}:
-                        self._not_estimated += 1
-        return size, extra
 
     def _estimate(self, model: str, totals: _Totals, rates: Rates | None) -> ModelEstimate:
         tokens = math.ceil(totals.input_bytes / self._bytes_per_token) + totals.extra_tokens

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,11 @@ from batches_core.jobs import (
     PlannedInput,
     PlanRetry,
     Record,
-    job_status,
 )
 from batches_core.lowlevel import path_segment
 
+from ._budget import Budget
 from ._collect import collect
-from ._cost import Budget
 from ._errors import JobFolderError
 from ._folder import JobFolder
 from ._inputs.interface import Input
@@ -141,10 +140,10 @@ class OpenJob:
         """Return why a chunk must not be sent: it could cost more than the caller allows."""
         if self._budget is None:
             return None
-        problem = self._budget.problem(job_status(state), plan.count)
-        if problem is None:
-            return None
-        return Failure(meaning="person", message=problem, pause="budget")
+        return self._budget.check(state, plan, self._requests_of)
+
+    def _requests_of(self, plan: ChunkPlanned) -> Iterator[bytes]:
+        return (line for _, line in self._input.lines(plan))
 
     def is_cancel_asked(self) -> bool:
         """Whether a person has asked for the job to be canceled; see `cancel_job`."""

@@ -1,7 +1,7 @@
 """Looks up the prices of tokens: the batch prices of the library genai-prices, in US dollars.
 
 The prices are data in that library, so nothing is read from the network. `_cost` and `_estimate`
-multiply them. `_usage` decides which prompts are long.
+multiply them. `_usage` knows which prompts cost more.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any
 
 import msgspec
 
-from ._usage import long_prompt_threshold
-
 #: The service's documentation: "All usage is charged at 50% of the standard API prices."
 _BATCH_SHARE = Decimal("0.5")
 #: The provider of all models, as genai-prices names it.
@@ -23,11 +21,12 @@ _BATCH = {"processing": "batch"}
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """What one token of each kind costs, in US dollars.
+    """What one token of each kind costs, and one web search, in US dollars.
 
     `input` is the price of tokens that were neither read from the cache nor written to it. If
     `is_assumed` is True, no batch price is known, and these are half of the standard prices.
     `thresholds` are the numbers of input tokens above which all tokens of a request cost more.
+    `web_search` is None if its price is not known.
     """
 
     input: Decimal
@@ -35,6 +34,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     cache_read: Decimal
     cache_write_5m: Decimal
     cache_write_1h: Decimal
+    web_search: Decimal | None = None
     is_assumed: bool = False
     thresholds: frozenset[int] = frozenset()
 
@@ -58,29 +58,29 @@ class PriceList:
             ) from error
         self._library = genai_prices
         self._at = at
-        self._known: dict[tuple[str, bool, bool], Rates | None] = {}
+        self._known: dict[tuple[str, bool, int], Rates | None] = {}
 
     def rates(
-        self, model: str, service_tier: str = "batch", *, is_long: bool = False
+        self, model: str, service_tier: str = "batch", *, prompt_over: int = 0
     ) -> Rates | None:
         """Return the prices of a model; None if they are not known.
 
         Prices are known for the service tiers ``batch`` and ``standard``. An empty tier counts as
-        ``batch``. `is_long` says whether the prompt is a long one.
+        ``batch``. `prompt_over` is the threshold that the prompt exceeds, in tokens; 0 for none.
         """
         if service_tier not in {"", "batch", "standard"}:
             return None
-        key = model, service_tier != "standard", is_long
+        key = model, service_tier != "standard", prompt_over
         if key not in self._known:
             self._known[key] = self._look_up(*key)
         return self._known[key]
 
-    def _look_up(self, model: str, is_batch: bool, is_long: bool) -> Rates | None:  # noqa: FBT001 - the parts of a key
+    def _look_up(self, model: str, is_batch: bool, prompt_over: int) -> Rates | None:  # noqa: FBT001 - the parts of a key
         context = _BATCH if is_batch else None
         # The length of the prompt sets the price of all tokens of a request. So each kind of token
         # is priced in a request with such a prompt. Its length is a round number, so that the
         # quotients are exact.
-        tokens = 2 * long_prompt_threshold(model) if is_long else 1
+        tokens = 2 * prompt_over or 1
         try:
             prompt = self._price(model, context, input_tokens=tokens)
         except LookupError:
@@ -90,6 +90,7 @@ class PriceList:
         written = {"input_tokens": tokens, "cache_write_tokens": tokens}
         short = self._price(model, context, **written, cache_write_5m_tokens=tokens)
         long = self._price(model, context, **written, cache_write_1h_tokens=tokens)
+        searches = self._price(model, context, web_searches=1)
         standard = self._price(model, None, input_tokens=tokens)
         # Without a batch price for this model and time, the library returns the standard price.
         is_assumed = is_batch and both.model_price == standard.model_price
@@ -100,6 +101,8 @@ class PriceList:
             cache_read=read.total_price * share,
             cache_write_5m=short.total_price * share,
             cache_write_1h=long.total_price * share,
+            # A search is never free, and the library prices an unknown one at nothing.
+            web_search=searches.total_price or None,
             is_assumed=is_assumed,
             thresholds=_thresholds(both.model_price),
         )

@@ -1,4 +1,4 @@
-"""Sums the tokens of answers by model, service tier and prompt length, which set their price.
+"""Sums the tokens of answers by what sets their price, such as the model and the prompt's length.
 
 `_collect` reads the answers. `_prices` knows the prices.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
 from batches_core import Message, ResultItem, SucceededResult
-from batches_core.jobs import Usage
+from batches_core.jobs import Usage, UsageKey
 from batches_core.lowlevel import ResultDecoder, message_decoder
 
 #: A prompt with more tokens than this is a long one. Some models charge more for all tokens of such
@@ -33,6 +33,12 @@ def long_prompt_threshold(model: str) -> int:
         if model.startswith(beginning):
             return threshold
     return LONG_PROMPT
+
+
+def exceeded_threshold(model: str, tokens: float) -> int:
+    """Return the threshold that a prompt of so many tokens exceeds; 0 if it exceeds none."""
+    threshold = long_prompt_threshold(model)
+    return threshold if tokens > threshold else 0
 
 
 class _CacheCreation(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +71,8 @@ class _AnswerUsage(_Tokens, frozen=True, gc=False):
 
     service_tier: str | None = None
     iterations: list[_Iteration] | None = None
+    inference_geo: str | None = None
+    server_tool_use: dict[str, Any] | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -136,6 +144,8 @@ def _answer_of(message: Message) -> Answer:
         cache_creation=_converted(usage.cache_creation, _CacheCreation),
         service_tier=usage.service_tier,
         iterations=_converted(usage.iterations, list[_Iteration]),
+        inference_geo=usage.inference_geo,
+        server_tool_use=_converted(usage.server_tool_use, dict[str, Any]),
     )
     return Answer(model=message.model, usage=tokens)
 
@@ -147,50 +157,58 @@ def _converted(value: Any, type_: Any) -> Any:
         return None
 
 
-#: Model, service tier, and whether the prompt is a long one.
-_Key: TypeAlias = tuple[str, str, bool]
+#: Values of ``inference_geo`` that mean that no region was asked for, so there is no surcharge.
+_NO_REGION = frozenset({"", "global", "not_available"})
+#: The service's tool for searches, and the one that is free. Source: its pages on both tools.
+_WEB_SEARCH = "web_search_requests"
+_WEB_FETCH = "web_fetch_requests"
 
 
 class UsageSum:
-    """The tokens of answers, summed for each model, service tier and length of the prompt.
+    """The tokens of answers, summed for each model, service tier, prompt length and region.
 
     An answer without a service tier is counted with an empty one.
     """
 
     def __init__(self) -> None:
         #: The counts in the order of the fields of `Usage`, from `answers` on.
-        self._sums: dict[_Key, list[int]] = {}
+        self._sums: dict[UsageKey, list[int]] = {}
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Add answers."""
         for answer in answers:
             usage = answer.usage
             if not usage.iterations:
-                sums = self._add(answer.model, usage.service_tier, usage)
+                sums = self._add(answer.model, usage, usage)
             else:
                 for each in usage.iterations:
-                    sums = self._add(each.model or answer.model, usage.service_tier, each)
+                    sums = self._add(each.model or answer.model, usage, each)
             # The last of several calls wrote the answer.
             sums[0] += 1
+            if usage.server_tool_use:
+                _add_tools(sums, usage.server_tool_use)
 
     def result(self) -> tuple[Usage, ...]:
-        """Return the sums, sorted by model, tier and prompt length."""
+        """Return the sums, sorted by `Usage.key`."""
         return tuple(
             Usage(
                 model=model,
                 service_tier=tier,
-                long_prompt=is_long,
+                prompt_over=prompt_over,
+                inference_geo=geo,
                 answers=sums[0],
                 input_tokens=sums[1],
                 output_tokens=sums[2],
                 cache_read_tokens=sums[3],
                 cache_write_5m_tokens=sums[4],
                 cache_write_1h_tokens=sums[5],
+                web_searches=sums[6],
+                other_tool_uses=sums[7],
             )
-            for (model, tier, is_long), sums in sorted(self._sums.items())
+            for (model, tier, prompt_over, geo), sums in sorted(self._sums.items())
         )
 
-    def _add(self, model: str, tier: str | None, tokens: _Tokens) -> list[int]:
+    def _add(self, model: str, usage: _AnswerUsage, tokens: _Tokens) -> list[int]:
         new = tokens.input_tokens
         read = tokens.cache_read_input_tokens or 0
         by_time = tokens.cache_creation
@@ -199,11 +217,12 @@ class UsageSum:
             written = by_time.ephemeral_5m_input_tokens + by_time.ephemeral_1h_input_tokens
         prompt = new + read + written
         # Most prompts are short for every model.
-        is_long = prompt > _LEAST_THRESHOLD and prompt > long_prompt_threshold(model)
-        key = model, tier or "", is_long
+        prompt_over = exceeded_threshold(model, prompt) if prompt > _LEAST_THRESHOLD else 0
+        geo = usage.inference_geo or ""
+        key = model, usage.service_tier or "", prompt_over, "" if geo in _NO_REGION else geo
         sums = self._sums.get(key)
         if sums is None:
-            sums = self._sums[key] = [0] * 6
+            sums = self._sums[key] = [0] * 8
         sums[1] += new
         sums[2] += tokens.output_tokens
         if read:
@@ -214,3 +233,10 @@ class UsageSum:
             sums[4] += max(0, written - one_hour)
             sums[5] += one_hour
         return sums
+
+
+def _add_tools(sums: list[int], uses: Mapping[str, Any]) -> None:
+    """Add how often the service's tools were used. `web_fetch` costs only its tokens."""
+    for name, count in uses.items():
+        if isinstance(count, int) and name != _WEB_FETCH:
+            sums[6 if name == _WEB_SEARCH else 7] += count

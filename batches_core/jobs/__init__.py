@@ -64,11 +64,12 @@ from .records import (
     Resumed,
     Submitted,
     Usage,
+    UsageKey,
     decode_record,
     encode_record,
 )
 from .state import TRANSITIONS, Chunk, ChunkState, JobState
-from .status import DoubtStatus, JobStatus, job_status
+from .status import DoubtStatus, JobStatus, Progress, job_status, progress_of
 
 __all__ = [
     "FORMAT",
@@ -118,6 +119,7 @@ __all__ = [
     "PlannedInput",
     "Poll",
     "PollResult",
+    "Progress",
     "Record",
     "Refused",
     "Report",
@@ -130,6 +132,7 @@ __all__ = [
     "Submitted",
     "Trouble",
     "Usage",
+    "UsageKey",
     "Value",
     "Wait",
     "chunk_size",
@@ -139,6 +142,7 @@ __all__ = [
     "is_passing",
     "job_status",
     "job_tag",
+    "progress_of",
     "row_of",
     "wire_id",
 ]

@@ -9,6 +9,7 @@ import msgspec
 
 from .operations import Spec
 from .records import PauseReason, Record
+from .status import Progress
 
 
 class Persist(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +102,7 @@ class ChunkChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: What a driver passes on to its user.
-News: TypeAlias = Trouble | RoomChanged | StraySeen | JobPaused | ChunkChanged
+News: TypeAlias = Trouble | RoomChanged | StraySeen | JobPaused | ChunkChanged | Progress
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,8 +25,9 @@ from .records import FailedRow, PauseReason
 
 #: What a failed operation means: `passing` (try again later), `busy` (too many requests wait at the
 #: service), `unknown` (the outcome of a create), `missing` (a 404), `gone` (results that are not
-#: there any more), `person` (only a person can help).
-Meaning: TypeAlias = Literal["passing", "busy", "unknown", "missing", "gone", "person"]
+#: there any more), `person` (only a person can help), `waiting` (a create must wait until chunks in
+#: flight have been collected).
+Meaning: TypeAlias = Literal["passing", "busy", "unknown", "missing", "gone", "person", "waiting"]
 
 #: Failures of rows that another attempt can better, as the service documents them.
 PASSING_TYPES = frozenset({"api_error", "overloaded_error", "timeout_error", "rate_limit_error"})

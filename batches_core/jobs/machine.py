@@ -73,6 +73,7 @@ from .records import (
     Submitted,
 )
 from .state import Chunk, ChunkState, JobState
+from .status import Progress, progress_of
 
 #: How many chunks are planned ahead of the one that is being created.
 _PLANNED_AHEAD = 2
@@ -91,12 +92,14 @@ _MOST_FAILED = 0.5
 #: Chunks of fewer rows say too little about the others.
 _LEAST_FAILED = 20
 
+#: How often a request that never succeeded in this run may get a 404 before a person is needed.
+_MOST_MISSING = 4
 #: How often an outcome is looked for in one run, each time for the whole settle time.
 _MOST_SETTLES = 3
 
 _S = ChunkState
 #: The pauses in which nothing can be read either.
-_BLIND: frozenset[PauseReason] = frozenset({"credential", "permission"})
+_BLIND: frozenset[PauseReason] = frozenset({"credential", "permission", "base_url"})
 
 
 @dataclass(slots=True)
@@ -105,6 +108,8 @@ class _Backoff:
 
     failures: int = 0
     until: float = 0.0
+    #: When it failed for the first time.
+    since: float = 0.0
 
 
 class Job:
@@ -114,16 +119,31 @@ class Job:
     seconds, always the same one. A job that was paused is resumed: running it again is how a person
     says that the reason has gone.
 
+    - `scope`: `BatchesAPI.scope`. It shows which batches the key in use has created;
+    - `same_key`: whether this key opened the job; None if that is not known. If not, nothing is
+      submitted or settled before one of the job's batches has been read: the key may be that of
+      another workspace;
+    - `base_url`: for messages.
+
     Raises:
         LocalProtocolError: the records are not those of a job.
     """
 
-    def __init__(self, records: Iterable[Record], now: float) -> None:
+    def __init__(
+        self,
+        records: Iterable[Record],
+        now: float,
+        *,
+        scope: str = "",
+        same_key: bool | None = None,
+        base_url: str = "",
+    ) -> None:
         self.state = JobState()
         self.state.apply_all(records)
         if self.state.opened is None:
             raise LocalProtocolError("a job begins with the record JobOpened")
         self._now = now
+        self._scope, self._same_key, self._base_url = scope, same_key, base_url
         self._unpersisted: list[Record] = []
         self._persist_number = 1
         #: How many of them are in the current `Persist`; 0 before the driver has fetched it.
@@ -134,6 +154,8 @@ class Job:
         self._reported: set[int] = set()
         self._last_operation = 0
         self._backoffs: dict[str, _Backoff] = {}
+        #: Until when the operations that are wanted, but failed before, must wait.
+        self._blocked: list[float] = []
         self._next_poll = now
         self._room = self.state.options.max_waiting
         self._room_until = now + _GROWTH_INTERVAL
@@ -147,6 +169,17 @@ class Job:
         self._settle_failures: Counter[int] = Counter()
         #: The scopes of the batches that this run has read: its key is the right one for these.
         self._seen_scopes: set[str] = set()
+        #: Whether this run must read one of the job's batches first, to see that the key is right.
+        self._is_unproven = same_key is False and self._has_foreign_batches()
+        #: The chunks whose batches this run could not find meanwhile.
+        self._not_found: set[int] = set()
+        #: Whether the next create waits until a chunk has been collected.
+        self._waits = False
+        #: What has succeeded in this run: "Create", and "list" for all that reads the list.
+        self._succeeded: set[str] = set()
+        #: What was last reported of it, and whether records were added since.
+        self._progress = progress_of(self.state)
+        self._may_have_progress = False
         if self.state.paused is not None:
             self._emit(Resumed())
 
@@ -158,6 +191,8 @@ class Job:
             return persist
         if self._news:
             return Report(news=self._news.popleft())
+        if (progress := self._new_progress()) is not None:
+            return Report(news=progress)
         if self.state.is_finished:
             return self._done()
         if (spec := self._choose()) is not None:
@@ -199,7 +234,7 @@ class Job:
             return bool(self.state.by_state[_S.INTENT]) or self.state.rows is None
         backoff = self._backoffs.get("Create")
         is_refused = backoff is not None and self._room < self.state.options.max_waiting
-        return self._has_room(ready[0]) and not is_refused
+        return self._has_room(ready[0]) and not is_refused and not self._waits
 
     def persisted(self, number: int, now: float) -> None:
         """Report that the records of `Persist` number `number` are durable.
@@ -224,6 +259,8 @@ class Job:
         spec = self._spec(operation_id)
         match spec, event:
             case Create(plan=plan), CreateMarked(marker=marker):
+                # Before that, the create has read the list.
+                self._succeeded.add("list")
                 del self._settle_failures[plan.chunk]
                 self._emit(CreateIntended(chunk=plan.chunk, marker=marker))
             case Create(plan=plan), BatchCreated():
@@ -248,6 +285,7 @@ class Job:
         self._tick(now)
         spec, has_reported = self._end(operation_id)
         self._backoffs.pop(_key(spec), None)
+        self._succeeded.add(_endpoint(spec))
         match spec, value:
             case ((Create() | Settle()), MessageBatch()) if has_reported:
                 pass
@@ -278,7 +316,7 @@ class Job:
                     f"{type(spec).__name__} cannot end with a {type(value).__name__}"
                 )
 
-    def failed(self, operation_id: int, error: BatchesError | Failure, now: float) -> None:
+    def failed(self, operation_id: int, error: BatchesError | Failure, now: float) -> None:  # noqa: C901 - one case an operation
         """Report that an operation failed.
 
         Raises:
@@ -287,9 +325,13 @@ class Job:
         self._tick(now)
         spec, has_reported = self._end(operation_id)
         failure = error if isinstance(error, Failure) else describe(error)
+        paused = self.state.paused
         match spec:
             case Create() | Settle() if has_reported:
                 pass
+            case Create() if failure.meaning == "waiting":
+                self._wait_to_create(failure)
+                return
             case Create(plan=plan):
                 self._create_failed(self.state.chunks[plan.chunk], failure)
             case Settle(chunk=chunk):
@@ -303,9 +345,12 @@ class Job:
                 pass
         if failure.meaning == "person" and not self._is_harmless(spec, failure):
             self._pause(failure.pause or "refused", failure.message)
-            if self._is_blind() or _key(spec) in _SUBMITTING:
-                return
-        self._delay(spec, failure)
+        if isinstance(spec, (Create, Settle, Poll)) and failure.meaning == "missing":
+            self._endpoint_is_missing(spec, failure)
+        # What is not tried again in this run is no trouble.
+        needs_person = failure.meaning == "person" or self.state.paused is not paused
+        if not self._is_blind() and not (needs_person and _key(spec) in _SUBMITTING):
+            self._delay(spec, failure)
 
     def pause(self, reason: PauseReason, message: str, now: float) -> None:
         """Submit nothing more in this run; batches in flight are still collected."""
@@ -356,7 +401,9 @@ class Job:
 
     def _choose(self) -> Spec | None:
         """Choose the next operation to run, the most urgent first."""
+        self._blocked.clear()
         choices: tuple[Callable[[], Spec | None], ...] = (
+            self._prove,
             self._settle,
             self._cancel,
             self._collect,
@@ -370,8 +417,16 @@ class Job:
                 return spec
         return None
 
+    def _prove(self) -> Spec | None:
+        """Read a batch of the job that is not in flight, if only that can show the right key."""
+        if not self._is_unproven or self._is_blind() or self._in_flight():
+            return None
+        chunk = max(self._provers(), key=lambda each: each.number)
+        get = Get(chunk=chunk.number, batch_id=chunk.batch_id)
+        return get if chunk.number not in self._busy(Get) and self._may_run(get) else None
+
     def _settle(self) -> Spec | None:
-        if self._is_blind():
+        if self._is_blind() or self._is_unproven:
             return None
         busy = self._busy(Create) | self._busy(Settle)
         for state in (_S.INTENT, _S.DOUBT):
@@ -402,7 +457,7 @@ class Job:
 
     def _collect(self) -> Spec | None:
         busy = self._busy(Collect)
-        if len(busy) >= self.state.options.parallel or self._is_blind():
+        if len(busy) >= self.state.options.parallel or self._is_blind() or self._is_unproven:
             return None
         ended = self.state.by_state[_S.ENDED].values()
         # The oldest first: results are there for 29 days.
@@ -413,7 +468,7 @@ class Job:
         return None
 
     def _poll(self) -> Spec | None:
-        in_flight = {**self.state.by_state[_S.SUBMITTED], **self.state.by_state[_S.CANCELING]}
+        in_flight = self._in_flight()
         if not in_flight or self._is_blind() or self._runs(Poll):
             return None
         busy = self._busy(Get)
@@ -433,7 +488,7 @@ class Job:
         return spec if self._now >= self._next_poll and self._may_run(spec) else None
 
     def _create(self) -> Spec | None:
-        if not self._submits() or self._runs(Create):
+        if not self._submits() or self._is_unproven or self._waits or self._runs(Create):
             return None
         chunk = next(iter(self._ready()), None)
         if chunk is None or not self._has_room(chunk):
@@ -502,6 +557,24 @@ class Job:
         since = self._gathering_since
         return since is not None and self._now >= since + _GATHERING
 
+    def _in_flight(self) -> dict[int, Chunk]:
+        return {**self.state.by_state[_S.SUBMITTED], **self.state.by_state[_S.CANCELING]}
+
+    def _has_foreign_batches(self) -> bool:
+        """Whether the job has batches, and none of them was created with the key in use."""
+        chunks = [chunk for chunk in self.state.chunks if chunk.batch_id]
+        return bool(self._provers()) and not any(
+            self._scope and _scope_of(chunk) == self._scope for chunk in chunks
+        )
+
+    def _provers(self) -> list[Chunk]:
+        """Return the chunks whose batches a key of the right workspace can read."""
+        by_state = self.state.by_state
+        known = (_S.ENDED, _S.COLLECTED)
+        return [*self._in_flight().values()] or [
+            chunk for state in known for chunk in by_state[state].values()
+        ]
+
     def _submits(self) -> bool:
         return self.state.paused is None and not self.state.is_canceled
 
@@ -546,14 +619,10 @@ class Job:
         self._news.append(RoomChanged(room=self._room))
 
     def _next_time(self) -> float | None:
-        """Return when something can be chosen that cannot be now; None if time changes nothing."""
+        """Return when something can be chosen that `_choose` could not choose; None if never."""
         if self._is_blind():
             return None
-        times = [
-            each.until
-            for key, each in self._backoffs.items()
-            if self._submits() or key not in _SUBMITTING
-        ]
+        times = [*self._blocked]
         polls = self.state.by_state[_S.SUBMITTED] or self.state.by_state[_S.CANCELING]
         if polls:
             times.append(self._next_poll)
@@ -570,10 +639,13 @@ class Job:
 
     def _may_run(self, spec: Spec) -> bool:
         backoff = self._backoffs.get(_key(spec))
-        return backoff is None or self._now >= backoff.until
+        if backoff is None or self._now >= backoff.until:
+            return True
+        self._blocked.append(backoff.until)
+        return False
 
     def _delay(self, spec: Spec, failure: Failure) -> None:
-        backoff = self._backoffs.setdefault(_key(spec), _Backoff())
+        backoff = self._backoffs.setdefault(_key(spec), _Backoff(since=self._now))
         delay = min(_FIRST_DELAY * 2.0**backoff.failures, _LONGEST_DELAY)
         delay = max(delay, failure.retry_after or 0.0)
         backoff.failures = min(backoff.failures + 1, 10)
@@ -657,6 +729,7 @@ class Job:
         if batch.id != chunk.batch_id:
             return  # the chunk was lost and bought again while the list was read
         self._seen_scopes.add(_scope_of(chunk))
+        self._is_unproven = False
         self._missing_since.pop(chunk.number, None)
         if batch.ended and chunk.state in {_S.SUBMITTED, _S.CANCELING}:
             counts = batch.request_counts
@@ -672,14 +745,39 @@ class Job:
                 )
             )
 
+    def _endpoint_is_missing(self, spec: Spec, failure: Failure) -> None:
+        """Pause if a request to create or list gets a 404 too often to be a passing one."""
+        backoff = self._backoffs.setdefault(_key(spec), _Backoff(since=self._now))
+        if _endpoint(spec) in self._succeeded:
+            is_passing_one = self._now < backoff.since + _MISSING
+        else:
+            is_passing_one = backoff.failures + 1 < _MOST_MISSING
+        if is_passing_one:
+            return
+        url = f"the base URL {self._base_url}" if self._base_url else "the base URL"
+        self._pause(
+            # What can be listed can be collected.
+            "refused" if "list" in self._succeeded else "base_url",
+            f"{failure.message}; {url} is probably wrong: correct it, then run the job again",
+        )
+
     def _is_missing(self, chunk: Chunk, failure: Failure) -> None:
+        if self._is_unproven:
+            self._not_found.add(chunk.number)
+            in_flight = self._in_flight()
+            if self._not_found >= in_flight.keys():
+                self._pause(
+                    "credential",
+                    f"this key did not open the job, and cannot read its batch {chunk.batch_id}: "
+                    "use the key that opened it, or another of the same workspace",
+                )
         since = self._missing_since.setdefault(chunk.number, self._now)
         if self._now >= since + _MISSING and chunk.state in {_S.SUBMITTED, _S.CANCELING}:
             self._lose(chunk, failure)
 
     def _lose(self, chunk: Chunk, failure: Failure) -> None:
         """Record that a batch is gone, unless the key may be that of another workspace."""
-        if _scope_of(chunk) in self._seen_scopes:
+        if self._has_right_key(chunk):
             self._emit(Lost(chunk=chunk.number, reason=failure.message))
         else:
             self._pause(
@@ -687,6 +785,14 @@ class Job:
                 f"batch {chunk.batch_id} cannot be read, nor any other that was created with the "
                 "same key: use that key, or another of its workspace",
             )
+
+    def _has_right_key(self, chunk: Chunk) -> bool:
+        """Whether the key in use surely belongs to the workspace of a chunk's batch."""
+        scope = _scope_of(chunk)
+        if scope in self._seen_scopes or (scope != "" and scope == self._scope):
+            return True
+        # Without a scope, the batch was found for the job, and most keys never change.
+        return scope == "" and self._same_key is True
 
     def _results_are_missing(self, chunk: Chunk, failure: Failure) -> None:
         if failure.meaning == "gone":
@@ -753,6 +859,13 @@ class Job:
                 f"reason, {type_}: {message}; run the job again if the others are worth sending",
             )
 
+    def _wait_to_create(self, failure: Failure) -> None:
+        in_flight = (_S.INTENT, _S.SUBMITTED, _S.CANCELING, _S.ENDED)
+        if any(self.state.by_state[state] for state in in_flight):
+            self._waits = True
+        else:
+            self._pause("budget", failure.message)
+
     def _create_failed(self, chunk: Chunk, failure: Failure) -> None:
         if failure.meaning == "unknown":
             if chunk.state is _S.PLANNED:
@@ -796,12 +909,23 @@ class Job:
     def _emit(self, record: Record) -> None:
         self.state.apply(record)
         self._unpersisted.append(record)
+        self._may_have_progress = True
+        if isinstance(record, (Collected, Refused, Doubted, Lost)):
+            self._waits = False
         if isinstance(record, ChunkPlanned) and record.rows and not self.state.waiting:
             self._gathering_since = None
         chunk = getattr(record, "chunk", None)
         if chunk is not None:
             state = self.state.chunks[chunk].state
             self._news.append(ChunkChanged(chunk=chunk, state=state.value))
+
+    def _new_progress(self) -> Progress | None:
+        """Return the counts of the job if they have changed since they were reported."""
+        if not self._may_have_progress:
+            return None
+        self._may_have_progress = False
+        before, self._progress = self._progress, progress_of(self.state)
+        return None if self._progress == before else self._progress
 
     def _end(self, operation_id: int) -> tuple[Spec, bool]:
         """Return what an operation was to do, and whether it has reported its batch."""
@@ -825,6 +949,11 @@ _SUBMITTING = frozenset({"Create", "Plan", "PlanRetry"})
 def _scope_of(chunk: Chunk) -> str:
     """Return the hash of the base URL, the workspace and the key of the chunk's create."""
     return "" if chunk.marker is None else chunk.marker.scope
+
+
+def _endpoint(spec: Spec) -> str:
+    """Name what an operation shows to be there if it succeeds."""
+    return "list" if isinstance(spec, (Poll, Settle)) else type(spec).__name__
 
 
 def _chunk_of(spec: Spec) -> int | None:

@@ -21,7 +21,15 @@ FORMAT = 1
 Ids: TypeAlias = Literal["keep", "map"]
 #: Why submitting stopped, until the job is run again.
 PauseReason: TypeAlias = Literal[
-    "spend_limit", "credit", "credential", "permission", "input", "failures", "budget", "refused"
+    "spend_limit",
+    "credit",
+    "credential",
+    "permission",
+    "base_url",
+    "input",
+    "failures",
+    "budget",
+    "refused",
 ]
 #: What became of a row that was not answered.
 Outcome: TypeAlias = Literal["errored", "expired", "canceled", "rejected", "unreadable", "lost"]
@@ -66,8 +74,9 @@ class ChunkPlanned(_Record, frozen=True, kw_only=True, tag="planned"):
     """A chunk was cut off the input, or gathered from rows that failed.
 
     A chunk of the input has `count` rows from `first_row` on, which stand between the bytes `start`
-    and `end` of the input. A chunk of retries names its `rows`. `content_length` and `digest` are
-    those of the body that will be sent.
+    and `end` of the input. A chunk of retries names its `rows`. `content_length` is the size of the
+    body that will be sent, in bytes. `digest` is the SHA-256 of the bytes from which the body is
+    made, not of the body: of the input from `start` to `end`, or of the chunk's own file.
     """
 
     chunk: int
@@ -151,18 +160,57 @@ class Ended(_Record, frozen=True, kw_only=True, tag="ended"):
     counts: Counts
 
 
+#: The model, service tier, prompt length and region of a `Usage`.
+UsageKey: TypeAlias = tuple[str, str, int, str]
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokens of some of a chunk's answers: those of one model, tier and prompt length."""
+    """The tokens of some answers: those of one model, service tier, prompt length and region.
+
+    - `prompt_over`: the number of tokens above which prompts cost more, and which these prompts
+      exceed; 0 if they exceed none;
+    - `inference_geo`: the region, if it can cost a surcharge; otherwise empty;
+    - `web_searches`: the searches that the answers took, which cost extra;
+    - `other_tool_uses`: the uses of the service's other tools, which can cost extra.
+    """
 
     model: str
     service_tier: str = "batch"
-    long_prompt: bool = False
+    prompt_over: int = 0
+    inference_geo: str = ""
     answers: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    web_searches: int = 0
+    other_tool_uses: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The tokens of the prompts, with those that were read from the cache or written to it."""
+        written = self.cache_write_5m_tokens + self.cache_write_1h_tokens
+        return self.input_tokens + self.cache_read_tokens + written
+
+    @property
+    def key(self) -> UsageKey:
+        """What its price depends on. Usages with the same key can be added up."""
+        return self.model, self.service_tier, self.prompt_over, self.inference_geo
+
+    def plus(self, other: Usage) -> Usage:
+        """Add the tokens of other answers, which have the same `key`."""
+        return msgspec.structs.replace(
+            self,
+            answers=self.answers + other.answers,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_5m_tokens=self.cache_write_5m_tokens + other.cache_write_5m_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            web_searches=self.web_searches + other.web_searches,
+            other_tool_uses=self.other_tool_uses + other.other_tool_uses,
+        )
 
 
 class FailedRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,9 +7,11 @@ records, `TRANSITIONS`. `machine` decides which record comes next.
 from __future__ import annotations
 
 import enum
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeAlias
 
 from batches_core.errors import LocalProtocolError
 from batches_core.marker import CreateMarker
@@ -38,6 +40,7 @@ from .records import (
     Resumed,
     Submitted,
     Usage,
+    UsageKey,
 )
 
 
@@ -81,6 +84,11 @@ TRANSITIONS: dict[tuple[ChunkState, type[ChunkRecord]], ChunkState] = {
 
 #: The states in which a chunk's rows may be in the service's queue.
 IN_FLIGHT = frozenset({_S.INTENT, _S.DOUBT, _S.SUBMITTED, _S.CANCELING})
+#: The states in which a batch can still expire, and those in which its results are still needed.
+_EXPIRING = frozenset({_S.SUBMITTED, _S.CANCELING})
+_COLLECTABLE = _EXPIRING | {_S.ENDED}
+#: A time, a chunk and its batch.
+_Timed: TypeAlias = tuple[datetime, int, str]
 #: The states in which nothing more happens by itself.
 AT_REST = frozenset({_S.COLLECTED, _S.LOST})
 
@@ -104,6 +112,11 @@ class Chunk:
     answered: int = 0
     failed: int = 0
     retried: int = 0
+    #: How often its batch was lost. Each of them may have been paid for.
+    times_lost: int = 0
+    #: The answers of its results that were paid for, and their input tokens, cached ones too.
+    paid_answers: int = 0
+    input_tokens: int = 0
 
     @property
     def number(self) -> int:
@@ -142,12 +155,20 @@ class JobState:
         #: The rows that failed for good, by row.
         self.failed: dict[int, FailedRow] = {}
         self.answered = 0
-        self.usage: dict[tuple[str, str, bool], Usage] = {}
+        self.usage: dict[UsageKey, Usage] = {}
         self.paused: Paused | None = None
         self.is_canceled = False
         self.is_finished = False
         #: The chunks by state, so that no step looks at all of them.
         self.by_state: dict[ChunkState, dict[int, Chunk]] = {state: {} for state in ChunkState}
+        #: The number of rows of these chunks.
+        self.rows_by_state: dict[ChunkState, int] = dict.fromkeys(ChunkState, 0)
+        #: The rows that failed for good, by reason: the service's error type, or else the outcome.
+        self.failures: dict[str, int] = {}
+        #: Heaps of the chunks whose batches expire, and whose results must be collected, each with
+        #: its time and batch. The first one is always up to date.
+        self._expiring: list[_Timed] = []
+        self._collectable: list[_Timed] = []
         #: The batches that are or were a chunk's.
         self.batches: dict[str, int] = {}
 
@@ -199,7 +220,17 @@ class JobState:
     @property
     def in_flight(self) -> int:
         """How many rows may be in the service's queue."""
-        return sum(chunk.count for state in IN_FLIGHT for chunk in self.by_state[state].values())
+        return sum(self.rows_by_state[state] for state in IN_FLIGHT)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the next batch in flight expires."""
+        return self._expiring[0][0] if self._expiring else None
+
+    @property
+    def oldest_created_at(self) -> datetime | None:
+        """When the oldest batch was created that is in flight, or has ended and not more."""
+        return self._collectable[0][0] if self._collectable else None
 
     def _plan(self, record: ChunkPlanned) -> None:
         self._check(record, record.chunk == len(self.chunks) and record.count > 0)
@@ -225,9 +256,11 @@ class JobState:
         if isinstance(record, Collected):
             total = record.answered + len(record.retried) + len(record.failed)
             self._check(record, total == chunk.count)
-        self.by_state[chunk.state].pop(chunk.number, None)
+        if self.by_state[chunk.state].pop(chunk.number, None) is not None:
+            self.rows_by_state[chunk.state] -= chunk.count
         chunk.state = state
         self.by_state[state][chunk.number] = chunk
+        self.rows_by_state[state] += chunk.count
         match record:
             case CreateIntended(marker=marker):
                 chunk.marker = marker
@@ -244,17 +277,31 @@ class JobState:
                 self._collect(chunk, record)
             case Lost(reason=reason):
                 chunk.reason = reason
+                chunk.times_lost += 1
             case BoughtAgain():
                 chunk.batch_id, chunk.reason, chunk.marker = "", "", None
                 self.is_finished = False
             case _:
                 pass  # ChunkPlanned and CancelSent change nothing but the state
+        self._drop_past(self._expiring, _EXPIRING)
+        self._drop_past(self._collectable, _COLLECTABLE)
 
     def _submit(self, chunk: Chunk, record: Submitted) -> None:
         chunk.batch_id, chunk.adopted = record.batch_id, record.adopted
         chunk.created_at, chunk.expires_at = record.created_at, record.expires_at
         chunk.candidates, chunk.reason, chunk.needs_person = (), "", False
         self.batches[record.batch_id] = chunk.number
+        heapq.heappush(self._expiring, (record.expires_at, chunk.number, record.batch_id))
+        heapq.heappush(self._collectable, (record.created_at, chunk.number, record.batch_id))
+
+    def _drop_past(self, heap: list[_Timed], states: frozenset[ChunkState]) -> None:
+        """Drop batches from the top of a heap that are not in one of these states any more."""
+        while heap:
+            _, number, batch_id = heap[0]
+            chunk = self.chunks[number]
+            if chunk.state in states and chunk.batch_id == batch_id:
+                return
+            heapq.heappop(heap)
 
     def _doubt(self, chunk: Chunk, record: Doubted) -> None:
         self.batches.pop(chunk.batch_id, None)
@@ -273,23 +320,16 @@ class JobState:
             self.waiting[row.row] = Waiting(row, chunk.plan.round + spent)
         for row in record.failed:
             self.failed[row.row] = row
+            reason = row.type or row.outcome
+            self.failures[reason] = self.failures.get(reason, 0) + 1
         for usage in record.usage:
+            chunk.paid_answers += usage.answers
+            chunk.input_tokens += usage.prompt_tokens
             self._add_usage(usage)
 
     def _add_usage(self, usage: Usage) -> None:
-        key = usage.model, usage.service_tier, usage.long_prompt
-        was = self.usage.get(key, Usage(model=usage.model, service_tier=usage.service_tier))
-        self.usage[key] = Usage(
-            model=usage.model,
-            service_tier=usage.service_tier,
-            long_prompt=usage.long_prompt,
-            answers=was.answers + usage.answers,
-            input_tokens=was.input_tokens + usage.input_tokens,
-            output_tokens=was.output_tokens + usage.output_tokens,
-            cache_read_tokens=was.cache_read_tokens + usage.cache_read_tokens,
-            cache_write_5m_tokens=was.cache_write_5m_tokens + usage.cache_write_5m_tokens,
-            cache_write_1h_tokens=was.cache_write_1h_tokens + usage.cache_write_1h_tokens,
-        )
+        was = self.usage.get(usage.key)
+        self.usage[usage.key] = usage if was is None else was.plus(usage)
 
     def _check(self, record: Record, is_legal: bool) -> None:  # noqa: FBT001 - one question, one answer
         if not is_legal:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from .records import FailedRow, Paused, Usage
+from .records import Paused, Usage
 from .state import ChunkState, JobState
 
 #: How long results can be downloaded after their batch was created, by the service's documentation.
@@ -31,6 +31,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     - `in_flight`: those that may be in the service's queue; `ended`: those whose batch has ended;
     - `to_retry`: those that failed and wait to be sent again;
     - `expires_at`: when the next batch in flight expires;
+    - `failures`: the failed rows by reason, the service's error type or else the outcome;
     - `collect_by`: until when the results of the oldest batch can be downloaded.
     """
 
@@ -54,27 +55,56 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     collect_by: datetime | None = None
 
 
-def job_status(state: JobState) -> JobStatus:
-    """Say how far a job is."""
-    by_state = state.by_state
-    in_flight = [
-        chunk
-        for each in (ChunkState.SUBMITTED, ChunkState.CANCELING)
-        for chunk in by_state[each].values()
-    ]
-    ended = [*by_state[ChunkState.ENDED].values()]
-    expiries = [chunk.expires_at for chunk in in_flight if chunk.expires_at is not None]
-    created = [chunk.created_at for chunk in (*in_flight, *ended) if chunk.created_at is not None]
-    return JobStatus(
-        job_id=state.job_id,
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job is, as news: the counts of `JobStatus`, and `doubts`, the chunks in doubt."""
+
+    rows: int | None
+    planned: int
+    answered: int
+    in_flight: int
+    ended: int
+    to_retry: int
+    failed: int
+    lost: int
+    doubts: int
+    usage: tuple[Usage, ...]
+    expires_at: datetime | None
+    collect_by: datetime | None
+
+
+def progress_of(state: JobState) -> Progress:
+    """Say how far a job is. This takes as long for a large job as for a small one."""
+    oldest = state.oldest_created_at
+    return Progress(
         rows=state.rows,
         planned=state.planned_rows,
         answered=state.answered,
         in_flight=state.in_flight,
-        ended=sum(chunk.count for chunk in ended),
+        ended=state.rows_by_state[ChunkState.ENDED],
         to_retry=len(state.waiting),
         failed=len(state.failed),
-        lost=sum(chunk.count for chunk in by_state[ChunkState.LOST].values()),
+        lost=state.rows_by_state[ChunkState.LOST],
+        doubts=len(state.by_state[ChunkState.DOUBT]),
+        usage=tuple(state.usage[key] for key in sorted(state.usage)),
+        expires_at=state.expires_at,
+        collect_by=None if oldest is None else oldest + RESULTS_KEPT,
+    )
+
+
+def job_status(state: JobState) -> JobStatus:
+    """Say how far a job is."""
+    by_state = state.by_state
+    progress = progress_of(state)
+    return JobStatus(
+        job_id=state.job_id,
+        rows=progress.rows,
+        planned=progress.planned,
+        answered=progress.answered,
+        in_flight=progress.in_flight,
+        ended=progress.ended,
+        to_retry=progress.to_retry,
+        failed=progress.failed,
+        lost=progress.lost,
         chunks={each.value: len(chunks) for each, chunks in by_state.items() if chunks},
         doubts=tuple(
             DoubtStatus(
@@ -86,20 +116,11 @@ def job_status(state: JobState) -> JobStatus:
             )
             for chunk in by_state[ChunkState.DOUBT].values()
         ),
-        failures=_reasons(state.failed),
-        usage=tuple(state.usage[key] for key in sorted(state.usage)),
+        failures=dict(sorted(state.failures.items(), key=lambda each: -each[1])),
+        usage=progress.usage,
         paused=state.paused,
         is_canceled=state.is_canceled,
         is_finished=state.is_finished,
-        expires_at=min(expiries, default=None),
-        collect_by=min(created) + RESULTS_KEPT if created else None,
+        expires_at=progress.expires_at,
+        collect_by=progress.collect_by,
     )
-
-
-def _reasons(failed: dict[int, FailedRow]) -> dict[str, int]:
-    """Count failed rows by reason: the service's error type, or else the outcome."""
-    reasons: dict[str, int] = {}
-    for row in failed.values():
-        reason = row.type or row.outcome
-        reasons[reason] = reasons.get(reason, 0) + 1
-    return dict(sorted(reasons.items(), key=lambda each: -each[1]))

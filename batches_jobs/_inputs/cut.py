@@ -48,6 +48,17 @@ class Cut(ABC):
         It is called after all requests were read, if they have no problems.
         """
 
+    def refuse(self, length: int, problem: str, index: int) -> bool:
+        """Add a problem of a request of this many bytes; return False if it begins the next chunk.
+
+        Yield an empty request instead of it.
+        """
+        if not self.filler.add(length):
+            return False
+        self.checker.count += 1
+        self.checker.add(problem, index)
+        return True
+
     def explain(self, error: InvalidInputError) -> InvalidInputError:
         """Return the error for problems of requests."""
         return self.ids.explain(error)

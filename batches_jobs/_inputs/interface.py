@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from batches_core import RequestsSource
@@ -74,6 +74,14 @@ class Input(Protocol):
 
         If the chunk has changed, the body raises `InputChangedError` instead of its last piece.
         Without that piece the service cannot accept the request.
+        """
+        ...
+
+    def lines(self, plan: ChunkPlanned) -> Iterator[tuple[int, bytes]]:
+        """Read each row of a chunk and its request, byte for byte as in the input.
+
+        Raises:
+            InputChangedError: the chunk has changed. It is raised after the last request.
         """
         ...
 

@@ -26,7 +26,7 @@ from .files import (
     read_lines,
     version_of,
 )
-from .request_ids import RequestIds
+from .request_ids import RequestIds, TooDeepError
 from .stored import StoredInput
 
 
@@ -145,15 +145,19 @@ class _RangeCut(Cut):
         self._file.seek(self.spec.start)
         for index, line in enumerate(read_lines(self._file), self.first):
             if isinstance(line, LongLine):
-                if not self.filler.add(line.length):
+                if not self.refuse(line.length, line.problem, index):
                     return
-                self.checker.count += 1
-                self.checker.add(line.problem, index)
                 yield b""
                 continue
             request = as_sent(line, index)
             if request:
-                request = self.ids.as_sent(request, self.spec.first_row + self.filler.count)
+                try:
+                    request = self.ids.as_sent(request, self.spec.first_row + self.filler.count)
+                except TooDeepError as error:
+                    if not self.refuse(len(request), error.problem, index):
+                        return
+                    yield b""
+                    continue
                 if not self.filler.add(len(request)):
                     return
             yield request

@@ -36,6 +36,15 @@ _text_decoder = msgspec.json.Decoder(str)
 _encoder = msgspec.json.Encoder()
 
 
+class TooDeepError(InvalidInputError):
+    """A request is nested too deeply to replace its custom_id. To send it unchanged is no option.
+
+    How deep is too deep depends on the calls of Python that are under way.
+    """
+
+    problem = "is nested too deeply to replace its custom_id: flatten it, or pass ids='keep'"
+
+
 class RequestIds:
     """Map between the custom_ids of a job's requests and those that are sent.
 
@@ -50,11 +59,17 @@ class RequestIds:
         self._tag = job_tag(job_id)
 
     def as_sent(self, line: bytes, row: int) -> bytes:
-        """Return a request as it is sent. A line that is not a JSON object remains unchanged."""
+        """Return a request as it is sent. A line that is not a JSON object remains unchanged.
+
+        Raises:
+            TooDeepError: the request is nested too deeply.
+        """
         if not self.is_mapped:
             return line
         try:
             fields = _fields_decoder.decode(line)
+        except RecursionError:
+            raise TooDeepError(f"row {row:,} {TooDeepError.problem}") from None
         except _UNDECODABLE:
             return line
         mapped = {"custom_id": msgspec.Raw(b'"%b"' % self.sent_id(line, row).encode())}

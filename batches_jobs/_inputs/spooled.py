@@ -19,7 +19,7 @@ from batches_jobs._folder import JobFolder
 
 from .chunk_file import ChunkFile
 from .cut import Cut
-from .request_ids import RequestIds
+from .request_ids import RequestIds, TooDeepError
 from .sources import Source
 from .spool_file import SpoolFile
 from .stored import StoredInput
@@ -234,7 +234,14 @@ class _CopyCut(Cut):
                     return
                 yield item.request
                 continue
-            request = self.ids.as_sent(item.encoded, self.spec.first_row + filler.count)
+            try:
+                request = self.ids.as_sent(item.encoded, self.spec.first_row + filler.count)
+            except TooDeepError as error:
+                if not self.refuse(len(item.encoded), error.problem, item.position):
+                    self._input.push_back(item)
+                    return
+                yield b""
+                continue
             if not filler.add(len(request)):
                 self._input.push_back(item)
                 return

@@ -106,6 +106,10 @@ class StoredInput(ABC):
         """See `interface.Input`."""
         return ChunkRequests(self._file(plan), self._ids)
 
+    def lines(self, plan: ChunkPlanned) -> Iterator[tuple[int, bytes]]:
+        """See `interface.Input`."""
+        return self._file(plan).rows()
+
     def ids(self, plan: ChunkPlanned) -> dict[str, int]:
         """See `interface.Input`."""
         if self._ids.is_mapped:
@@ -116,15 +120,6 @@ class StoredInput(ABC):
     def custom_ids(self, plan: ChunkPlanned) -> dict[int, str | None]:
         """See `interface.Input`."""
         return {row: own_id(line) for row, line in self._file(plan).rows()}
-
-    def lines(self, plan: ChunkPlanned) -> Iterator[tuple[int, bytes]]:
-        """Read each row of a chunk and its request, byte for byte as in the input.
-
-        Raises:
-            InputChangedError: the bytes have changed. It is raised after the last request.
-            InvalidInputError: the file cannot be read.
-        """
-        return self._file(plan).rows()
 
     def lines_of(
         self, rows: Sequence[int], chunks: Sequence[ChunkPlanned]

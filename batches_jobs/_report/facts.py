@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -20,6 +20,7 @@ from batches_core.jobs import (
     Record,
     Submitted,
     Usage,
+    UsageKey,
     job_status,
 )
 from batches_jobs._settled import RowCounts, SettledRows
@@ -182,13 +183,9 @@ def _count_round(counts: RoundCounts, life: ChunkLife) -> None:
 
 
 def sum_usage(usages: Sequence[Usage]) -> list[Usage]:
-    """Add up tokens that have the same price: of one model, tier and prompt length."""
-    sums: dict[tuple[str, str, bool], Counter[str]] = defaultdict(Counter)
+    """Add up tokens that have the same price."""
+    sums: dict[UsageKey, Usage] = {}
     for usage in usages:
-        sums[usage.model, usage.service_tier, usage.long_prompt].update(
-            {name: getattr(usage, name) for name in Usage.__struct_fields__[3:]}
-        )
-    return [
-        Usage(model=model, service_tier=tier, long_prompt=is_long, **counts)
-        for (model, tier, is_long), counts in sorted(sums.items())
-    ]
+        was = sums.get(usage.key)
+        sums[usage.key] = usage if was is None else was.plus(usage)
+    return [sums[key] for key in sorted(sums)]

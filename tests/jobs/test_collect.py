@@ -264,7 +264,7 @@ class TestUsage:
             used = usage(input_tokens=tokens - 30, **cached)
             path.write_bytes(line("a", success(model=model, usage=used)))
             [sums] = collect(path, {"a": 0}).usage
-            assert sums.long_prompt is (tokens > most)
+            assert sums.prompt_over == (most if tokens > most else 0)
 
     def test_of_cache_writes_is_split_by_time_to_live(self, path: Path) -> None:
         by_time = {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 70}
@@ -293,7 +293,19 @@ class TestUsage:
         ]
         [sums] = usage_of(path, input_tokens=23_000, output_tokens=1_000, iterations=iterations)
         assert (sums.answers, sums.input_tokens, sums.output_tokens) == (1, 203_000, 4_500)
-        assert not sums.long_prompt
+        assert sums.prompt_over == 0
+
+    def test_of_a_region_is_apart_from_that_without_one(self, path: Path) -> None:
+        for geo, kept in (("us", "us"), ("global", ""), ("not_available", ""), (None, "")):
+            [sums] = usage_of(path, inference_geo=geo)
+            assert sums.inference_geo == kept
+
+    def test_counts_the_tools_that_can_cost_extra(self, path: Path) -> None:
+        used = {"web_search_requests": 3, "web_fetch_requests": 5, "new_requests": 2, "x": "?"}
+        [sums] = usage_of(path, server_tool_use=used)
+        assert (sums.web_searches, sums.other_tool_uses) == (3, 2)
+        [sums] = usage_of(path, server_tool_use=["of another shape"])
+        assert (sums.answers, sums.web_searches) == (1, 0)
 
     def test_of_an_iteration_with_another_model_is_that_models(self, path: Path) -> None:
         iterations = [

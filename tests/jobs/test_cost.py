@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from batches_core import BatchRequest, InvalidInputError
-from batches_core.jobs import JobStatus, Usage
+from batches_core.jobs import Usage
 from batches_jobs import _usage
-from batches_jobs._cost import Budget, Cost, cost_of
+from batches_jobs._cost import Cost, cost_of
 from batches_jobs._estimate import Estimator, estimate
 from batches_jobs._prices import PriceList
 
@@ -85,7 +85,8 @@ class TestTheCostOfAnswers:
     def test_of_long_prompts_is_that_of_their_tier(
         self, prices: PriceList, model: str, tokens: str, expected: float
     ) -> None:
-        long = used(model, long_prompt=True, **{tokens: MILLION})
+        long_ = _usage.long_prompt_threshold(model)
+        long = used(model, prompt_over=long_, **{tokens: MILLION})
         assert dollars(prices, long) == expected
         assert cost_of([long], prices).warnings == ()
 
@@ -98,7 +99,7 @@ class TestTheCostOfAnswers:
         usages = [
             used("claude-next", input_tokens=5),
             used(input_tokens=MILLION),
-            used("claude-next", long_prompt=True),
+            used("claude-next", prompt_over=200_000),
         ]
         cost = cost_of(usages, prices)
         assert cost.total is None
@@ -122,6 +123,33 @@ class TestTheCostOfAnswers:
 
     def test_is_by_default_that_of_today(self) -> None:
         assert cost_of([used(input_tokens=MILLION)]).total == Decimal("1.5")
+
+
+class TestWhatIsNoToken:
+    def test_web_searches_have_their_full_price(self, prices: PriceList) -> None:
+        cost = cost_of([used(web_searches=1000)], prices)
+        assert (cost.total, cost.warnings) == (Decimal(10), ())
+
+    def test_web_searches_without_a_price_are_a_warning(self, prices: PriceList) -> None:
+        cost = cost_of([used(RETIRED, web_searches=7)], prices)
+        assert cost.total == 0
+        assert (
+            f"7 web searches of {RETIRED} are not included: their price is not known"
+            in cost.warnings
+        )
+
+    def test_other_tools_are_a_warning(self, prices: PriceList) -> None:
+        [warning] = cost_of([used(other_tool_uses=1200)], prices).warnings
+        assert warning == (
+            f"1,200 uses of the service's tools by {SONNET} are not included: only web searches "
+            "are priced"
+        )
+
+    def test_a_region_is_a_warning(self, prices: PriceList) -> None:
+        [warning] = cost_of([used(inference_geo="us")], prices).warnings
+        assert warning == (
+            f"1 answers of {SONNET} have the region 'us': a surcharge for it is not included"
+        )
 
 
 class TestAServiceTier:
@@ -195,7 +223,7 @@ class TestTheLibrary:
 
     def test_is_asked_once_for_each_kind_of_prompt(self, prices: PriceList) -> None:
         assert prices.rates(SONNET) is prices.rates(SONNET, "")
-        assert prices.rates(SONNET) is not prices.rates(SONNET, is_long=True)
+        assert prices.rates(SONNET) is not prices.rates(SONNET, prompt_over=200_000)
 
 
 def request(content: Any = "x" * 700, **params: Any) -> dict[str, Any]:
@@ -221,7 +249,6 @@ class TestAnEstimate:
         assert found.max_output_tokens == 200
         assert found.input_cost == 418 * Decimal("0.0000015")
         assert found.cost_limit == found.input_cost + 200 * Decimal("0.0000075")
-        assert found.row_limit == found.cost_limit / 2
         assert found.warnings == ()
 
     def test_is_made_from_lines_mappings_and_requests(self, prices: PriceList) -> None:
@@ -250,7 +277,7 @@ class TestAnEstimate:
         costs = {each.model: each.cost_limit for each in found.models}
         assert costs["claude-next"] is None
         assert costs[SONNET] is not None
-        assert found.input_cost is found.cost_limit is found.row_limit is None
+        assert found.input_cost is found.cost_limit is None
         assert found.warnings == ("the price of 'claude-next' is not known: upgrade genai-prices",)
 
     def test_prices_long_prompts_by_their_tier(self, prices: PriceList) -> None:
@@ -306,7 +333,7 @@ class TestAnEstimate:
     def test_of_nothing_is_nothing(self, prices: PriceList) -> None:
         found = estimate([], prices)
         assert found.requests == 0
-        assert found.cost_limit == found.row_limit == Decimal(0)
+        assert found.cost_limit == Decimal(0)
 
     def test_is_by_default_at_the_prices_of_today(self) -> None:
         assert estimate([request()]).cost_limit is not None
@@ -321,62 +348,3 @@ class TestAnEstimate:
     def test_needs_a_positive_number_of_bytes(self, value: float) -> None:
         with pytest.raises(InvalidInputError, match="pass a positive number"):
             Estimator(value)
-
-
-def status(*usages: Usage, in_flight: int = 0, ended: int = 0) -> JobStatus:
-    return JobStatus(
-        job_id="j",
-        rows=100,
-        planned=100,
-        answered=1,
-        in_flight=in_flight,
-        ended=ended,
-        to_retry=0,
-        failed=0,
-        lost=0,
-        chunks={},
-        usage=usages,
-    )
-
-
-#: Ten answers for 15 dollars.
-TEN = used(answers=10, input_tokens=10 * MILLION)
-
-
-class TestABudget:
-    def test_is_reached_when_it_is_spent(self, prices: PriceList) -> None:
-        assert not Budget("15.01", prices).is_reached(status(TEN))
-        budget = Budget(15, prices)
-        assert budget.is_reached(status(TEN))
-        assert budget.problem(status(TEN)) == (
-            "the budget of $15.00 is reached: $15.00 for 10 answers, and up to $15.00 with 0 more "
-            "rows; raise max_cost to send them"
-        )
-
-    def test_counts_rows_in_flight_with_the_mean_of_the_answers(self, prices: PriceList) -> None:
-        budget = Budget(30, prices)
-        assert not budget.is_reached(status(TEN, in_flight=5, ended=2), 3)
-        assert budget.is_reached(status(TEN, in_flight=5, ended=2), 4)
-
-    def test_counts_rows_in_flight_with_a_limit_if_it_has_one(self, prices: PriceList) -> None:
-        budget = Budget(30, prices, row_limit=Decimal(3))
-        assert not budget.is_reached(status(in_flight=5), 5)
-        assert budget.is_reached(status(in_flight=5), 6)
-        assert budget.is_reached(status(TEN, in_flight=3), 3)
-
-    def test_is_not_reached_before_the_first_answer(self, prices: PriceList) -> None:
-        assert not Budget(0.1, prices).is_reached(status(in_flight=1000), 1000)
-
-    def test_counts_as_reached_if_the_cost_is_unknown(self, prices: PriceList) -> None:
-        problem = Budget(15, prices).problem(status(TEN, used("claude-next")))
-        assert problem is not None
-        assert "because the price of claude-next is not known" in problem
-
-    @pytest.mark.parametrize("value", [0, -1, "much", "nan", float("inf")])
-    def test_must_be_a_positive_number(self, prices: PriceList, value: Any) -> None:
-        with pytest.raises(InvalidInputError, match="pass a positive number of US dollars"):
-            Budget(value, prices)
-
-    def test_has_the_prices_of_today_by_default(self) -> None:
-        assert Budget(0.1).max_cost == Decimal("0.1")
-        assert not Budget(1).is_reached(status())

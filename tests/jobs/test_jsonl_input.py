@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -354,6 +355,41 @@ def test_mapped_ids_lead_back_to_their_rows(make: Make) -> None:
     plan = gather(input_, chunks, [1, 9])
     assert [each["custom_id"] for each in sent_requests(input_, plan)] == [wire(1), wire(9)]
     assert input_.custom_ids(plan) == {1: "a", 9: None}
+
+
+def nested(depth: int) -> bytes:
+    opened, closed = b"[" * depth, b"]" * depth
+    return b'{"custom_id":"own","params":{"messages":%b%b}}' % (opened, closed)
+
+
+def test_a_request_that_is_nested_too_deeply_to_map_its_id_is_a_problem(make: Make) -> None:
+    rows = [*lines(3), nested(2000), line(4), nested(3000)]
+    input_ = make(b"\n".join(rows), ids="map")
+    with pytest.raises(InvalidInputError) as caught:
+        plan_all(input_, 10)
+    first, second = caught.value.problems
+    assert (first.line, second.line) == (4, 6)
+    assert first.message == (
+        "is nested too deeply to replace its custom_id: flatten it, or pass ids='keep'"
+    )
+    with pytest.raises(InvalidInputError, match="line 4: is nested too deeply"):
+        plan_all(input_, 3)
+
+
+def test_a_request_that_is_nested_too_deeply_is_never_sent_under_its_own_id(make: Make) -> None:
+    # The limit counts the calls that are under way: find the deepest request that can be planned.
+    for depth in range(1000, 500, -1):
+        input_ = make(nested(depth), ids="map")
+        with contextlib.suppress(InvalidInputError):
+            [plan] = plan_all(input_, 3)
+            break
+
+    def body_within(calls: int) -> bytes:
+        return body_within(calls - 1) if calls else body(input_, plan)
+
+    assert b"own" not in body(input_, plan)
+    with pytest.raises(InvalidInputError, match="row 0 is nested too deeply"):
+        body_within(100)
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,24 @@ def test_problems_name_the_place_in_the_whole_iterable(make: Make) -> None:
     assert names(folder_of(input_).spool(0).parent) == ["000000.jsonl"]
 
 
+def test_a_request_that_is_nested_too_deeply_to_map_its_id_is_a_problem(
+    make: Make, folder: JobFolder
+) -> None:
+    deep = b'{"custom_id":"own","params":{"messages":%b%b}}' % (b"[" * 2000, b"]" * 2000)
+    rows = [line("a"), deep, line("b"), deep]
+    with pytest.raises(InvalidInputError) as caught:
+        plan_all(make(iter(rows), ids="map"), 10)
+    assert [each.index for each in caught.value.problems] == [1, 3]
+    assert "nested too deeply to replace its custom_id" in caught.value.problems[0].message
+    limit = len(deep)
+    small = SpooledInput(IterableSource(rows), folder, job_id=JOB_ID, ids="map", max_bytes=limit)
+    first = plan_next(small, [], 10).plan
+    assert first is not None
+    assert first.count == 1
+    with pytest.raises(InvalidInputError, match=r"^requests\.1: is nested too deeply"):
+        plan_next(small, [first], 10)
+
+
 @pytest.mark.parametrize("none", [[], ["", "\n"]])
 def test_an_empty_source_is_an_error(make: Make, none: list[str]) -> None:
     with pytest.raises(InvalidInputError, match="the iterable of requests has no requests"):

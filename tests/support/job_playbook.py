@@ -45,6 +45,7 @@ from batches_core.jobs import (
     News,
     Outcome,
     Persist,
+    Progress,
     Record,
     Refused,
     Report,
@@ -235,26 +236,41 @@ class Started(Generic[S]):
 class JobPlaybook:
     """One job with a journal in memory, on a clock that moves only when told to.
 
-    `records` are those after `JobOpened`. What changes about a chunk is gathered in `changes`, and
-    passed over where other directives are expected.
+    `records` are those after `JobOpened`. What changes about a chunk is gathered in `changes`,
+    and the progress in `progress`. They are passed over where other directives are expected.
     """
 
-    def __init__(self, *records: Record, now: float = 1000.0, **options: Any) -> None:
+    def __init__(
+        self,
+        *records: Record,
+        now: float = 1000.0,
+        scope: str = "",
+        same_key: bool | None = None,
+        base_url: str = "",
+        **options: Any,
+    ) -> None:
         chosen = JobOptions(**{"chunk_rows": ROWS, **options})
         self.journal: list[Record] = [JobOpened(job_id=JOB_ID, options=chosen), *records]
         self.changes: list[tuple[int, str]] = []
+        self.progress: list[Progress] = []
+        self.scope, self.same_key, self.base_url = scope, same_key, base_url
         self.restart(now)
 
     def restart(self, now: float) -> None:
         """A new process goes on with what the journal has; its clock shows anything."""
         self.now = now
-        self.job = Job(self.journal, now)
+        self.job = Job(
+            self.journal, now, scope=self.scope, same_key=self.same_key, base_url=self.base_url
+        )
 
     def next(self) -> Directive:
         while isinstance(directive := self.job.next(), Report):
-            if not isinstance(directive.news, ChunkChanged):
+            if isinstance(directive.news, ChunkChanged):
+                self.changes.append((directive.news.chunk, directive.news.state))
+            elif isinstance(directive.news, Progress):
+                self.progress.append(directive.news)
+            else:
                 break
-            self.changes.append((directive.news.chunk, directive.news.state))
         return directive
 
     def expect(self, kind: type[D]) -> D:

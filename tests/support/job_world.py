@@ -36,17 +36,20 @@ from batches_core.jobs import (
     Directive,
     Done,
     Ending,
+    Failure,
     Get,
     Job,
     JobOpened,
     JobOptions,
     JobState,
+    News,
     Persist,
     Plan,
     PlannedInput,
     PlanRetry,
     Poll,
     PollResult,
+    Progress,
     Record,
     Report,
     Run,
@@ -58,7 +61,9 @@ from batches_core.jobs import (
     Wait,
     decode_record,
     encode_record,
+    progress_of,
 )
+from batches_core.jobs.status import RESULTS_KEPT
 from tests.support.job_playbook import not_found, outage, status_error
 from tests.support.job_service import CREDIT, FRESH, LATEST, Batch, Service, rows_of
 
@@ -101,8 +106,9 @@ class Operation:
 class World:
     """One job with its journal, its service and its person, and whatever can happen to them."""
 
-    def __init__(self, rows: int, **options: int) -> None:
+    def __init__(self, rows: int, *, same_key: bool | None = None, **options: int) -> None:
         self.rows = rows
+        self.same_key = same_key
         self.service = Service()
         opened = JobOpened(job_id="walk", options=JobOptions(**options))  # type: ignore[arg-type] # whole numbers
         self.journal: list[Record] = [opened]
@@ -127,7 +133,7 @@ class World:
         before = self.job
         self.runs += 1
         self.clock = -1e6 * self.runs
-        self.job = Job(self.journal, self.now)
+        self.job = Job(self.journal, self.now, same_key=self.same_key)
         if before.unpersisted is None and before.state.paused is None:
             assert vars(self.job.state) == vars(before.state), "the journal says it all"
         self.operations: dict[int, Operation] = {}
@@ -135,6 +141,7 @@ class World:
         self.ending: Ending | None = None
         self.failed: dict[Spec, float] = {}
         self.strays: set[str] = set()
+        self.progress = progress_of(self.job.state)
 
     @property
     def now(self) -> float:
@@ -159,10 +166,9 @@ class World:
                 case Run():
                     self.run(directive)
                 case Report(news=news):
-                    if isinstance(news, StraySeen):
-                        assert news.batch_id not in self.strays, "a stray is reported once"
-                        self.strays.add(news.batch_id)
+                    self.hear(news)
                 case Wait():
+                    self.check_progress()
                     return directive
                 case Done():
                     assert not self.operations, "a run ends when its operations have ended"
@@ -172,6 +178,33 @@ class World:
             if not most:
                 return directive
         raise AssertionError("the job does not come to rest")
+
+    def hear(self, news: News) -> None:
+        if isinstance(news, StraySeen):
+            assert news.batch_id not in self.strays, "a stray is reported once"
+            self.strays.add(news.batch_id)
+        elif isinstance(news, Progress):
+            assert news != self.progress, "only a change is news"
+            self.progress = news
+
+    def check_progress(self) -> None:
+        """The reported progress is that of the records, counted the slow way."""
+        state, progress = self.job.state, self.progress
+        assert progress == progress_of(state), "each change is reported"
+        chunks = {
+            each: [chunk for chunk in state.chunks if chunk.state is each] for each in ChunkState
+        }
+        running = [*chunks[ChunkState.SUBMITTED], *chunks[ChunkState.CANCELING]]
+        queued = [*running, *chunks[ChunkState.INTENT], *chunks[ChunkState.DOUBT]]
+        expiries = [chunk.expires_at for chunk in running if chunk.expires_at is not None]
+        assert progress.in_flight == sum(chunk.count for chunk in queued)
+        assert progress.ended == sum(chunk.count for chunk in chunks[ChunkState.ENDED])
+        assert progress.lost == sum(chunk.count for chunk in chunks[ChunkState.LOST])
+        assert progress.expires_at == min(expiries, default=None)
+        kept = [*running, *chunks[ChunkState.ENDED]]
+        created = [chunk.created_at for chunk in kept if chunk.created_at is not None]
+        assert progress.collect_by == (min(created) + RESULTS_KEPT if created else None)
+        assert sum(state.failures.values()) == progress.failed
 
     def persist(self, persist: Persist) -> None:
         assert self.job.next() == persist, "nothing comes before the records are durable"
@@ -281,7 +314,12 @@ class World:
         )
 
     def create(self, number: int, spec: Create) -> Script:
-        way = yield ["marks", "outage", "401", "429"]
+        way = yield ["marks", "outage", "401", "429", "waiting"]
+        if way == "waiting":
+            del self.operations[number]
+            waiting = Failure(meaning="waiting", message="the budget does not allow it yet")
+            self.job.failed(number, waiting, self.now)
+            return
         if way in _ERRORS:
             self.fail(number, way)
             return

@@ -10,7 +10,7 @@ from typing import Any
 
 from batches_core import Message
 from batches_core.jobs import Ending, Job, JobOptions, JobStatus, News, job_status
-from batches_jobs._cost import Budget
+from batches_jobs._budget import Budget
 from batches_jobs._open import OpenJob
 from batches_jobs._runner.workers import Workers
 

@@ -52,6 +52,7 @@ from batches_core.jobs import (
     Usage,
     Wait,
     describe,
+    progress_of,
 )
 from tests.support.job_playbook import (
     CREATED,
@@ -216,6 +217,7 @@ def test_a_change_is_reported_once_it_is_durable_and_before_anything_is_run() ->
     assert isinstance(persist, Persist)
     book.job.persisted(persist.number, book.now)
     assert book.job.next() == Report(news=ChunkChanged(chunk=0, state="planned"))
+    assert book.job.next() == Report(news=progress_of(book.job.state))
     assert isinstance(book.job.next(), Run)
 
 

@@ -557,3 +557,50 @@ def test_a_paused_job_creates_nothing_until_it_is_run_again() -> None:
     book.restart(now=0.0)
     book.expect_record(Resumed())
     book.expect_run(Create)
+
+
+# --- whether more can be sent ------------------------------------------------------------
+
+
+def test_more_can_be_sent_until_the_input_has_ended_and_all_is_sent() -> None:
+    book = JobPlaybook()
+    assert book.job.is_submitting
+    plan = book.expect_run(Plan)
+    assert book.job.is_submitting
+    (one,) = plans(ROWS)
+    plan.succeed(PlannedInput(plan=one, ended=True))
+    book.expect_persist(ChunkPlanned, InputEnded)
+    assert book.job.is_submitting
+    create = book.expect_run(Create)
+    create.mark(one)
+    assert book.job.is_submitting
+    create.create(batch_of(one))
+    assert not book.job.is_submitting
+
+
+def test_more_can_be_sent_while_an_outcome_is_unknown() -> None:
+    (one,) = plans(ROWS)
+    book = JobPlaybook(*history(one, ChunkState.INTENT), InputEnded(rows=ROWS))
+    assert book.job.is_submitting
+
+
+def test_nothing_more_can_be_sent_while_the_queue_is_full() -> None:
+    one, two = plans(ROWS, ROWS)
+    book = JobPlaybook(*history(one, ChunkState.SUBMITTED), two, max_waiting=ROWS)
+    assert not book.job.is_submitting
+
+
+def test_nothing_more_can_be_sent_while_the_service_refuses_it() -> None:
+    one, two = plans(ROWS, 4)
+    book = JobPlaybook(one, two, InputEnded(rows=ROWS + 4))
+    create = book.expect_run(Create)
+    create.mark(one)
+    assert book.job.is_submitting
+    create.fail(status_error(429, "rate_limit_error"))
+    assert not book.job.is_submitting
+
+
+def test_nothing_more_can_be_sent_while_a_person_is_needed() -> None:
+    book = JobPlaybook(*plans(ROWS))
+    book.job.pause("budget", "the budget is spent", book.now)
+    assert not book.job.is_submitting

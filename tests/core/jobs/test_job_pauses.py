@@ -17,6 +17,7 @@ from batches_core.jobs import (
     CreateIntended,
     Ended,
     Ending,
+    Failure,
     Finished,
     InputEnded,
     JobPaused,
@@ -399,3 +400,40 @@ def test_a_create_whose_intent_comes_after_the_cancel_is_recorded_all_the_same()
     assert isinstance(book.journal[-1], CreateIntended)
     create.create(batch_of(ONE))
     assert isinstance(book.journal[-1], Submitted)
+
+
+# --- a create that waits -----------------------------------------------------------------
+
+WAITING = Failure(meaning="waiting", message="the budget does not allow it yet")
+
+
+def test_a_create_that_waits_is_sent_once_a_chunk_has_been_collected() -> None:
+    book = JobPlaybook(*history(ONE, ChunkState.SUBMITTED), TWO, END)
+    poll = book.expect_run(Poll)
+    book.expect_run(Create).fail(WAITING)
+    assert not book.job.is_submitting
+    book.expect_idle()
+    poll.succeed(PollResult(batches=(batch_of(ONE, "ended"),)))
+    book.expect_persist(Ended)
+    collect = book.expect_run(Collect)
+    book.expect_idle()
+    collect.succeed(CollectResult(answered=ROWS))
+    book.expect_persist(Collected)
+    assert book.expect_run(Create).spec.plan == TWO
+
+
+def test_a_smaller_chunk_is_not_sent_before_one_that_waits() -> None:
+    one, two, three = plans(ROWS, ROWS, 2)
+    book = JobPlaybook(*history(one, ChunkState.SUBMITTED), two, three)
+    book.expect_run(Poll)
+    book.expect_run(Create).fail(WAITING)
+    book.expect_idle()
+
+
+@pytest.mark.parametrize("state", [ChunkState.COLLECTED, ChunkState.LOST])
+def test_a_create_that_waits_for_nothing_pauses_the_job(state: ChunkState) -> None:
+    book = JobPlaybook(*history(ONE, state), TWO, END)
+    book.expect_run(Create).fail(WAITING)
+    book.expect_record(Paused(reason="budget", message=WAITING.message))
+    book.expect_news(JobPaused)
+    book.expect_done(Ending.PAUSED)

@@ -410,7 +410,7 @@ def test_a_chunk_of_retries_with_other_rows_is_refused(rows: tuple[int, ...], co
     assert_refused(state, ChunkPlanned(chunk=1, count=count, rows=rows, round=1))
 
 
-def test_usage_is_added_up_by_model_tier_and_prompt_length() -> None:
+def test_usage_is_added_up_by_model_tier_prompt_length_and_region() -> None:
     small = Usage(
         model="m",
         answers=1,
@@ -419,16 +419,20 @@ def test_usage_is_added_up_by_model_tier_and_prompt_length() -> None:
         cache_read_tokens=1000,
         cache_write_5m_tokens=10_000,
         cache_write_1h_tokens=100_000,
+        web_searches=1,
+        other_tool_uses=2,
     )
-    long = Usage(model="m", long_prompt=True, answers=1)
+    long = Usage(model="m", prompt_over=200_000, answers=1)
+    regional = Usage(model="m", inference_geo="us", answers=1)
     standard = Usage(model="m", service_tier="standard", answers=1)
     state = state_after(
-        *history(PLAN, ChunkState.ENDED), collected(usage=(small, long, small, standard))
+        *history(PLAN, ChunkState.ENDED), collected(usage=(small, long, small, standard, regional))
     )
     assert state.usage == {
-        ("m", "batch", True): long,
-        ("m", "standard", False): standard,
-        ("m", "batch", False): Usage(
+        ("m", "batch", 200_000, ""): long,
+        ("m", "batch", 0, "us"): regional,
+        ("m", "standard", 0, ""): standard,
+        ("m", "batch", 0, ""): Usage(
             model="m",
             answers=2,
             input_tokens=20,
@@ -436,6 +440,8 @@ def test_usage_is_added_up_by_model_tier_and_prompt_length() -> None:
             cache_read_tokens=2000,
             cache_write_5m_tokens=20_000,
             cache_write_1h_tokens=200_000,
+            web_searches=2,
+            other_tool_uses=4,
         ),
     }
 

@@ -10,30 +10,56 @@ import pytest
 from batches_core.jobs import (
     CancelAsked,
     ChunkState,
+    Collect,
     Collected,
+    CollectResult,
+    Create,
     Doubted,
     DoubtStatus,
+    Ended,
+    Ending,
     FailedRow,
     Finished,
     InputEnded,
     JobOpened,
     JobOptions,
+    JobPaused,
     JobState,
     JobStatus,
     Paused,
+    PlanRetry,
+    Poll,
+    PollResult,
     Record,
     Usage,
     job_status,
+    progress_of,
 )
-from tests.support.job_playbook import CREATED, JOB_ID, ROWS, failed_row, history, plans
+from tests.support.job_playbook import (
+    CREATED,
+    JOB_ID,
+    ROWS,
+    JobPlaybook,
+    batch_of,
+    bought_again,
+    failed_row,
+    history,
+    intended,
+    plans,
+    submitted,
+)
 
 (PLAN,) = plans(ROWS)
 
 
-def status_after(*records: Record) -> JobStatus:
+def state_of(*records: Record) -> JobState:
     state = JobState()
     state.apply_all([JobOpened(job_id=JOB_ID, options=JobOptions()), *records])
-    status = job_status(state)
+    return state
+
+
+def status_after(*records: Record) -> JobStatus:
+    status = job_status(state_of(*records))
     assert msgspec.json.decode(msgspec.json.encode(status), type=JobStatus) == status
     return status
 
@@ -145,3 +171,60 @@ def test_the_status_says_whether_the_job_is_paused_canceled_or_finished() -> Non
     assert (status.paused, status.is_canceled, status.is_finished) == (pause, True, True)
     status = status_after()
     assert (status.paused, status.is_canceled, status.is_finished) == (None, False, False)
+
+
+# --- progress ----------------------------------------------------------------------------
+
+
+def test_progress_is_news_each_time_a_record_changes_a_count() -> None:
+    (plan,) = plans(ROWS)
+    book = JobPlaybook(plan, InputEnded(rows=ROWS))
+    create = book.expect_run(Create)
+    create.mark(plan)
+    book.expect_idle()
+    assert [each.in_flight for each in book.progress] == [ROWS]
+    create.create(batch_of(plan))
+    book.expect_run(Poll).succeed(PollResult(batches=(batch_of(plan, "ended"),)))
+    book.expect_persist(Ended)
+    usage = Usage(model="m", answers=7, output_tokens=70)
+    failed = (failed_row(1), failed_row(2, "invalid_request_error"))
+    result = CollectResult(answered=ROWS - 2, failed=failed, usage=(usage,))
+    book.expect_run(Collect).succeed(result)
+    book.expect_persist(Collected)
+    book.expect_run(PlanRetry)
+    expires, created = batch_of(plan).expires_at, batch_of(plan).created_at
+    sent, ended, collected = book.progress[1:]
+    assert (sent.in_flight, sent.expires_at) == (ROWS, expires)
+    assert sent.collect_by == ended.collect_by == created + timedelta(days=29)
+    assert (ended.in_flight, ended.ended, ended.expires_at) == (0, ROWS, None)
+    counts = collected.answered, collected.to_retry, collected.failed, collected.ended
+    assert counts == (ROWS - 2, 1, 1, 0)
+    assert collected.usage == (usage,)
+    assert collected.collect_by is None
+    assert collected == progress_of(book.job.state)
+
+
+def test_a_record_that_changes_no_count_is_no_progress() -> None:
+    book = JobPlaybook(*plans(ROWS))
+    book.job.pause("budget", "the budget is spent", book.now)
+    book.expect_persist(Paused)
+    book.expect_news(JobPaused)
+    book.expect_done(Ending.PAUSED)
+    assert book.progress == []
+
+
+def test_progress_counts_the_chunks_in_doubt_and_the_rows_of_lost_ones() -> None:
+    one, two = plans(ROWS, 4)
+    progress = progress_of(
+        state_of(*history(one, ChunkState.DOUBT), *history(two, ChunkState.LOST))
+    )
+    assert (progress.doubts, progress.lost, progress.in_flight) == (1, 4, ROWS)
+
+
+def test_a_batch_that_was_lost_and_bought_again_expires_with_its_new_batch() -> None:
+    (plan,) = plans(ROWS)
+    later = msgspec.structs.replace(
+        submitted(plan), batch_id="msgbatch_new", expires_at=CREATED + timedelta(days=9)
+    )
+    state = state_of(*bought_again(plan), intended(plan), later)
+    assert progress_of(state).expires_at == CREATED + timedelta(days=9)

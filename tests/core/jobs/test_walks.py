@@ -32,6 +32,7 @@ def new_world(random: Random) -> World:
         max_waiting=random.choice([1, chunk_rows, 2 * chunk_rows, 10 * chunk_rows]),
         rounds=random.randrange(3),
         parallel=random.choice([1, 4]),
+        same_key=random.choice([None, True, False]),
     )
 
 
