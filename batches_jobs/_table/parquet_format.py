@@ -15,8 +15,9 @@ from batches_jobs._inputs.parquet_rows import import_parquet
 
 from .columns import Column
 
-#: The limits of a row group: rows, and bytes of text. A group is in memory until it is written.
-_ROWS, _BYTES = 100_000, 32 * 1024 * 1024
+#: The limits of a row group: rows, and bytes of text. A group is in memory until it is written, as
+#: Python's values and as those of Arrow.
+_ROWS, _BYTES = 100_000, 16 * 1024 * 1024
 
 
 class ParquetWriter:
