@@ -266,7 +266,10 @@ def test_the_times_of_all_records_can_be_read(path: Path, journal: Journal) -> N
 def test_a_damaged_time_is_refused(path: Path, journal: Journal) -> None:
     journal.close()
     edit(path, "UPDATE record SET at = 'noon'")
-    with Journal.open(path) as again, pytest.raises(JournalError, match="damaged.*a record's time"):
+    with (
+        Journal.open(path) as again,
+        pytest.raises(JournalError, match=r"damaged.*a record's time"),
+    ):
         again.times()
 
 
