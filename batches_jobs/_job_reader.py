@@ -131,7 +131,7 @@ class JobReader:
         """
         settled = SettledRows(self.records)
         chunks = self.state.chunks
-        rows = sorted(row for chunk in chunks for row in settled.failed_rows(chunk))
+        rows = [row for chunk in chunks for row in settled.failed_rows(chunk)]
         for _, line in self._input.lines_of(rows, [chunk.plan for chunk in chunks]):
             yield line
 

@@ -104,7 +104,7 @@ class _Sink(io.RawIOBase):
         return self._size
 
     def write(self, data: Any) -> int:
-        """Pass on bytes. pyarrow uses their memory again, so they are copied."""
+        """Pass on bytes. They are copied if pyarrow can use their memory again."""
         copied = bytes(data)
         self._pass_on(copied)
         self._size += len(copied)
