@@ -8,6 +8,7 @@ from .decoding import RawDecoder, ResultDecoder, message_decoder
 from .errors import quote
 from .http import BytesBody, Headers, fold_headers
 from .jsonl import MAX_LINE, JSONLines
+from .marker import CLOCK_SLACK
 from .operations.create import IfUnknown, IfUnmarked
 from .redaction import Secret, redact_text
 from .request_checker import RequestChecker
@@ -16,6 +17,7 @@ from .urls import check_base_url, origin, path_segment, shown_host
 from .validation import check_callback, check_header_value, check_seconds
 
 __all__ = [
+    "CLOCK_SLACK",
     "MAX_LINE",
     "BytesBody",
     "Headers",

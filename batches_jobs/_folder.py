@@ -67,7 +67,7 @@ _NETWORK_FUSE = frozenset(
     }
 )
 #: The names that an interrupted creation can leave in a folder without a journal.
-_OWN_NAMES = re.compile(r"lock|raw|retry|spool|rows\..*|journal\.db\.new.*")
+_OWN_NAMES = re.compile(r"lock|cancel|raw|retry|spool|rows\..*|journal\.db\.new.*")
 
 
 def read_mounts() -> str:
@@ -143,6 +143,11 @@ class JobFolder:
     def lock_path(self) -> Path:
         """The path of the lock file."""
         return self.path / "lock"
+
+    @property
+    def cancel_path(self) -> Path:
+        """The path of the file that asks for the job to be canceled. Its contents do not matter."""
+        return self.path / "cancel"
 
     @property
     def has_job(self) -> bool:

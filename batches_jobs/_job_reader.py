@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar, overload
 
 import msgspec
 
@@ -32,6 +32,8 @@ from ._settled import SettledRows
 from ._table.output import WrittenTable, write_table_file, write_table_stream
 from ._table.own_columns import OwnColumns
 from ._table.results_table import Include, ResultsTable
+
+M = TypeVar("M")
 
 
 class JobReader:
@@ -68,6 +70,12 @@ class JobReader:
     def status(self) -> JobStatus:
         """How far the job is."""
         return job_status(self.state)
+
+    @overload
+    def results(self) -> JobResults[Message]: ...
+
+    @overload
+    def results(self, message_type: type[M]) -> JobResults[M]: ...
 
     def results(self, message_type: type[Any] = Message) -> JobResults[Any]:
         """Return the results, whose answers have messages of this type."""

@@ -11,8 +11,7 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from batches_core import BatchesAPI, InvalidInputError, RequestsSource
 from batches_core.jobs import (
@@ -34,8 +33,12 @@ from batches_core.lowlevel import path_segment
 
 from ._collect import collect
 from ._cost import Budget
+from ._errors import JobFolderError
 from ._folder import JobFolder
+from ._inputs.interface import Input
 from ._inputs.opening import open_input
+from ._inputs.reopening import reopen_input
+from ._inputs.table import reopen_table, table_description
 from ._journal import Journal, hash_key, new_salt
 
 
@@ -65,6 +68,10 @@ class OpenJob:
         self._message_type = message_type
         self._budget = budget
         self.folder = JobFolder(path)
+        if requests is None and not self.folder.has_job:
+            raise JobFolderError(
+                f"there is no job in {self.folder.path}: pass the requests to begin one"
+            )
         self.folder.create()
         with contextlib.ExitStack() as opened:
             opened.enter_context(self.folder.lock())
@@ -79,9 +86,7 @@ class OpenJob:
             state.apply_all(self.records)
             if options is not None:
                 _check_options(options, state.options)
-            self._input = open_input(
-                requests, self.folder, job_id=state.job_id, ids=state.options.ids
-            )
+            self._input = self._open_input(requests, state)
             #: Every chunk that was planned, for the rows to send again.
             self._chunks = [chunk.plan for chunk in state.chunks]
             if not is_new and state.opened is not None:
@@ -89,15 +94,8 @@ class OpenJob:
                 self._input.resume(state.opened.source, self._chunks, ended=ended)
             self._opened = opened.pop_all()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the journal and release the lock."""
         self._opened.close()
 
     # --- what the runner's operations need ---------------------------------------------------
@@ -147,6 +145,18 @@ class OpenJob:
         if problem is None:
             return None
         return Failure(meaning="person", message=problem, pause="budget")
+
+    def is_cancel_asked(self) -> bool:
+        """Whether a person has asked for the job to be canceled; see `cancel_job`."""
+        return self.folder.cancel_path.exists()
+
+    def _open_input(self, requests: object, state: JobState) -> Input:
+        if requests is None and (opened := state.opened) is not None:
+            table = table_description(opened.source)
+            if table is None or state.rows is not None:
+                return reopen_input(opened, self.folder)
+            requests = reopen_table(table)  # not all of its rows have been read
+        return open_input(requests, self.folder, job_id=state.job_id, ids=state.options.ids)
 
     def _create(self, api: BatchesAPI, requests: object, options: JobOptions) -> Journal:
         job_id, salt = secrets.token_hex(8), new_salt()

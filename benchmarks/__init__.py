@@ -19,6 +19,7 @@ MEASURES = (
     "create",
     "create_file",
     "download",
+    "jobs",
     "long_line",
     "waits",
     "imports",

@@ -18,7 +18,7 @@ import msgspec
 
 from .task import NotThereError, Sample, Task
 
-_PACKAGES = ("batches_core", "transports")
+_PACKAGES = ("batches_core", "batches_jobs", "transports")
 
 
 def main(function: str, task: str, checkout: str) -> None:

@@ -90,12 +90,14 @@ def _result(rng: random.Random) -> dict[str, Any]:
 
 
 class GeneratedResults:
-    """The contents of a results file with `lines` lines."""
+    """The contents of a results file with `lines` lines, of all types or only successes."""
 
-    def __init__(self, lines: int) -> None:
+    def __init__(self, lines: int, *, only_succeeded: bool = False) -> None:
         self._lines = lines
         rng = random.Random(_SEED)  # noqa: S311 - seeded on purpose
         results = [_result(rng) for _ in range(min(lines, _DISTINCT))]
+        if only_succeeded:
+            results = [result for result in results if result["type"] == "succeeded"]
         self._line_ends = [msgspec.json.encode(result) + b"}\n" for result in results]
         self._types = [str(result["type"]) for result in results]
 
@@ -110,11 +112,11 @@ class GeneratedResults:
         counts.update(self._types[:rest])
         return {"processing": 0, **{type_: counts[type_] for type_ in _TYPES}}
 
-    def lines(self) -> Iterator[bytes]:
-        """Generate the lines, each with its line feed."""
+    def lines(self, first: int = 0, count: int | None = None) -> Iterator[bytes]:
+        """Generate the lines, each with its line feed: by default all, else `count` of them."""
         ends = self._line_ends
         distinct = len(ends)
-        for number in range(self._lines):
+        for number in range(first, self._lines if count is None else first + count):
             yield b'{"custom_id":"request-%07d","result":%b' % (number, ends[number % distinct])
 
 

@@ -34,7 +34,7 @@ _CHUNK = 64 * 1024
 _SEND_SIZE = 1024 * 1024
 #: The size in bytes of the largest create.
 _LARGEST_CREATE = 300_000_000
-_BATCHES = "/v1/messages/batches"
+BATCHES = "/v1/messages/batches"
 _TIMESTAMP = "2024-09-24T18:37:24.100435+00:00"
 
 
@@ -42,7 +42,7 @@ class _Create(msgspec.Struct):
     requests: list[msgspec.Raw]
 
 
-def _chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def encode_chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Encode a body with chunked transfer-encoding."""
     for chunk in rechunk(pieces, _CHUNK):
         yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
@@ -58,7 +58,7 @@ class Server:
         self._results = b"" if results is None else results.read_bytes()
         self._lines = self._results.count(b"\n")
         pieces = [self._results[n : n + _CHUNK] for n in range(0, len(self._results), _CHUNK)]
-        self._chunked_results = b"".join(_chunked(pieces))
+        self._chunked_results = b"".join(encode_chunked(pieces))
         # Write to all of it, or the kernel would only allocate the memory during a measurement.
         self._body = bytearray(b"\1") * _LARGEST_CREATE
         self._body_length = 0
@@ -85,13 +85,13 @@ class Server:
                 if method == "POST":
                     pairs = (line.partition(":") for line in lines[1:])
                     headers = {name.lower(): value.strip() for name, _, value in pairs}
-                    self._receive_body(sock, received, int(headers["content-length"]))
-                for piece in self._respond(method, target):
+                    self.receive_body(sock, received, int(headers["content-length"]))
+                for piece in self.respond(method, target):
                     view = memoryview(piece)
                     for start in range(0, len(view), _SEND_SIZE):
                         sock.sendall(view[start : start + _SEND_SIZE])
 
-    def _receive_body(self, sock: socket.socket, received: bytearray, length: int) -> None:
+    def receive_body(self, sock: socket.socket, received: bytearray, length: int) -> None:
         """Receive a body of `length` bytes, whose beginning may be in `received`."""
         body = memoryview(self._body)[:length]
         position = len(received)
@@ -103,21 +103,27 @@ class Server:
             position += count
         self._body_length = length
 
-    def _respond(self, method: str, target: str) -> Iterator[bytes]:
+    @property
+    def body(self) -> memoryview:
+        """The body of the last create."""
+        return memoryview(self._body)[: self._body_length]
+
+    def respond(self, method: str, target: str) -> Iterator[bytes]:
+        """Respond to a request whose body was received."""
         if method == "POST":
-            return _json(self._batch("msgbatch_new", {"processing": 1}))
+            return respond_json(self.batch("msgbatch_new", {"processing": 1}, ended=False))
         if target == "/check":
-            return _json(self._check())
+            return respond_json(self._check())
         path, _, _ = target.partition("?")
-        if path == _BATCHES:
-            return _json({"data": [], "has_more": False, "first_id": None, "last_id": None})
-        id_, _, rest = path.removeprefix(_BATCHES + "/").partition("/")
+        if path == BATCHES:
+            return respond_json({"data": [], "has_more": False, "first_id": None, "last_id": None})
+        id_, _, rest = path.removeprefix(BATCHES + "/").partition("/")
         kind, _, lines = id_.removeprefix("msgbatch_").partition("_")
         if rest == "results":
             return self._send_results(kind, int(lines or 0))
         if kind == "generated":
-            return _json(self._batch(id_, self._generate(int(lines)).counts()))
-        return _json(self._batch(id_, {"succeeded": self._lines}))
+            return respond_json(self.batch(id_, self._generate(int(lines)).counts()))
+        return respond_json(self.batch(id_, {"succeeded": self._lines}))
 
     def _send_results(self, kind: str, lines: int) -> Iterator[bytes]:
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-jsonl\r\n"
@@ -127,7 +133,7 @@ class Server:
             return
         yield head + b"transfer-encoding: chunked\r\n\r\n"
         if kind == "generated":
-            yield from _chunked(self._generate(lines).lines())
+            yield from encode_chunked(self._generate(lines).lines())
         else:
             yield self._chunked_results
 
@@ -136,8 +142,8 @@ class Server:
             self._generated[lines] = GeneratedResults(lines)
         return self._generated[lines]
 
-    def _batch(self, id_: str, counts: dict[str, int]) -> dict[str, Any]:
-        ended = id_ != "msgbatch_new"
+    def batch(self, id_: str, counts: dict[str, int], *, ended: bool = True) -> dict[str, Any]:
+        """Return a batch as the service would describe it."""
         types = ("processing", "succeeded", "errored", "canceled", "expired")
         return {
             "id": id_,
@@ -149,12 +155,12 @@ class Server:
             "ended_at": _TIMESTAMP if ended else None,
             "archived_at": None,
             "cancel_initiated_at": None,
-            "results_url": f"{self.base_url}{_BATCHES}/{id_}/results" if ended else None,
+            "results_url": f"{self.base_url}{BATCHES}/{id_}/results" if ended else None,
         }
 
     def _check(self) -> dict[str, int]:
         """Return the number of requests in the last create, and a checksum of their values."""
-        body = memoryview(self._body)[: self._body_length]
+        body = self.body
         checksum = 0
         requests = msgspec.json.decode(body, type=_Create).requests
         for request in requests:
@@ -164,7 +170,8 @@ class Server:
         return {"requests": len(requests), "checksum": checksum}
 
 
-def _json(value: dict[str, Any]) -> Iterator[bytes]:
+def respond_json(value: dict[str, Any]) -> Iterator[bytes]:
+    """Respond with a value as JSON."""
     body = msgspec.json.encode(value)
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     yield head % len(body) + body

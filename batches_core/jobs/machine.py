@@ -183,6 +183,24 @@ class Job:
         records = tuple(self._unpersisted[: self._persisting])
         return Persist(number=self._persist_number, records=records)
 
+    @property
+    def is_submitting(self) -> bool:
+        """Whether more can be sent before a batch in flight ends.
+
+        False once everything is sent, while the queue is full, and while a person is needed.
+        """
+        if not self._submits():
+            return False
+        kinds = (Plan, PlanRetry, Create, Settle)
+        if any(isinstance(spec, kinds) for spec in self._running.values()):
+            return True
+        if self.state.by_state[_S.INTENT] or not (ready := self._ready()):
+            # An outcome is still to be found out, or the input is to be read again after a failure.
+            return bool(self.state.by_state[_S.INTENT]) or self.state.rows is None
+        backoff = self._backoffs.get("Create")
+        is_refused = backoff is not None and self._room < self.state.options.max_waiting
+        return self._has_room(ready[0]) and not is_refused
+
     def persisted(self, number: int, now: float) -> None:
         """Report that the records of `Persist` number `number` are durable.
 

@@ -44,16 +44,13 @@ class ChunkFile:
         """
         plan = self.plan
         digest = sha256()
+        requests = filter(None, self._lines(digest.update))
+        numbers = plan.rows or range(plan.first_row, plan.first_row + plan.count)
         count = 0
-        for index, line in enumerate(self._lines(digest.update)):
-            # Only the first line of a file can begin with a byte order mark.
-            request = as_sent(line, self._start + index)
-            if not request:
-                continue
-            if count == plan.count:
-                raise self.changed()
-            yield (plan.rows[count] if plan.rows else plan.first_row + count), request
+        for request, row in zip(requests, numbers, strict=False):
+            yield row, request
             count += 1
+        # If there are more requests than numbers, not all bytes were read, and the digest differs.
         if count != plan.count or digest.hexdigest() != plan.digest:
             raise self.changed()
 
@@ -73,8 +70,11 @@ class ChunkFile:
         return InputChangedError(quote(str(self._path)), place, chunk=self.plan.chunk)
 
     def _lines(self, update: Callable[[bytes], object]) -> Iterator[bytes]:
+        """Read each line as it is sent; a blank line is empty."""
         left = self._end - self._start
         begun = bytearray()
+        # Only the first line of a file can begin with a byte order mark.
+        index = self._start
         with open_file(self._path) as file:
             file.seek(self._start)
             while left > 0 and (data := file.read(min(READ, left))):
@@ -83,11 +83,12 @@ class ChunkFile:
                 first, *lines = data.split(b"\n")
                 begun += first
                 if lines:
-                    yield bytes(begun)
+                    yield as_sent(bytes(begun), index)
+                    index += 1
                     begun = bytearray(lines.pop())
-                    yield from lines
+                    yield from map(bytes.strip, lines)
         if begun:
-            yield bytes(begun)
+            yield as_sent(bytes(begun), index)
 
 
 class ChunkRequests:

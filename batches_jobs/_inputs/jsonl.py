@@ -17,6 +17,7 @@ from batches_jobs._folder import JobFolder
 from .chunk_file import ChunkFile
 from .cut import Cut
 from .files import (
+    READ,
     Description,
     LongLine,
     Version,
@@ -134,7 +135,10 @@ class _RangeCut(Cut):
         super().__init__(spec, ids, name=name, first=first, lines=True, max_bytes=max_bytes)
         self._file = file
         self._digest = sha256()
-        self._end = spec.start
+        #: Lines that are not in the digest yet. To hash each alone would let another thread run
+        #: every time, and wait for it.
+        self._unhashed: list[bytes] = []
+        self._hashed = self._end = spec.start
 
     def requests(self) -> Iterator[bytes]:
         """See `Cut`."""
@@ -153,10 +157,18 @@ class _RangeCut(Cut):
                 if not self.filler.add(len(request)):
                     return
             yield request
-            self._digest.update(line)
+            self._unhashed.append(line)
             self._end += len(line)
+            if self._end - self._hashed >= READ:
+                self._hash()
         self.is_last = True
 
     def finish(self) -> tuple[int, str]:
         """See `Cut`."""
+        self._hash()
         return self._end, self._digest.hexdigest()
+
+    def _hash(self) -> None:
+        self._digest.update(b"".join(self._unhashed))
+        self._unhashed.clear()
+        self._hashed = self._end

@@ -1,48 +1,31 @@
-"""Opens the input of a job again from its journal, to read the requests of its chunks.
+"""Opens the input of a job again by its journal: to read its chunks, or to continue it.
 
 `opening` opens the input that a caller passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from batches_core import RequestLike
 from batches_core.jobs import JobOpened
+from batches_core.lowlevel import quote
 from batches_jobs._folder import JobFolder
 
 from .files import Description
 from .jsonl import JSONLInput
-from .sources import Source
+from .sources import MissingSource
 from .spooled import SpooledInput
 from .stored import StoredInput
 
 
-class _PastSource(Source):
-    """The source of a job that is not read again: its requests are in the folder of the job."""
-
-    name = "the input of the job"
-
-    def __init__(self, description: Description) -> None:
-        self.kind = description.kind  # type: ignore[misc] # it stands for a source of any kind
-        self._description = description
-
-    def describe(self) -> Description:
-        """See `Source`."""
-        return self._description
-
-    def read(self) -> Iterator[tuple[int | None, RequestLike]]:
-        """See `Source`."""
-        return iter(())
-
-
 def reopen_input(opened: JobOpened, folder: JobFolder, *, path: Path | None = None) -> StoredInput:
-    """Return the input of a job, of which only planned chunks are read.
+    """Return the input of a job.
 
-    `path` is the path of a JSONL file of requests that was moved since.
+    A file of requests is read in place. `path` is its path if it was moved since. Of any other
+    input only the planned chunks are there: if it was not read to its end, `plan` raises
+    `InvalidInputError`.
     """
     try:
         described = msgspec.json.decode(opened.source, type=Description)
@@ -52,4 +35,5 @@ def reopen_input(opened: JobOpened, folder: JobFolder, *, path: Path | None = No
     if described.kind == JSONLInput.kind:
         where = Path(described.path) if path is None else path
         return JSONLInput(where, folder, job_id=job_id, ids=ids)
-    return SpooledInput(_PastSource(described), folder, job_id=job_id, ids=ids)
+    name = quote(described.path) if described.path else f"the {described.kind} input"
+    return SpooledInput(MissingSource(described.kind, name), folder, job_id=job_id, ids=ids)

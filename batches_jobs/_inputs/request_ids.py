@@ -25,8 +25,13 @@ class _OwnId(msgspec.Struct):
     custom_id: msgspec.Raw = msgspec.Raw()
 
 
+class _TextId(msgspec.Struct, gc=False):
+    custom_id: str
+
+
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _id_decoder = msgspec.json.Decoder(_OwnId)
+_text_id_decoder = msgspec.json.Decoder(_TextId)
 _text_decoder = msgspec.json.Decoder(str)
 _encoder = msgspec.json.Encoder()
 
@@ -78,6 +83,10 @@ def own_id(line: bytes) -> str | None:
 
     A value that is not a str is returned as JSON.
     """
+    try:
+        return _text_id_decoder.decode(line).custom_id
+    except _UNDECODABLE:
+        pass  # nearly all ids are text; what this one is takes longer to find out
     try:
         raw = bytes(_id_decoder.decode(line).custom_id)
     except _UNDECODABLE:

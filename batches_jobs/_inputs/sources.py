@@ -26,7 +26,7 @@ class Source(ABC):
     errors. With `lines`, each item is a line of text, and problems name its number.
     """
 
-    kind: ClassVar[str]
+    kind: str
     name: str
     lines: ClassVar[bool] = False
 
@@ -53,6 +53,30 @@ class Source(ABC):
             InputChangedError: it cannot, because the source makes other requests now.
         """
         del source  # planning compares the requests themselves
+
+
+class MissingSource(Source):
+    """The source of a job that is continued without its requests. They can be read no further.
+
+    `kind` is that of the source that the job was begun with.
+    """
+
+    kind = "missing"
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind = kind
+        self.name = name
+
+    def describe(self) -> Description:
+        """See `Source`."""
+        return Description(kind=self.kind)
+
+    def read(self) -> Iterator[tuple[int | None, RequestLike]]:
+        """See `Source`."""
+        raise InvalidInputError(
+            f"not all requests of {self.name} have been read: pass the same requests again to "
+            "continue the job"
+        )
 
 
 class IterableSource(Source):

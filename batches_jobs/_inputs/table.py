@@ -45,7 +45,7 @@ class TableSource(Source):
         self.path = path
         self.format = format_
         self.template = template
-        self.kind = format_ + _KIND  # type: ignore[misc] # each format is a kind of its own
+        self.kind = format_ + _KIND
         self._read: Callable[[], Iterator[tuple[int | None, Row]]]
         self._schema: Any = None
         match format_:

@@ -1,39 +1,52 @@
 """What differs between the async runner and the blocking one: tasks or threads.
 
 `tools/unasync.py` makes the blocking runner from the async one. The two classes have the same
-methods.
+methods. `interrupts` holds back Ctrl-C while the blocking one runs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .interrupts import Interrupts
+
 T = TypeVar("T")
 
-#: Seconds that a blocking runner waits, when it is interrupted, for workers that must not be left.
-_GRACE = 10.0
+#: Seconds that a run that was stopped waits for a create under way: longer than the default
+#: timeout of a client, after which a create without a response ends by itself.
+_CREATE_GRACE = 90.0
+#: Seconds that it waits for everything else. Nothing is lost if that is left: it is done again.
+_GRACE = 5.0
 
 
 class Workers:
     """Threads that run operations, and a lock for what they share with the main one.
 
-    The threads are daemons: an operation that is left in the middle costs nothing but time, because
-    everything that it did is in the journal.
+    The threads are daemons, so a second Ctrl-C ends the process at once. A create that was under
+    way is then settled by the next run.
     """
 
     def __init__(self) -> None:
         #: Held while the machine or the journal is used.
         self.turn = threading.RLock()
-        self._wakeup = threading.Event()
-        self._threads: set[threading.Thread] = set()
+        #: A signal handler may put into this queue at any moment; a lock could be held by then.
+        self._wakeups: SimpleQueue[None] = SimpleQueue()
+        #: Each thread, and whether it should not be left.
+        self._threads: dict[threading.Thread, bool] = {}
+        self._interrupts = Interrupts(self.wake)
+        self._at_end: Callable[[], object] | None = None
         #: Whether workers should stop at their next event.
         self.is_stopping = False
 
     def __enter__(self) -> Self:
+        self._interrupts.hold()
         return self
 
     def __exit__(
@@ -43,33 +56,66 @@ class Workers:
         traceback: TracebackType | None,
     ) -> None:
         self.is_stopping = True
-        deadline = time.monotonic() + _GRACE
+        self._interrupts.release()
+        started = time.monotonic()
+        for thread, must_end in [*self._threads.items()]:
+            if must_end:
+                thread.join(max(0.0, started + _CREATE_GRACE - time.monotonic()))
+        started = time.monotonic()
         for thread in [*self._threads]:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, started + _GRACE - time.monotonic()))
+        if error is None:
+            self._interrupts.check()
 
-    def start(self, work: Callable[[], None]) -> None:
-        """Run work in a thread of its own."""
+    def start(self, work: Callable[[], None], *, must_end: bool) -> None:
+        """Run work in a thread of its own. If it `must_end`, a run that is stopped waits for it."""
 
         def run() -> None:
             try:
                 work()
             finally:
-                self._threads.discard(thread)
+                with self.turn:
+                    del self._threads[thread]
+                    self._finish()
                 self.wake()
 
         thread = threading.Thread(target=run, name="batches-jobs", daemon=True)
-        self._threads.add(thread)
-        thread.start()
+        self._threads[thread] = must_end
+        try:
+            thread.start()
+        except BaseException:
+            del self._threads[thread]
+            raise
+
+    def finish(self, close: Callable[[], object]) -> None:
+        """Call `close` when no worker runs any more: now, or at the end of the last one.
+
+        A thread that was left can still send a create. While it does, nobody else may run the job.
+        """
+        with self.turn:
+            self._at_end = close
+            self._finish()
+
+    def _finish(self) -> None:
+        if (close := self._at_end) is not None and not self._threads:
+            self._at_end = None
+            close()
 
     def wake(self) -> None:
         """End the wait of the main thread."""
-        self._wakeup.set()
+        self._wakeups.put(None)
 
     def wait(self, deadline: float | None) -> None:
         """Wait until a worker has ended or called `wake`, or until the deadline."""
         left = None if deadline is None else max(0.0, deadline - self.now())
-        self._wakeup.wait(left)
-        self._wakeup.clear()
+        with contextlib.suppress(Empty):
+            self._wakeups.get(timeout=left)
+            while True:
+                self._wakeups.get_nowait()
+
+    def checkpoint(self) -> None:
+        """Raise the `KeyboardInterrupt` that was held back, if there is one."""
+        self._interrupts.check()
 
     def now(self) -> float:
         """Read a monotonic clock, in seconds."""
@@ -83,7 +129,8 @@ class Workers:
 class AsyncWorkers:
     """Tasks of asyncio or trio that run operations.
 
-    Only one task runs at a time, so nothing has to be locked. Leaving the workers cancels them.
+    Only one task runs at a time, so nothing has to be locked. Leaving the workers cancels them,
+    except that a create under way is given time to end.
     """
 
     def __init__(self) -> None:
@@ -91,9 +138,11 @@ class AsyncWorkers:
 
         self._anyio: Any = anyio
         #: There for the blocking twin, whose threads need a lock.
-        self.turn = _NoLock()
+        self.turn = contextlib.nullcontext()
         self._wakeup = anyio.Event()
         self._group: Any = None
+        #: The cancel scopes of the workers that should not be left.
+        self._shields: set[Any] = set()
         self.is_stopping = False
 
     async def __aenter__(self) -> Self:
@@ -109,18 +158,29 @@ class AsyncWorkers:
     ) -> None:
         self.is_stopping = True
         self._group.cancel_scope.cancel()
-        await self._group.__aexit__(kind, error, traceback)
+        for shield in self._shields:
+            shield.deadline = self.now() + _CREATE_GRACE
+        # The group is not told of the error, which it would wrap in an exception group.
+        await self._group.__aexit__(None, None, None)
 
-    def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run work in a task of its own."""
+    def start(self, work: Callable[[], Awaitable[None]], *, must_end: bool) -> None:
+        """Run work in a task of its own. If it `must_end`, a run that is stopped waits for it."""
 
         async def run() -> None:
-            try:
-                await work()
-            finally:
-                self.wake()
+            with self._anyio.CancelScope(shield=must_end, deadline=math.inf) as scope:
+                if must_end:
+                    self._shields.add(scope)
+                try:
+                    await work()
+                finally:
+                    self._shields.discard(scope)
+                    self.wake()
 
         self._group.start_soon(run)
+
+    def finish(self, close: Callable[[], object]) -> None:
+        """Call `close`. No task runs any more when the workers have been left."""
+        close()
 
     def wake(self) -> None:
         """End the wait of the main task."""
@@ -133,6 +193,9 @@ class AsyncWorkers:
             await self._wakeup.wait()
         self._wakeup = self._anyio.Event()
 
+    def checkpoint(self) -> None:
+        """Do nothing: an interruption of a task is a cancellation."""
+
     def now(self) -> float:
         """Read the event loop's clock, in seconds."""
         return float(self._anyio.current_time())
@@ -142,11 +205,3 @@ class AsyncWorkers:
         with self._anyio.CancelScope(shield=True):
             result: T = await self._anyio.to_thread.run_sync(work)
         return result
-
-
-class _NoLock:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        pass

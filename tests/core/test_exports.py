@@ -28,7 +28,7 @@ PROMISED = """
     WebSearchToolResultBlock
 """
 PROMISED_LOWLEVEL = """
-    as_sent BytesBody check_base_url check_callback check_header_value check_seconds
+    as_sent BytesBody check_base_url check_callback check_header_value check_seconds CLOCK_SLACK
     encode_request envelope fold_headers Headers IfUnknown IfUnmarked JSONLines MAX_LINE
     message_decoder NotEncodableError origin path_segment prepare quote RawDecoder redact_text
     RequestChecker ResultDecoder Secret shown_host

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
+import anyio
 import duckdb
 import pytest
 import trio
@@ -34,6 +34,7 @@ from batches_jobs import (
 )
 from batches_jobs._inputs.rows import open_rows
 from batches_jobs._job_reader import JobReader
+from batches_jobs._runner import workers
 from batches_jobs._template import Template
 from transports.emulator import running_emulator
 
@@ -186,29 +187,143 @@ def test_an_error_in_accept_ends_the_run_and_the_job_can_be_resumed(tmp_path: Pa
         assert blocking(base_url, requests, tmp_path / "a.job").answered == 30
 
 
+class StopError(Exception):
+    """Raised by a test's `on_event`, as a caller's code may."""
+
+
+def stop_at(state: str, chunk: int = 0) -> Callable[[Any], None]:
+    def on_event(news: Any) -> None:
+        if getattr(news, "state", None) == state and news.chunk == chunk:
+            raise StopError
+
+    return on_event
+
+
+@every_runner
+def test_an_error_in_on_event_is_raised_as_it_is_and_the_job_can_be_resumed(
+    run: Any, tmp_path: Path
+) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 150)
+    emulator = Emulator(speed=1000)
+    with running_emulator(emulator) as base_url:
+        for state in ("planned", "being created", "in flight", "ended", "collected"):
+            with pytest.raises(StopError):
+                run(
+                    base_url,
+                    requests,
+                    tmp_path / f"{state}.job",
+                    options=OPTIONS,
+                    on_event=stop_at(state),
+                )
+            assert run(base_url, requests, tmp_path / f"{state}.job").answered == 150
+    assert max(sold(emulator).values()) == 5
+
+
+@every_runner
+def test_an_error_in_accept_is_raised_as_it_is(run: Any, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+
+    def accept(success: Any) -> bool:
+        del success
+        raise StopError
+
+    with running_emulator(Emulator(speed=1000)) as base_url, pytest.raises(StopError):
+        run(base_url, requests, tmp_path / "a.job", options=OPTIONS, accept=accept)
+
+
+@every_runner
+def test_a_stopped_job_sends_no_create_that_has_not_left(run: Any, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 130)
+    emulator = Emulator(faults=FaultPlan("list:delay=0.5"))
+    with running_emulator(emulator) as base_url:
+        with pytest.raises(StopError):
+            # The create of chunk 0 reads the list when chunk 1 is planned.
+            run(
+                base_url,
+                requests,
+                tmp_path / "a.job",
+                options=OPTIONS,
+                on_event=stop_at("planned", chunk=1),
+            )
+        time.sleep(0.7)
+    assert emulator.sales == []
+    assert read_status(tmp_path / "a.job").chunks == {"planned": 2}
+
+
+@every_runner
+def test_a_stopped_job_waits_for_the_response_of_a_create_under_way(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_GRACE", 0.0)
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+    emulator = Emulator(faults=FaultPlan("create:delay=0.5"))
+    with running_emulator(emulator) as base_url, pytest.raises(StopError):
+        run(
+            base_url,
+            requests,
+            tmp_path / "a.job",
+            options=OPTIONS,
+            on_event=stop_at("being created"),
+        )
+    assert len(emulator.sales) == 1
+    assert read_status(tmp_path / "a.job").chunks == {"in flight": 1}
+
+
+@pytest.mark.parametrize("loop", [asyncio, trio])
+def test_a_cancelled_job_waits_for_the_response_of_a_create_under_way(
+    loop: Any, tmp_path: Path
+) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+    emulator = Emulator(faults=FaultPlan("create:delay=0.5"))
+    module = transports.asyncio if loop is asyncio else transports.trio
+
+    async def scenario(base_url: str) -> None:
+        with anyio.CancelScope() as scope:
+
+            def on_event(news: Any) -> None:
+                if getattr(news, "state", None) == "being created":
+                    scope.cancel()
+
+            async with module.BatchesClient(base_url=base_url, **SETTINGS) as client:
+                path = tmp_path / "a.job"
+                await run_job_async(client, requests, path, options=OPTIONS, on_event=on_event)
+        assert scope.cancelled_caught
+
+    with running_emulator(emulator) as base_url:
+        anyio.run(scenario, base_url, backend=loop.__name__)
+    assert len(emulator.sales) == 1
+    assert read_status(tmp_path / "a.job").chunks == {"in flight": 1}
+
+
+def test_a_job_stays_locked_until_a_create_that_was_left_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_CREATE_GRACE", 0.0)
+    monkeypatch.setattr(workers, "_GRACE", 0.0)
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+    path = tmp_path / "a.job"
+    emulator = Emulator(speed=1000, faults=FaultPlan("create:delay=1"))
+    with (
+        running_emulator(emulator) as base_url,
+        transports.h11.BatchesClient(base_url=base_url, **SETTINGS) as client,
+    ):
+        with pytest.raises(StopError):
+            run_job(client, requests, path, options=OPTIONS, on_event=stop_at("being created"))
+        with pytest.raises(JobLockedError, match="already running in this process"):
+            run_job(client, requests, path)
+        while any(each.name == "batches-jobs" for each in threading.enumerate()):
+            time.sleep(0.05)
+        assert read_status(path).chunks == {"in flight": 1}
+        assert run_job(client, requests, path).answered == 30
+    assert len(emulator.sales) == 1
+
+
 CHILD = """
 import sys
 from tests.jobs.test_run_job import OPTIONS, blocking
 from pathlib import Path
 blocking(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), options=OPTIONS)
 """
-
-
-def test_a_job_that_is_killed_again_and_again_pays_once(tmp_path: Path) -> None:
-    requests = write_requests(tmp_path / "in.jsonl", 1500)
-    path = tmp_path / "a.job"
-    random = Random(7)
-    emulator = Emulator(speed=500)
-    with running_emulator(emulator) as base_url:
-        command = [sys.executable, "-c", CHILD, base_url, str(requests), str(path)]
-        for _ in range(12):
-            child = subprocess.Popen(command, cwd=ROOT)  # noqa: S603 - this interpreter
-            time.sleep(0.35 + random.random() * 0.8)
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-        status = blocking(base_url, requests, path)
-    assert (status.answered, status.failed, status.is_finished) == (1500, 0, True)
-    assert sold(emulator) == answered(path) == {f"r{n}": 1 for n in range(1500)}
 
 
 def test_a_second_process_is_refused_while_a_job_runs(tmp_path: Path) -> None:

@@ -29,6 +29,12 @@ class AsyncJobClient(Protocol):
         """Iterate over all batches, newest first."""
         ...
 
-    async def download(self, batch: MessageBatch | str, path: str | os.PathLike[str]) -> int:
-        """Write the results of a batch to a file."""
+    async def download(
+        self,
+        batch: MessageBatch | str,
+        path: str | os.PathLike[str],
+        *,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> int:
+        """Write the results of a batch to a file, and call `on_event` with each event."""
         ...

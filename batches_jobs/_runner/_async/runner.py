@@ -7,12 +7,11 @@ becomes a call of a client, a download to a file, or a look at the input.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
-from batches_core import BatchesError, Event, InvalidInputError, MessageBatch
+from batches_core import BatchCreated, BatchesError, Event, InvalidInputError, MessageBatch
 from batches_core.jobs import (
     Cancel,
     ChunkPlanned,
@@ -38,16 +37,24 @@ from batches_core.jobs import (
     Value,
     Wait,
 )
-from batches_core.lowlevel import prepare
+from batches_core.lowlevel import CLOCK_SLACK, prepare
 from batches_jobs._errors import JournalError, StorageError
 from batches_jobs._runner.workers import AsyncWorkers
 
 from .client import AsyncJobClient
 
-#: How much the stamps of batches can differ from their order in the list.
-_SLACK = timedelta(seconds=10)
+#: Seconds after which a wait looks whether the job should be canceled.
+_CANCEL_INTERVAL = 2.0
 #: The size of a page of the list: one page shows all batches of most jobs.
 _PAGE = 1000
+
+
+#: When `run` returns: when no more can be done, or when no more can be sent for now.
+Until: TypeAlias = Literal["finished", "sent"]
+
+
+class _StoppedError(Exception):
+    """Ends an operation of a run that is stopping."""
 
 
 class _LocalError(Exception):
@@ -85,6 +92,10 @@ class Work(Protocol):
         """Return why a chunk must not be sent, or None."""
         ...
 
+    def is_cancel_asked(self) -> bool:
+        """Whether a person has asked for the job to be canceled."""
+        ...
+
 
 class AsyncJobRunner:
     """Runs one job until nothing more can be done without a person.
@@ -110,16 +121,17 @@ class AsyncJobRunner:
         #: An error that is not the service's or the network's: it ends the run.
         self._fatal: BaseException | None = None
 
-    async def run(self) -> tuple[Job, Ending]:
-        """Run the job; return it, and how the run ended.
+    async def run(self, until: Until = "finished") -> tuple[Job, Ending | None]:
+        """Run the job; return it, and how the run ended: None if nothing more can be sent for now.
 
         Raises:
-            OSError: a file cannot be read or written. The job can be run again.
+            StorageError: a file could not be written. The job can be run again.
         """
         workers = self._workers
         self._job = job = self._job_of(workers.now())
         async with workers:
             while True:
+                workers.checkpoint()
                 if self._fatal is not None:
                     raise self._fatal
                 with workers.turn:
@@ -128,23 +140,50 @@ class AsyncJobRunner:
                         self._persist(directive)
                 match directive:
                     case Run(operation_id=operation_id, spec=spec):
-                        workers.start(partial(self._operate, operation_id, spec))
+                        workers.start(
+                            partial(self._operate, operation_id, spec),
+                            must_end=isinstance(spec, Create),
+                        )
                     case Report(news=news):
                         self._on_event(news)
                     case Wait(deadline=deadline):
-                        await workers.wait(deadline)
                         with workers.turn:
-                            job.handle_timeout(workers.now())
+                            if until == "sent" and not job.is_submitting:
+                                return job, None
+                        await self._wait(deadline)
                     case Done(ending=ending):
                         return job, ending
                     case _:
                         pass
+
+    async def _wait(self, deadline: float | None) -> None:
+        """Wait until an operation reports anything, until the deadline, or for a cancel."""
+        workers, job = self._workers, self._job
+        if not job.state.is_canceled:
+            soon = workers.now() + _CANCEL_INTERVAL
+            deadline = soon if deadline is None else min(deadline, soon)
+        await workers.wait(deadline)
+        with workers.turn:
+            job.handle_timeout(workers.now())
+            if not job.state.is_canceled and self._work.is_cancel_asked():
+                job.cancel(workers.now())
 
     def _persist(self, persist: Persist) -> None:
         self._work.persist(persist)
         self._job.persisted(persist.number, self._workers.now())
 
     async def _operate(self, operation_id: int, spec: Spec) -> None:
+        """Run an operation and report how it ended. An error that is not its own ends the run."""
+        try:
+            await self._run_and_report(operation_id, spec)
+        except _StoppedError:
+            pass
+        except _LocalError as error:
+            self._fatal = error.__cause__
+        except Exception as error:  # noqa: BLE001 - raised by `run`
+            self._fatal = error
+
+    async def _run_and_report(self, operation_id: int, spec: Spec) -> None:
         workers = self._workers
         if isinstance(spec, Create):
             with workers.turn:
@@ -154,17 +193,13 @@ class AsyncJobRunner:
                     return
         try:
             value = await self._execute(operation_id, spec)
-        except (StorageError, JournalError) as error:
-            self._fatal = error
-        except _LocalError as error:
-            self._fatal = error.__cause__
+        except (StorageError, JournalError):
+            raise
         except BatchesError as error:
             if isinstance(error, InvalidInputError):
                 self.invalid_input = error
             with workers.turn:
                 self._job.failed(operation_id, error, workers.now())
-        except Exception as error:  # noqa: BLE001 - raised by `run`
-            self._fatal = error
         else:
             with workers.turn:
                 self._job.succeeded(operation_id, value, workers.now())
@@ -195,7 +230,10 @@ class AsyncJobRunner:
             case Collect():
                 path = work.results_path(spec.plan)
                 if not path.exists():
-                    await client.download(spec.batch_id, path)
+                    try:
+                        await client.download(spec.batch_id, path, on_event=self._check)
+                    except OSError as error:
+                        raise StorageError(path, error.strerror or str(error)) from error
                 try:
                     return await self._workers.in_thread(partial(work.collect, spec))
                 except BatchesError as error:
@@ -206,19 +244,32 @@ class AsyncJobRunner:
         missing = set(spec.batch_ids)
         shown: list[MessageBatch] = []
         async for batch in self._client.list_all(limit=_PAGE):
+            self._check()
             if batch.id in missing or batch.request_counts.total in spec.sizes:
                 missing.discard(batch.id)
                 shown.append(batch)
-            is_past = spec.since is not None and spec.since - batch.created_at > _SLACK
+            is_past = spec.since is not None and spec.since - batch.created_at > CLOCK_SLACK
             if is_past or (not missing and not spec.sizes):
                 break
         return PollResult(batches=tuple(shown))
 
     def _observe(self, operation_id: int, event: Event) -> None:
-        """Report an operation's event; what the job records of it is durable when this returns."""
+        """Report an operation's event; what the job records of it is durable when this returns.
+
+        Raises:
+            _StoppedError: the run is stopping. A create that has not left must not leave: nobody
+                would record its batch. A batch that was created is still recorded.
+        """
         with self._workers.turn:
-            if self._job.event(operation_id, event, self._workers.now()) is None:
-                return
-            persist = self._job.unpersisted
-            assert persist is not None, "a hold is for a record that is not durable"  # noqa: S101
-            self._persist(persist)
+            if not isinstance(event, BatchCreated):
+                self._check()
+            self._job.event(operation_id, event, self._workers.now())
+            while (persist := self._job.unpersisted) is not None:
+                self._persist(persist)
+        self._workers.wake()
+
+    def _check(self, event: object = None) -> None:
+        """End an operation if the run is stopping."""
+        del event
+        if self._workers.is_stopping:
+            raise _StoppedError

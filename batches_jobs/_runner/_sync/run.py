@@ -15,7 +15,7 @@ from batches_jobs._open import OpenJob
 from batches_jobs._runner.workers import Workers
 
 from .client import JobClient
-from .runner import JobRunner
+from .runner import JobRunner, Until
 
 
 def run_job(
@@ -28,11 +28,13 @@ def run_job(
     accept: Callable[[Any], bool] | None = None,
     message_type: type[Any] = Message,
     max_cost: float | str | None = None,
+    until: Until = "finished",
 ) -> JobStatus:
     """Run a job of any number of requests; the same call resumes it.
 
     - `requests`: the path of a file with one request per line, which is read in place; or any
-      iterable of requests, which is copied to the job's folder. To resume, pass the same.
+      iterable of requests, which is copied to the job's folder. To resume, pass the same; or None
+      if it was a path, or if all requests were read already.
     - `path`: the folder of the job, such as ``reviews.job``. It is created if it does not exist.
     - `options`: `JobOptions`; those of the first call are kept.
     - `on_event`: a function that is called with each piece of news.
@@ -41,9 +43,16 @@ def run_job(
     - `max_cost`: US dollars. Nothing is sent that is expected to exceed them, by the cost of the
       answers so far; before the first answer nothing is expected. Needs the extra ``cost``.
 
+    - `until`: ``finished``, or ``sent`` to return as soon as nothing more can be sent for now,
+      because everything is sent or the queue is full. Call it again later to go on.
+
     The job can be interrupted at any instant, also by ``kill -9``. Nothing that was paid for is
     lost, and nothing is paid for twice. Returns when every row has its end, or when nothing more
     can be done without a person; `JobStatus.paused` and `JobStatus.doubts` say for what.
+
+    If it is cancelled, interrupted by Ctrl-C, or stopped by an error of `on_event` or `accept`, it
+    sends nothing more, and waits up to 90 seconds for the response of a create under way. A second
+    Ctrl-C does not wait; the next run then settles the create.
 
     Raises:
         InvalidInputError: the input or an option is invalid. `InputChangedError` if the input is
@@ -66,11 +75,13 @@ def run_job(
             budget=budget,
         )
     )
-    with opened:
+    try:
         runner = JobRunner(
             client, partial(Job, opened.records), opened, on_event or _ignore, workers
         )
-        job, ending = runner.run()
+        job, ending = runner.run(until)
+    finally:
+        workers.finish(opened.close)
     if ending is Ending.PAUSED and runner.invalid_input is not None:
         raise runner.invalid_input
     return job_status(job.state)

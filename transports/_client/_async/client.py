@@ -314,6 +314,7 @@ class AsyncBatchesClientBase:
         *,
         resume: bool = True,
         expected: Iterable[str] | None = None,
+        on_event: OnEvent | None = None,
     ) -> int:
         """Write the results of a batch to a file, and return the number of its lines.
 
@@ -323,6 +324,9 @@ class AsyncBatchesClientBase:
 
         No file is ever replaced. If ``path`` exists already, it is compared with the results, line
         by line. The call succeeds if the file holds exactly the results.
+
+        `on_event` is called with each event, also with each `ResultsReceived` before it is written.
+        If it raises, the download ends and the part stays.
 
         See `BatchesAPI.results_stream` for the other arguments and errors.
 
@@ -343,6 +347,8 @@ class AsyncBatchesClientBase:
             driver = AsyncDriver(self._transport, operation)
             try:
                 while not isinstance(event := await driver.next_event(), Done):
+                    if on_event is not None:
+                        on_event(event)
                     if isinstance(event, ResultsReceived):
                         await in_thread(partial(file.write, event.items))
                     else:

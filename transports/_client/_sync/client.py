@@ -313,6 +313,7 @@ class BatchesClientBase:
         *,
         resume: bool = True,
         expected: Iterable[str] | None = None,
+        on_event: OnEvent | None = None,
     ) -> int:
         """Write the results of a batch to a file, and return the number of its lines.
 
@@ -322,6 +323,9 @@ class BatchesClientBase:
 
         No file is ever replaced. If ``path`` exists already, it is compared with the results, line
         by line. The call succeeds if the file holds exactly the results.
+
+        `on_event` is called with each event, also with each `ResultsReceived` before it is written.
+        If it raises, the download ends and the part stays.
 
         See `BatchesAPI.results_stream` for the other arguments and errors.
 
@@ -342,6 +346,8 @@ class BatchesClientBase:
             driver = Driver(self._transport, operation)
             try:
                 while not isinstance(event := driver.next_event(), Done):
+                    if on_event is not None:
+                        on_event(event)
                     if isinstance(event, ResultsReceived):
                         in_thread(partial(file.write, event.items))
                     else:
