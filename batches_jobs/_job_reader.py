@@ -20,7 +20,7 @@ from batches_core.jobs import JobOpened, JobState, JobStatus, Record, job_status
 from ._errors import JournalError
 from ._folder import JobFolder
 from ._inputs.reopening import reopen_input
-from ._inputs.table import reopen_table, table_description
+from ._inputs.table import reopen_table, table_description, table_path
 from ._journal import Journal
 from ._merge import Order
 from ._output_file import OutputFile
@@ -139,7 +139,7 @@ class JobReader:
         """
         settled = SettledRows(self.records)
         chunks = self.state.chunks
-        rows = sorted(row for chunk in chunks for row in settled.failed_rows(chunk))
+        rows = [row for chunk in chunks for row in settled.failed_rows(chunk)]
         for _, line in self._input.lines_of(rows, [chunk.plan for chunk in chunks]):
             yield line
 
@@ -201,7 +201,7 @@ class JobReader:
         described = table_description(self._opened.source)
         if described is None:
             return None
-        table = reopen_table(described, self._input_path)
+        table = reopen_table(described, table_path(described, self.folder, self._input_path))
         return OwnColumns(table, described, [chunk.plan for chunk in self.state.chunks])
 
     @property

@@ -214,9 +214,11 @@ class Journal:
         """Return when each record was appended, in their order, by the clock of this machine.
 
         Raises:
-            JournalError: a time is damaged.
+            JournalError: a time is damaged, or the journal is closed.
         """
         with self._turn:
+            if self._is_closed:
+                raise JournalError(f"{self.path} is closed: open it again")
             try:
                 rows = self._database.execute("SELECT at FROM record ORDER BY seq").fetchall()
                 return [datetime.fromisoformat(at) for (at,) in rows]

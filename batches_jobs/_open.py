@@ -37,7 +37,6 @@ from ._folder import JobFolder
 from ._inputs.interface import Input
 from ._inputs.opening import open_input
 from ._inputs.reopening import reopen_input
-from ._inputs.table import reopen_table, table_description
 from ._journal import Journal, hash_key, new_salt
 
 
@@ -151,10 +150,7 @@ class OpenJob:
 
     def _open_input(self, requests: object, state: JobState) -> Input:
         if requests is None and (opened := state.opened) is not None:
-            table = table_description(opened.source)
-            if table is None or state.rows is not None:
-                return reopen_input(opened, self.folder)
-            requests = reopen_table(table)  # not all of its rows have been read
+            return reopen_input(opened, self.folder)
         return open_input(requests, self.folder, job_id=state.job_id, ids=state.options.ids)
 
     def _create(self, api: BatchesAPI, requests: object, options: JobOptions) -> Journal:

@@ -33,8 +33,9 @@ class Template(msgspec.Struct, frozen=True):
     - `id_column`: the column that is the custom_id. By default it is the number of the row, from 0.
       Values that are missing, repeated or no valid ids need ``JobOptions(ids="map")``;
     - `params`: other parameters of every request, such as ``{"temperature": 0}``;
-    - `if_empty`: what to do if all columns of the prompt are empty in a row. ``error`` raises an
-      error, because the answer would be paid for in vain. ``send`` sends the request.
+    - `if_empty`: what to do if a prompt has no data, because all of its columns are empty in a row,
+      or because it names none. ``error`` raises an error, because the answer would be paid for in
+      vain. ``send`` sends the request.
 
     Text is inserted as it is. A missing value, such as null, is inserted as nothing. Numbers are
     inserted as in JSON, booleans as ``true`` and ``false``, dates and times in ISO 8601, lists and
@@ -68,7 +69,11 @@ class Template(msgspec.Struct, frozen=True):
         if self.if_empty not in {"error", "send"}:
             raise InvalidInputError(f"if_empty is {self.if_empty!r}: pass 'error' or 'send'")
         _check_params(self.params)
-        _parse(self.prompt)
+        if not self.prompt_columns and self.if_empty == "error":
+            raise InvalidInputError(
+                f"prompt is {quote(self.prompt)!r}, which names no column, so every request would "
+                "be the same: write {column} where the data belongs, or pass if_empty='send'"
+            )
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -129,7 +134,7 @@ class RequestMaker:
         self._template = template
         self._pieces = _parse(template.prompt)
         self._columns = template.prompt_columns
-        self._may_be_empty = template.if_empty == "send" or not self._columns
+        self._may_be_empty = template.if_empty == "send"
         start: dict[str, Any] = {"model": template.model, "max_tokens": template.max_tokens}
         if template.system is not None:
             start["system"] = template.system

@@ -13,7 +13,9 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from batches_core import InvalidInputError, RequestLike, RequestProblem
+from batches_core.lowlevel import quote
 from batches_jobs._errors import InputChangedError
+from batches_jobs._folder import JobFolder
 from batches_jobs._template import Template
 
 from .csv_rows import CSVRows
@@ -105,6 +107,29 @@ class TableSource(Source):
             raise InputChangedError("the template", place, chunk=None)
 
 
+class JournalTable(Source):
+    """The table of a job that is continued without its requests, from its description.
+
+    Its file is only opened to read more requests.
+    """
+
+    kind = "table"
+
+    def __init__(self, described: Description, path: Path) -> None:
+        self.kind = described.kind
+        self.name = quote(str(path))
+        self._described = described
+        self._path = path
+
+    def describe(self) -> Description:
+        """See `Source`."""
+        return self._described
+
+    def read(self) -> Iterator[tuple[int | None, RequestLike]]:
+        """See `Source`."""
+        yield from reopen_table(self._described, self._path).read()
+
+
 def table_description(source: str) -> Description | None:
     """Return the description of a table from `JobOpened.source`; None if that is no table."""
     try:
@@ -114,15 +139,24 @@ def table_description(source: str) -> Description | None:
     return described if described.kind.endswith(_KIND) else None
 
 
-def reopen_table(described: Description, path: Path | None = None) -> TableSource:
-    """Return the table of a job, from its description. `path` is where its file is now.
+def table_path(described: Description, folder: JobFolder, path: Path | None = None) -> Path:
+    """Return where the file of a job's table is: at `path` if that is passed, or where it was.
+
+    The copy of an open file, such as stdin, is found if the folder of the job was moved.
+    """
+    kept, copy = Path(described.path), folder.rows(described.kind.removesuffix(_KIND))
+    is_moved = kept.name == copy.name and copy.exists() and not kept.exists()
+    return path or (copy if is_moved else kept)
+
+
+def reopen_table(described: Description, path: Path) -> TableSource:
+    """Return the table of a job, from its description. `path` is where its file is.
 
     Raises:
         InvalidInputError: the file cannot be read, or is not the table.
     """
-    template = Template.decode(described.template)
     format_: Any = described.kind.removesuffix(_KIND)
-    return TableSource(Path(described.path) if path is None else path, format_, template)
+    return TableSource(path, format_, Template.decode(described.template))
 
 
 def _placed(error: InvalidInputError, line: int | None, number: int) -> InvalidInputError:

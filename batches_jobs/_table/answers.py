@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from typing import Any
 
@@ -135,7 +134,7 @@ class ResultRow:
         try:
             return _fields_decoder.decode(self._message)
         except _UNDECODABLE:
-            return _tolerant_fields(bytes(self._message))
+            return _Fields()  # it is not an object
 
     @cached_property
     def _tokens(self) -> tuple[int | None, ...]:
@@ -154,20 +153,14 @@ class ResultRow:
         )
 
 
-def _tolerant_fields(message: bytes) -> _Fields:
-    """Read a message with lone surrogates, which msgspec refuses."""
-    value = _loads(message)
-    if not isinstance(value, dict):
-        return _Fields()
-    content = json.dumps(value["content"]).encode() if "content" in value else b""
-    return _Fields(msgspec.Raw(content), value.get("stop_reason"), value.get("model"))
-
-
 def _text(content: bytes) -> str:
     try:
         parts: Any = _parts_decoder.decode(content)
     except _UNDECODABLE:
-        value = _loads(content)
+        try:
+            value = msgspec.json.decode(content)
+        except _UNDECODABLE:
+            return ""
         # The rules of `Message`: a string in place of the content or of a block is text.
         blocks = [value] if isinstance(value, str) else value if isinstance(value, list) else []
         parts = [
@@ -180,21 +173,3 @@ def _text(content: bytes) -> str:
     return "".join(
         part.text for part in parts if part.type == "text" and isinstance(part.text, str)
     )
-
-
-def _loads(data: bytes) -> Any:
-    """Decode JSON; a lone surrogate becomes the six characters of its escape."""
-    try:
-        return _spelled_out(json.loads(data))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _spelled_out(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, list):
-        return [_spelled_out(each) for each in value]
-    if isinstance(value, dict):
-        return {_spelled_out(name): _spelled_out(each) for name, each in value.items()}
-    return value

@@ -15,8 +15,9 @@ from batches_jobs._inputs.parquet_rows import import_parquet
 
 from .columns import Column
 
-#: The limits of a row group: rows, and bytes of text. A group is in memory until it is written.
-_ROWS, _BYTES = 100_000, 32 * 1024 * 1024
+#: The limits of a row group: rows, and bytes of text. A group is in memory until it is written, as
+#: Python's values and as those of Arrow.
+_ROWS, _BYTES = 100_000, 16 * 1024 * 1024
 
 
 class ParquetWriter:
@@ -103,7 +104,7 @@ class _Sink(io.RawIOBase):
         return self._size
 
     def write(self, data: Any) -> int:
-        """Pass on bytes. pyarrow uses their memory again, so they are copied."""
+        """Pass on bytes. They are copied if pyarrow can use their memory again."""
         copied = bytes(data)
         self._pass_on(copied)
         self._size += len(copied)

@@ -90,6 +90,8 @@ class CSVWriter:
 
 
 def _field(column: Column, cell: Any) -> str:
+    if isinstance(cell, str):
+        return cell
     if cell is None:
         return ""
     if isinstance(cell, msgspec.Raw):

@@ -251,6 +251,28 @@ def test_each_record_has_its_time_kind_and_chunk(path: Path, journal: Journal) -
     assert read(path, "SELECT data ->> '$.reason' FROM record WHERE seq = 4") == [("credit",)]
 
 
+def test_the_times_of_all_records_can_be_read(path: Path, journal: Journal) -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    journal.append(life(0))
+    times = journal.times()
+    assert len(times) == len(journal.load())
+    assert before <= times[1] <= times[-1] <= datetime.now(UTC)
+    with Journal.open_read_only(path) as reader:
+        assert reader.times() == times
+    with pytest.raises(JournalError, match="is closed"):
+        reader.times()
+
+
+def test_a_damaged_time_is_refused(path: Path, journal: Journal) -> None:
+    journal.close()
+    edit(path, "UPDATE record SET at = 'noon'")
+    with (
+        Journal.open(path) as again,
+        pytest.raises(JournalError, match=r"damaged.*a record's time"),
+    ):
+        again.times()
+
+
 def test_the_chunks_can_be_read_from_their_table(path: Path, journal: Journal) -> None:
     journal.append(life(0))
     journal.append([planned(1), CreateIntended(chunk=1, marker=None)])

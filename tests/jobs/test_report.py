@@ -139,6 +139,14 @@ class TestPage:
         for svg in re.findall(r"<svg.*?</svg>", page):
             ET.fromstring(svg)  # noqa: S314 - our own page
 
+    @pytest.mark.parametrize(
+        ("count", "words"), [(250, "Chunks"), (251, "Chunks, 2 in each bar"), (1000, "4 in each")]
+    )
+    def test_draws_at_most_250_bars(self, count: int, words: str) -> None:
+        text = Page(page_of(gather_facts(*records(count)))).text
+        assert words in text
+        assert ("in each bar" in text) == (count > 250)
+
     def test_says_what_became_of_the_job(self, tmp_path: Path) -> None:
         text = Page(report(job(tmp_path))).text
         assert "a.job" in text

@@ -25,7 +25,7 @@ from batches_jobs._errors import InputChangedError, JournalError, ResultsFileErr
 from batches_jobs._inputs.rows import open_rows
 from batches_jobs._job_reader import JobReader
 from batches_jobs._results import AnsweredRow
-from batches_jobs._table import parquet_format
+from batches_jobs._table import parquet_format, text_formats
 from batches_jobs._table.columns import Column, joined_columns
 from batches_jobs._table.own_columns import infer_columns
 from batches_jobs._template import Template
@@ -257,7 +257,7 @@ class TestOwnColumns:
         assert [row["id"] for row in failed] == ["x2", "x3", "x4", "x7", "x8", "x9"]
 
     def test_with_taken_names_get_a_prefix_until_they_are_free(self) -> None:
-        names = ["row", "input_row", "TEXT", "own", "input_tokens"]
+        names = ["row", "input_row", "TEXT", "own", "input_tokens", "input_type", "type"]
         joined = joined_columns([Column(name) for name in names])
         own = {column.own_name: column.name for column in joined if column.own_name is not None}
         assert own == {
@@ -266,6 +266,8 @@ class TestOwnColumns:
             "TEXT": "input_TEXT",
             "own": "own",
             "input_tokens": "input_input_tokens",
+            "input_type": "input_type",
+            "type": "input_input_type",
         }
 
     def test_are_not_read_if_none_is_selected(self, tmp_path: Path) -> None:
@@ -490,6 +492,15 @@ class TestFormats:
         with pytest.raises(ResultsFileError):
             JobReader(path).write_table(JobReader(path).table(), out / name, None)
         assert [*out.iterdir()] == []
+
+    def test_of_csv_are_written_in_pieces(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = requests_job(tmp_path, 9, lambda row, _: success("x" * (9 - row)))
+        out = io.BytesIO()
+        monkeypatch.setattr(text_formats, "_GATHERED", 1)
+        JobReader(path).write_table(JobReader(path).table(select=["text"]), out, "csv")
+        assert out.getvalue().split() == [b"text", *(b"x" * n for n in range(9, 0, -1))]
 
     def test_of_csv_quote_a_lone_carriage_return(self, tmp_path: Path) -> None:
         path = requests_job(tmp_path, 1, lambda *_: success('a\rb,"c"\n'))

@@ -14,14 +14,17 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped] # likewise
 import pytest
 
 from batches_core import InvalidInputError
-from batches_core.jobs import ChunkPlanned
+from batches_core.jobs import ChunkPlanned, JobOpened, JobOptions
 from batches_jobs._errors import InputChangedError, StorageError
 from batches_jobs._folder import JobFolder
 from batches_jobs._inputs.opening import open_input
+from batches_jobs._inputs.reopening import reopen_input
 from batches_jobs._inputs.rows import open_rows
-from batches_jobs._inputs.table import reopen_table, table_description
+from batches_jobs._inputs.table import table_description
+from batches_jobs._job_reader import JobReader
 from batches_jobs._template import Template
 from tests.jobs.store_support import JOB_ID, folder_in, plan_all, plan_next, sent_requests
+from tests.support.stored_job import store_job
 
 TEMPLATE = Template("m", "Classify: {review}", max_tokens=5, id_column="id")
 ROWS = [{"id": f"r{n}", "review": f"good, {n}\né"} for n in range(7)]
@@ -209,13 +212,30 @@ class TestResuming:
         with pytest.raises(InvalidInputError, match="begun with an input of the kind 'csv rows'"):
             again.resume(described, [plan], ended=False)
 
-    def test_needs_only_what_the_journal_says(self, tmp_path: Path) -> None:
-        template = Template("m", "{review}", params={"temperature": 0}, if_empty="send")
-        _, source, _ = self.begin(tmp_path, template)
-        described = table_description(source)
-        assert described is not None
-        again = reopen_table(described)
-        assert (again.template, again.path, again.format) == (template, tmp_path / "a.csv", "csv")
+    @pytest.mark.parametrize("is_moved", [False, True])
+    def test_needs_only_the_journal_and_the_file(
+        self,
+        tmp_path: Path,
+        is_moved: bool,  # noqa: FBT001 - a parameter of the test
+    ) -> None:
+        folder, source, plan = self.begin(tmp_path)
+        opened = JobOpened(job_id=JOB_ID, options=JobOptions(), source=source)
+        path = (tmp_path / "a.csv").rename(tmp_path / "b.csv") if is_moved else None
+        again = reopen_input(opened, folder, path=path)
+        again.resume(source, [plan], ended=False)
+        plans = plan_all(again, 3, [plan])
+        assert [custom_id for custom_id, _ in prompts(again, plans)] == [row["id"] for row in ROWS]
+        assert again.describe() == source
+
+    def test_without_the_file_sends_only_what_was_read(self, tmp_path: Path) -> None:
+        folder, source, plan = self.begin(tmp_path)
+        (tmp_path / "a.csv").unlink()
+        opened = JobOpened(job_id=JOB_ID, options=JobOptions(), source=source)
+        again = reopen_input(opened, folder)
+        again.resume(source, [plan], ended=False)
+        assert len(sent_requests(again, plan)) == 3
+        with pytest.raises(InvalidInputError, match=r"a.csv cannot be read"):
+            plan_next(again, [plan], 3)
 
     def test_of_other_inputs_has_no_table(self) -> None:
         assert table_description('{"kind":"jsonl","path":"a"}') is None
@@ -261,6 +281,15 @@ class TestOpenFiles:
         with pytest.raises(InputChangedError, match=r"which was copied to .*copy.csv, was changed"):
             self.open(OneByOne(change(data)), copy)
         assert copy.read_bytes() == data
+
+    def test_are_found_if_the_folder_of_the_job_was_moved(self, tmp_path: Path) -> None:
+        data = write(tmp_path / "a.csv").read_bytes()
+        folder = folder_in(tmp_path)
+        source = self.open(OneByOne(data), folder.rows("csv"))
+        store_job(folder.path, source)
+        moved = folder.path.rename(tmp_path / "moved.job")
+        ids = [*JobReader(moved).table(select=["id"]).rows()]
+        assert ids == [(row["id"],) for row in ROWS]
 
     def test_need_a_format_and_a_place_for_the_copy(self, tmp_path: Path) -> None:
         with pytest.raises(InvalidInputError, match="pass format, one of csv, tsv, jsonl, parquet"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import duckdb
 import pytest
 import trio
 
@@ -23,8 +24,18 @@ import transports.trio
 from batches_core import InvalidInputError, SettlingPolicy
 from batches_core.emulator import Emulator, FaultPlan
 from batches_core.jobs import JobOptions
-from batches_jobs import JobLockedError, JobStatus, read_status, run_job, run_job_async
+from batches_jobs import (
+    InputChangedError,
+    JobLockedError,
+    JobStatus,
+    read_status,
+    run_job,
+    run_job_async,
+)
+from batches_jobs._inputs.rows import open_rows
+from batches_jobs._job_reader import JobReader
 from batches_jobs._runner import workers
+from batches_jobs._template import Template
 from transports.emulator import running_emulator
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -330,3 +341,25 @@ def test_a_second_process_is_refused_while_a_job_runs(tmp_path: Path) -> None:
         finally:
             child.kill()
             child.wait()
+
+
+def test_the_rows_of_a_csv_file_are_answered_and_joined(tmp_path: Path) -> None:
+    table, out = tmp_path / "in.csv", tmp_path / "out.parquet"
+    table.write_text("id,text\n" + "".join(f"x{n},review {n}\n" for n in range(250)))
+    template = Template("claude-opus-4-5", "Classify: {text}", max_tokens=5, id_column="id")
+    emulator = Emulator(speed=1000, errored=0.1)
+    with running_emulator(emulator) as base_url:
+        for _ in range(2):
+            blocking(base_url, open_rows(table, template), tmp_path / "a.job", options=OPTIONS)
+        other = Template("claude-opus-4-5", "Rate: {text}", max_tokens=5, id_column="id")
+        with pytest.raises(InputChangedError, match="the template was changed"):
+            blocking(base_url, open_rows(table, other), tmp_path / "a.job")
+    reader = JobReader(tmp_path / "a.job")
+    assert reader.write_table(reader.table(), out, None).rows == 250
+    with duckdb.connect() as database:
+        found = database.execute(
+            "SELECT custom_id, input_text, type FROM read_parquet(?) ORDER BY row", [str(out)]
+        ).fetchall()
+    assert [each[:2] for each in found] == [(f"x{n}", f"review {n}") for n in range(250)]
+    failed = sum(1 for each in found if each[2] != "succeeded")
+    assert failed == reader.status.failed == len([*reader.failed_requests()])

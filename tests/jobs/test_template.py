@@ -157,8 +157,11 @@ def test_a_row_without_data_for_its_prompt_is_refused(value: object) -> None:
     assert prompt_of(Template("m", "Say {a}", if_empty="send"), row).startswith("Say ")
 
 
-def test_a_prompt_without_columns_is_the_same_for_every_row() -> None:
-    assert prompt_of(Template("m", "Tell a joke"), {}) == "Tell a joke"
+def test_a_prompt_without_columns_must_be_meant() -> None:
+    with pytest.raises(InvalidInputError, match="names no column, so every request would be the s"):
+        Template("m", "Tell a joke")
+    template = Template("m", "Tell a joke", if_empty="send")
+    assert prompt_of(template, {}) == "Tell a joke"
 
 
 @pytest.mark.parametrize(
