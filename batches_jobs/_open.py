@@ -85,6 +85,10 @@ class OpenJob:
             if options is not None:
                 _check_options(options, state.options)
             self._input = self._open_input(requests, state)
+            #: Whether the client's key is the one that the job was opened with.
+            self.same_key = state.opened is not None and state.opened.key == _hash(
+                api, self.journal.salt
+            )
             #: Every chunk that was planned, for the rows to send again.
             self._chunks = [chunk.plan for chunk in state.chunks]
             if not is_new and state.opened is not None:
@@ -156,9 +160,12 @@ class OpenJob:
     def _create(self, api: BatchesAPI, requests: object, options: JobOptions) -> Journal:
         job_id, salt = secrets.token_hex(8), new_salt()
         source = open_input(requests, self.folder, job_id=job_id, ids=options.ids).describe()
-        key = hash_key(salt, base_url=api.base_url, credential=api.scope, workspace="")
-        opened = JobOpened(job_id=job_id, options=options, source=source, key=key)
+        opened = JobOpened(job_id=job_id, options=options, source=source, key=_hash(api, salt))
         return Journal.create(self.folder.journal_path, opened, salt=salt)
+
+
+def _hash(api: BatchesAPI, salt: bytes) -> str:
+    return hash_key(salt, base_url=api.base_url, credential=api.scope, workspace="")
 
 
 def _check_options(given: JobOptions, kept: JobOptions) -> None:

@@ -15,7 +15,9 @@ from batches_core.emulator import Emulator
 from batches_jobs import (
     InputChangedError,
     JobFolderError,
+    JobOptions,
     JobReader,
+    JobStatus,
     JournalError,
     read_status,
     run_job,
@@ -113,6 +115,42 @@ def test_a_journal_of_a_newer_format_is_refused_and_left_as_it_is(tmp_path: Path
         read_status(path)
     assert (path / "journal.db").read_bytes() == before
     assert (path / "raw" / "000000.jsonl").stat().st_size > 0
+
+
+WORKSPACES = {"sk-of-a-job": "one", "sk-new": "one", "sk-other": "two"}
+
+
+def with_key(base_url: str, key: str, requests: Path, path: Path, **more: Any) -> JobStatus:
+    arguments = {**SETTINGS, "api_key": key}
+    with BatchesClient(base_url=base_url, **arguments) as client:
+        return run_job(client, requests, path, **more)
+
+
+def test_the_key_of_another_workspace_is_noticed_at_once_and_buys_nothing(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 400)
+    path = tmp_path / "a.job"
+    options = JobOptions(chunk_rows=100, max_waiting=200, poll_interval=0.05, settle_time=0.5)
+    emulator = Emulator(speed=1000, workspaces=WORKSPACES)
+    with running_emulator(emulator) as base_url:
+        with_key(base_url, "sk-of-a-job", requests, path, options=options, until="sent")
+        bought = len(emulator.sales)
+        status = with_key(base_url, "sk-other", requests, path)
+        assert status.paused is not None
+        assert "workspace" in status.paused.message
+        assert len(emulator.sales) == bought
+        assert with_key(base_url, "sk-of-a-job", requests, path).answered == 400
+    assert set(sold(emulator).values()) == {1}
+
+
+def test_a_new_key_of_the_same_workspace_goes_on_with_a_job(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 400)
+    path = tmp_path / "a.job"
+    options = JobOptions(chunk_rows=100, max_waiting=200, poll_interval=0.05, settle_time=0.5)
+    emulator = Emulator(speed=1000, workspaces=WORKSPACES)
+    with running_emulator(emulator) as base_url:
+        with_key(base_url, "sk-of-a-job", requests, path, options=options, until="sent")
+        assert with_key(base_url, "sk-new", requests, path).answered == 400
+    assert set(sold(emulator).values()) == {1}
 
 
 def test_a_folder_on_a_network_file_system_is_refused_before_anything_is_sent(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from batches_jobs import (
     InputChangedError,
     JobLockedError,
     JobStatus,
+    cost_of,
     read_status,
     run_job,
     run_job_async,
@@ -185,6 +187,22 @@ def test_an_error_in_accept_ends_the_run_and_the_job_can_be_resumed(tmp_path: Pa
         with pytest.raises(ZeroDivisionError):
             blocking(base_url, requests, tmp_path / "a.job", options=OPTIONS, accept=accept)
         assert blocking(base_url, requests, tmp_path / "a.job").answered == 30
+
+
+def test_no_chunk_is_sent_that_could_exceed_the_maximum_cost(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 300)
+    path = tmp_path / "a.job"
+    emulator = Emulator(speed=1000)
+    with running_emulator(emulator) as base_url:
+        status = blocking(base_url, requests, path, options=OPTIONS, max_cost="0.0001")
+        assert status.paused is not None
+        assert status.paused.reason == "budget"
+        assert emulator.sales == []
+        # Enough for one chunk at its limit, and then for the others at their real cost.
+        status = blocking(base_url, None, path, max_cost="0.03")
+        assert status.answered == 300
+    assert (cost_of(status.usage).total or 1) < Decimal("0.03")
+    assert set(sold(emulator).values()) == {1}
 
 
 class StopError(Exception):

@@ -39,8 +39,8 @@ async def run_job_async(
     - `on_event`: a function that is called with each piece of news.
     - `accept`: a function of a success; rows for which it returns False are sent again, up to
       ``options.rounds`` times. `message_type` is the type of its message.
-    - `max_cost`: US dollars. Nothing is sent that is expected to exceed them, by the cost of the
-      answers so far; before the first answer nothing is expected. Needs the extra ``cost``.
+    - `max_cost`: US dollars. No chunk is sent with which the answers could cost more; see
+      `Budget` for how the limit of a chunk is computed. Needs the extra ``cost``.
 
     - `until`: ``finished``, or ``sent`` to return as soon as nothing more can be sent for now,
       because everything is sent or the queue is full. Call it again later to go on.
@@ -75,9 +75,14 @@ async def run_job_async(
         )
     )
     try:
-        runner = AsyncJobRunner(
-            client, partial(Job, opened.records), opened, on_event or _ignore, workers
+        job_of = partial(
+            Job,
+            opened.records,
+            scope=client.api.scope,
+            same_key=opened.same_key,
+            base_url=client.api.base_url,
         )
+        runner = AsyncJobRunner(client, job_of, opened, on_event or _ignore, workers)
         job, ending = await runner.run(until)
     finally:
         workers.finish(opened.close)
