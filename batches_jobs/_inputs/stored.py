@@ -30,6 +30,9 @@ class StoredInput(ABC):
     """An input whose planned chunks are in files. It implements `interface.Input`.
 
     `max_bytes` is the limit of a chunk's body, in bytes. By default it is that of the service.
+
+    The files in ``spool/`` and ``retry/`` are kept as long as the job. Its results need them after
+    its end: to join each answer to its row and to the caller's custom_id, and to verify the files.
     """
 
     #: The kind of the input, as in its description.

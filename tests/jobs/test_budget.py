@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import transports.h11
 from batches_core import InvalidInputError
+from batches_core.emulator import Emulator
 from batches_core.jobs import (
     BoughtAgain,
     ChunkPlanned,
@@ -23,7 +26,9 @@ from batches_core.jobs import (
     Record,
     Usage,
 )
+from batches_jobs import JobStatus, run_job
 from batches_jobs._budget import Budget
+from batches_jobs._cost import cost_of
 from batches_jobs._prices import PriceList
 from tests.support.job_playbook import (
     JOB_ID,
@@ -34,6 +39,9 @@ from tests.support.job_playbook import (
     plans,
     submitted,
 )
+from transports.emulator import running_emulator
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
 SONNET, HAIKU = "claude-sonnet-4-5-20250929", "claude-haiku-5-5"
 #: Prices of a token of SONNET in a batch.
@@ -262,3 +270,58 @@ class TestTheMaximumCost:
 
     def test_is_the_number_that_was_written(self) -> None:
         assert Budget(0.1).max_cost == Decimal("0.1")
+
+
+# --- whole jobs --------------------------------------------------------------------------
+
+OPTIONS = JobOptions(chunk_rows=100, poll_interval=0.05, settle_time=0.5, max_waiting=500)
+#: What 300 rows can cost: 24 tokens of input each, and 5 of output.
+CAN_COST = 300 * (24 * Decimal("0.0000025") + 5 * Decimal("0.0000125"))
+
+
+def run(requests: Path, path: Path, emulator: Emulator, max_cost: Decimal) -> JobStatus:
+    with (
+        running_emulator(emulator) as base_url,
+        transports.h11.BatchesClient(base_url=base_url, api_key="sk-of-a-job") as client,
+    ):
+        return run_job(client, requests, path, options=OPTIONS, max_cost=str(max_cost))
+
+
+def write_requests(path: Path, model: str = "claude-opus-4-5") -> Path:
+    """Write 300 requests. The text of each has 42 bytes."""
+    params = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "x" * 11}]}
+    path.write_text(
+        "".join(json.dumps({"custom_id": f"r{n}", "params": params}) + "\n" for n in range(300)),
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_a_job_waits_for_answers_to_stay_within_its_budget(tmp_path: Path) -> None:
+    requests, emulator = write_requests(tmp_path / "in.jsonl"), Emulator(speed=1000)
+    # Two of the three chunks fit. Their answers cost less, so that the third one does as well.
+    max_cost = CAN_COST * Decimal("0.85")
+    status = run(requests, tmp_path / "a.job", emulator, max_cost)
+    cost = cost_of(status.usage).total
+    assert cost is not None
+    assert cost <= max_cost
+    assert (status.answered, status.is_finished) == (300, True)
+
+
+def test_a_job_over_its_budget_is_paused_and_goes_on_with_a_larger_one(tmp_path: Path) -> None:
+    requests, emulator = write_requests(tmp_path / "in.jsonl"), Emulator(speed=1000)
+    status = run(requests, tmp_path / "a.job", emulator, CAN_COST / 4)
+    assert status.paused is not None
+    assert status.paused.reason == "budget"
+    assert emulator.sales == []
+    status = run(requests, tmp_path / "a.job", emulator, 10 * CAN_COST)
+    assert (status.answered, status.is_finished) == (300, True)
+
+
+def test_a_job_whose_price_is_unknown_sends_nothing(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", "claude-next")
+    emulator = Emulator(speed=1000)
+    status = run(requests, tmp_path / "a.job", emulator, Decimal(1000))
+    assert status.paused is not None
+    assert "the price of 'claude-next' is not known" in status.paused.message
+    assert emulator.sales == []

@@ -25,6 +25,7 @@ from batches_core.jobs import (
     Refused,
     Settle,
     Trouble,
+    Wait,
 )
 from tests.support.job_playbook import (
     ROWS,
@@ -291,3 +292,16 @@ def test_an_ending_is_not_delayed_by_the_backoff_of_an_operation_that_is_not_nee
     book.expect_persist(Doubted)
     book.expect_news(Trouble)
     book.expect_done(Ending.DOUBTS)
+
+
+def test_an_ending_is_not_delayed_by_the_backoff_of_what_was_decided_meanwhile() -> None:
+    book = JobPlaybook(*history(ONE, ChunkState.DOUBT), InputEnded(rows=ROWS))
+    book.job.pause("budget", "the budget is spent", book.now)
+    book.expect_persist(Paused)
+    book.expect_news(JobPaused)
+    book.expect_run(Settle).fail(outage())
+    book.expect_news(Trouble)
+    assert book.job.next() == Wait(deadline=book.now + 5.0)
+    book.job.decide(0, None, book.now)
+    book.expect_persist(Refused)
+    book.expect_done(Ending.PAUSED)

@@ -42,6 +42,7 @@ from tests.support.job_playbook import (
     JobPlaybook,
     batch_of,
     bought_again,
+    ended,
     failed_row,
     history,
     intended,
@@ -222,9 +223,9 @@ def test_progress_counts_the_chunks_in_doubt_and_the_rows_of_lost_ones() -> None
 
 
 def test_a_batch_that_was_lost_and_bought_again_expires_with_its_new_batch() -> None:
-    (plan,) = plans(ROWS)
-    later = msgspec.structs.replace(
-        submitted(plan), batch_id="msgbatch_new", expires_at=CREATED + timedelta(days=9)
-    )
-    state = state_of(*bought_again(plan), intended(plan), later)
-    assert progress_of(state).expires_at == CREATED + timedelta(days=9)
+    one, two = plans(ROWS, ROWS)
+    later = CREATED + timedelta(days=9)
+    new = msgspec.structs.replace(submitted(two), batch_id="msgbatch_new", expires_at=later)
+    records = [*history(one, ChunkState.SUBMITTED), *bought_again(two), intended(two), new]
+    assert progress_of(state_of(*records)).expires_at == batch_of(one).expires_at
+    assert progress_of(state_of(*records, ended(one))).expires_at == later
