@@ -77,6 +77,16 @@ class Budget:
         #: The highest ratio of real to estimated input tokens of any chunk.
         self._highest_ratio = 0.0
 
+    def unmeasured(self, state: JobState, plan: ChunkPlanned) -> list[ChunkPlanned]:
+        """Return the chunks whose requests `check` would read now."""
+        self._learn(state)
+        reserved = [chunk.plan for chunk in state.chunks if _is_reserved(chunk)]
+        return [each for each in (*reserved, plan) if each.chunk not in self._tallies]
+
+    def measure(self, plan: ChunkPlanned, requests: Iterable[bytes]) -> None:
+        """Read the requests of a chunk beforehand, so that `check` need not."""
+        self._tallies[plan.chunk] = _tally(requests)
+
     def check(
         self,
         state: JobState,
@@ -143,7 +153,8 @@ class Budget:
             _UnknownPriceError: the price of a model is not known.
         """
         if (tally := self._tallies.get(plan.chunk)) is None:
-            tally = self._tallies[plan.chunk] = _tally(read(plan))
+            self.measure(plan, read(plan))
+            tally = self._tallies[plan.chunk]
         margin = Decimal(self._highest_ratio * _LATER_MARGIN or _FIRST_MARGIN)
         limit = Decimal(0)
         for (model, prompt_over, cache), each in tally.sums.items():
@@ -164,6 +175,10 @@ class Budget:
 
 class _UnknownPriceError(Exception):
     """The prices of these models are not known."""
+
+
+def _is_reserved(chunk: Chunk) -> bool:
+    return chunk.state in {*_PENDING, ChunkState.DOUBT} or chunk.times_lost > 0
 
 
 def _tally(requests: Iterable[bytes]) -> _Tally:

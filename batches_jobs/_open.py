@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,15 @@ class OpenJob:
             name = f"{path.stem}.{path_segment('batch', spec.batch_id)}.foreign"
             path.rename(path.with_name(name))
         return result
+
+    def unmeasured(self, state: JobState, plan: ChunkPlanned) -> Sequence[ChunkPlanned]:
+        """Return the chunks that `measure` must read before `over_budget` is asked."""
+        return () if self._budget is None else self._budget.unmeasured(state, plan)
+
+    def measure(self, plan: ChunkPlanned) -> None:
+        """Read the requests of a chunk, to know what it can cost."""
+        if self._budget is not None:
+            self._budget.measure(plan, self._requests_of(plan))
 
     def over_budget(self, state: JobState, plan: ChunkPlanned) -> Failure | None:
         """Return why a chunk must not be sent: it could cost more than the caller allows."""

@@ -100,6 +100,19 @@ def most(prices: PriceList, state: JobState, plan: ChunkPlanned, *lines: bytes) 
     return high.quantize(Decimal("1e-9"))
 
 
+class TestMeasuring:
+    def test_beforehand_leaves_nothing_to_read(self, prices: PriceList) -> None:
+        state = state_of(*history(ONE, ChunkState.SUBMITTED), TWO)
+        budget, requests = Budget(1000, prices), Requests()
+        assert budget.unmeasured(state, TWO) == [ONE, TWO]
+        for plan in (ONE, TWO):
+            budget.measure(plan, requests(plan))
+        assert budget.unmeasured(state, TWO) == []
+        requests.read.clear()
+        assert budget.check(state, TWO, requests) is None
+        assert requests.read == []
+
+
 class TestAChunk:
     def test_may_be_sent_if_its_limit_is_within_the_budget(self, prices: PriceList) -> None:
         state = state_of(ONE)

@@ -236,7 +236,7 @@ def test_a_chunk_that_is_not_lost_is_not_bought_again(tmp_path: Path) -> None:
 def test_results_can_be_read_while_another_process_runs_the_job(tmp_path: Path) -> None:
     requests = write_requests(tmp_path / "in.jsonl", 300)
     path = tmp_path / "a.job"
-    with running_emulator(Emulator(speed=20)) as base_url, running(CHILD, base_url, requests, path):
+    with running_emulator(Emulator(speed=2)) as base_url, running(CHILD, base_url, requests, path):
         wait_until((path / "journal.db").exists)
         wait_until(lambda: read_status(path).answered > 0)
         rows = [row.row for row in JobReader(path).results() if isinstance(row, AnsweredRow)]
@@ -250,9 +250,11 @@ def test_results_can_be_read_while_another_process_runs_the_job(tmp_path: Path) 
     assert JobReader(path, input_path=requests).results().verify().is_complete
 
 
+# Python has no handler of its own where the tests run in the background of a shell.
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.jobs.test_run_job import OPTIONS, blocking
 def on_event(news):
     if getattr(news, "state", None) == sys.argv[4]:

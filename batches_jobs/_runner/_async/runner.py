@@ -6,7 +6,7 @@ becomes a call of a client, a download to a file, or a look at the input.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -86,6 +86,14 @@ class Work(Protocol):
 
     def collect(self, spec: Collect) -> CollectResult:
         """Count a chunk's results, which are in their file."""
+        ...
+
+    def unmeasured(self, state: JobState, plan: ChunkPlanned) -> Sequence[ChunkPlanned]:
+        """Return the chunks that `measure` must read before `over_budget` is asked."""
+        ...
+
+    def measure(self, plan: ChunkPlanned) -> None:
+        """Read the requests of a chunk, to know what it can cost."""
         ...
 
     def over_budget(self, state: JobState, plan: ChunkPlanned) -> Failure | None:
@@ -185,13 +193,11 @@ class AsyncJobRunner:
 
     async def _run_and_report(self, operation_id: int, spec: Spec) -> None:
         workers = self._workers
-        if isinstance(spec, Create):
-            with workers.turn:
-                problem = self._work.over_budget(self._job.state, spec.plan)
-                if problem is not None:
-                    self._job.failed(operation_id, problem, workers.now())
-                    return
         try:
+            if isinstance(spec, Create) and (problem := await self._over_budget(spec)) is not None:
+                with workers.turn:
+                    self._job.failed(operation_id, problem, workers.now())
+                return
             value = await self._execute(operation_id, spec)
         except (StorageError, JournalError):
             raise
@@ -203,6 +209,15 @@ class AsyncJobRunner:
         else:
             with workers.turn:
                 self._job.succeeded(operation_id, value, workers.now())
+
+    async def _over_budget(self, spec: Create) -> Failure | None:
+        workers, work, state = self._workers, self._work, self._job.state
+        with workers.turn:
+            unmeasured = work.unmeasured(state, spec.plan)
+        for plan in unmeasured:
+            await workers.in_thread(partial(work.measure, plan))
+        with workers.turn:
+            return work.over_budget(state, spec.plan)
 
     async def _execute(self, operation_id: int, spec: Spec) -> Value:  # noqa: C901, PLR0911 - one case an operation
         api, client, work = self._client.api, self._client, self._work
