@@ -1,0 +1,181 @@
+"""Runs a job, shows it, writes its results, and ends the command with its exit code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from .client import open_client
+from .codes import ExitCode
+from .console import CommandError, Console, command
+from .endings import exit_code, show_end, status_lines
+from .failures import in_options
+from .progress import shown_progress
+from .settings import EMULATOR, Settings, is_written, remember_written
+from .signals import leave_at_once, watched_signals
+
+if TYPE_CHECKING:
+    from batches_core.jobs import JobOptions, News
+    from batches_jobs import JobStatus
+
+
+#: The states of chunks that need no more sending.
+_SENT = {"submitted", "canceling", "ended", "collected", "lost"}
+
+
+class JobCommand:
+    """Runs the job of one command.
+
+    `requests` are passed to `run_job`; None continues with the input that the journal names.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        job: Path,
+        settings: Settings | None,
+        *,
+        every: float,
+        max_cost: str | None = None,
+    ) -> None:
+        self._console = console
+        self._job = job
+        self._settings = settings
+        self._every = every
+        self._max_cost = max_cost
+        self._output = (
+            None if settings is None or settings.output is None else Path(settings.output)
+        )
+
+    def run(
+        self,
+        requests: object,
+        *,
+        options: JobOptions | None = None,
+        until: Literal["finished", "sent"] = "finished",
+    ) -> JobStatus:
+        """Run the job and return its status.
+
+        Raises:
+            CommandError: it was interrupted, or its input is invalid.
+        """
+        from batches_core import InvalidInputError  # noqa: PLC0415 - `batches --help` must be fast
+        from batches_jobs import run_job  # noqa: PLC0415 - likewise
+
+        emulator = self._settings is not None and self._settings.destination == EMULATOR
+        console = self._console
+        with (
+            open_client(console, emulator=emulator) as client,
+            watched_signals(self._say_stopping) as signals,
+        ):
+            try:
+                with shown_progress(console, self._job, self._every):
+                    return run_job(
+                        client,
+                        requests,
+                        self._job,
+                        options=options,
+                        on_event=self._on_news,
+                        max_cost=self._max_cost,  # type: ignore[arg-type] # its text is exact
+                        until=until,
+                    )
+            except KeyboardInterrupt:
+                self._end_interrupted(signals.code, at_once=signals.interrupts > 1)
+            except InvalidInputError as error:
+                if _has_sent(self._job):
+                    raise CommandError(
+                        ExitCode.PERSON, in_options(str(error)), command("status", self._job)
+                    ) from error
+                raise
+
+    def finish(self, status: JobStatus) -> NoReturn:
+        """Write the results if the job is done, show it, and end the command."""
+        output = self._output
+        if output is not None and status.is_finished:
+            self._write(output, status)
+        show_end(self._console, self._job, status, output=_relative(output))
+        raise SystemExit(exit_code(status))
+
+    def leave(self, status: JobStatus) -> NoReturn:
+        """Show a job that was submitted, and end the command: 0 if all its rows are sent."""
+        show_end(self._console, self._job, status, output=None)
+        code = exit_code(status)
+        is_sent = status.rows is not None and not status.to_retry and set(status.chunks) <= _SENT
+        raise SystemExit(ExitCode.OK if code is ExitCode.AGAIN and is_sent else code)
+
+    def _write(self, output: Path, status: JobStatus) -> None:
+        settled = status.answered + status.failed + status.lost
+        if is_written(self._job, output, settled):
+            return
+        from batches_jobs._job_reader import JobReader  # noqa: PLC0415 - `batches --help` is fast
+
+        assert self._settings is not None, "there is an output"  # noqa: S101
+        output.parent.mkdir(parents=True, exist_ok=True)
+        reader = JobReader(self._job)
+        self._console.note(f"writing {_relative(output)}")
+        reader.write_table(reader.table(), output, self._settings.output_format)
+        remember_written(self._job, output, settled)
+
+    def _say_stopping(self) -> None:
+        self._console.say(
+            "stopping: the request under way is finished first; Ctrl-C again leaves at once"
+        )
+
+    def _end_interrupted(self, code: ExitCode, *, at_once: bool) -> NoReturn:
+        from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
+
+        console = self._console
+        next_ = command("resume", self._job) if (self._job / "journal.db").exists() else None
+        console.say("interrupted: the job is safe" if next_ else "interrupted: nothing was sent")
+        if next_ and not at_once:
+            for line in status_lines(read_status(self._job)):
+                console.note(line)
+        console.next(next_)
+        if at_once:
+            leave_at_once(code)
+        raise SystemExit(code)
+
+    def _on_news(self, news: News) -> None:
+        for line in news_lines(news):
+            self._console.note(line)
+
+
+def news_lines(news: Any) -> list[str]:
+    """Return a piece of news as lines of text; none if it is not worth a line."""
+    from batches_core.jobs import (  # noqa: PLC0415 - `batches --help` must be fast
+        JobPaused,
+        RoomChanged,
+        StraySeen,
+        Trouble,
+    )
+
+    match news:
+        case Trouble(message=message, delay=delay):
+            return [f"trouble: {message}; trying again in {delay:.0f} s"]
+        case RoomChanged(room=room):
+            return [f"the service's queue: up to {room:,} rows in flight from now on"]
+        case StraySeen(chunk=chunk, batch_id=batch_id):
+            return [f"batch {batch_id} may be that of chunk {chunk}; it is not touched"]
+        case JobPaused(message=message):
+            return [f"paused: {in_options(message)}"]
+        case _:
+            return []
+
+
+def _has_sent(job: Path) -> bool:
+    from batches_core import BatchesError  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import read_status  # noqa: PLC0415 - likewise
+
+    try:
+        return bool(set(read_status(job).chunks) - {"planned"})
+    except BatchesError:
+        return False
+
+
+def _relative(path: Path | None) -> Path | None:
+    """Return a path as it is shown: relative to the current folder if it is in there."""
+    if path is None:
+        return None
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else Path(os.path.abspath(path))  # noqa: PTH100 - links stay
