@@ -85,7 +85,7 @@ class Console:
 
 def command(*words: str | os.PathLike[str]) -> str:
     """Return a command of this program, as it is typed in a shell."""
-    return shlex.join(["batches", *map(os.fspath, words)])
+    return shlex.join(["batches", *(os.fspath(word) for word in words)])
 
 
 def redacted(text: str) -> str:
@@ -114,12 +114,12 @@ def stdout_bytes() -> BinaryIO:
         CommandError: it was closed.
     """
     check_stdout()
-    return click.get_binary_stream("stdout")
+    return sys.stdout.buffer
 
 
 def stdin_bytes() -> BinaryIO:
     """Return stdin for bytes."""
-    return click.get_binary_stream("stdin")
+    return sys.stdin.buffer
 
 
 def is_interactive() -> bool:

@@ -41,21 +41,24 @@ def exit_code(status: JobStatus) -> ExitCode:
 
 def next_command(job: Path, status: JobStatus, output: Path | None) -> str | None:
     """Return the next command to type."""
+    is_paused = status.paused is not None and not status.is_finished
+    reason = status.paused.reason if status.paused is not None else None
+    words: tuple[str | Path, ...]
     if any(each.needs_person for each in status.doubts) or status.lost:
-        return command("settle", job)
-    if status.paused is not None and not status.is_finished:
-        if status.paused.reason == "budget":
-            return command("resume", job, "--max-cost", "USD")
-        if status.paused.reason == "failures":
-            return command("failed", job)
-        return command("resume", job)
-    if not status.is_finished:
-        return command("resume", job)
-    if status.failed and not status.is_canceled:
-        return command("failed", job, "-o", "failed.jsonl")
-    if output is None:
-        return command("results", job, "-o", "results.jsonl")
-    return command("report", job)
+        words = ("settle", job)
+    elif is_paused and reason == "budget":
+        words = ("resume", job, "--max-cost", "USD")
+    elif is_paused and reason == "failures":
+        words = ("failed", job)
+    elif not status.is_finished:
+        words = ("resume", job)
+    elif status.failed and not status.is_canceled:
+        words = ("failed", job, "-o", "failed.jsonl")
+    elif output is None:
+        words = ("results", job, "-o", "results.jsonl")
+    else:
+        words = ("report", job)
+    return command(*words)
 
 
 def status_words(status: JobStatus) -> str:
@@ -88,7 +91,7 @@ def status_lines(status: JobStatus) -> list[str]:
             numbers.append((words, f"{count:,}"))
     width = max(len(words) for words, _ in numbers)
     lines = [f"  {words:<{width}}  {number}" for words, number in numbers]
-    lines += [f"    {count:,} × {reason}" for reason, count in status.failures.items()]
+    lines += [f"    {reason}: {count:,}" for reason, count in status.failures.items()]
     if status.expires_at is not None:
         lines.append(f"  the next batch expires at {status.expires_at:%Y-%m-%d %H:%M} UTC")
     if status.collect_by is not None:

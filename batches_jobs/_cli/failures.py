@@ -53,10 +53,13 @@ def _of_system(error: OSError) -> tuple[int, str]:
             ExitCode.AGAIN,
             f"{name} cannot be written ({reason}): free some space, then run the same again",
         )
-    return ExitCode.INPUT, f"{name} cannot be used ({reason}): correct that, then run the same again"
+    return (
+        ExitCode.INPUT,
+        f"{name} cannot be used ({reason}): correct that, then run the same again",
+    )
 
 
-def _of_library(error: BaseException) -> tuple[int, str] | None:
+def _of_library(error: BaseException) -> tuple[int, str] | None:  # noqa: PLR0911 - one case an error
     from batches_core import (  # noqa: PLC0415 - `batches --help` must be fast
         APIStatusError,
         BatchesError,

@@ -11,8 +11,12 @@ from .console import Console
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: What `click` passes to a verb.
-pass_console = click.make_pass_decorator(Console, ensure=True)
+_pass_console = click.make_pass_decorator(Console, ensure=True)
+
+
+def pass_console(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the `Console` of the command to a verb, as its first argument."""
+    return _pass_console(function)
 
 
 def _flag(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
+from .canary import try_first_rows
 from .client import INVENTED, choose_emulator, destination
 from .codes import ExitCode
 from .console import CommandError, Console, stdin_bytes
@@ -233,9 +234,20 @@ def _begin(
     settings = _settings(opened, places, job_options, options, emulator=emulator)
     if is_new:
         plan = _check(console, input_, opened, job_options)
-        if canary is not None:
-            raise NotImplementedError
-        _ask(console, plan, options, emulator=emulator)
+        share = min(1.0, (canary or plan.requests) / plan.requests)
+        _ask(plan, share, options, emulator=emulator)
+        if canary is not None and canary < plan.requests:
+            try_first_rows(
+                console,
+                opened.requests,
+                places.job,
+                settings,
+                count=canary,
+                rows=plan.requests,
+                options=job_options,
+                every=options["progress_every"],
+                yes=options["yes"] or emulator,
+            )
         _make_folder(places.job)
         write_settings(places.job, settings)
     elif kept is not None:
@@ -341,20 +353,19 @@ def _check(
     return plan
 
 
-def _ask(console: Console, plan: InputPlan, options: dict[str, Any], *, emulator: bool) -> None:
-    """Ask for consent, if the job can cost more than `--ask-above`.
+def _ask(plan: InputPlan, share: float, options: dict[str, Any], *, emulator: bool) -> None:
+    """Ask for consent, if this share of the requests can cost more than `--ask-above`.
 
     Raises:
         CommandError: there is none.
     """
-    del console
-    limit = plan.cost_limit
+    limit = None if plan.cost_limit is None else plan.cost_limit * Decimal(share)
     is_cheap = limit is not None and limit <= Decimal(options["ask_above"])
     if emulator or options["yes"] or options["max_cost"] is not None or is_cheap:
         return
     cost = "an unknown amount" if limit is None else f"up to {dollars(limit)}"
     consent(
-        f"This can cost {cost}. Send {plan.requests:,} requests?",
+        f"This can cost {cost}. Send {round(plan.requests * share):,} requests?",
         remedy="pass --yes to agree, or --max-cost USD to set a limit",
         refused="nothing was sent",
     )
@@ -380,5 +391,3 @@ def _make_folder(job: Path) -> None:
 
     job.parent.mkdir(parents=True, exist_ok=True)
     JobFolder(job).create()
-
-

@@ -27,7 +27,7 @@ _SENT = {"submitted", "canceling", "ended", "collected", "lost"}
 class JobCommand:
     """Runs the job of one command.
 
-    `requests` are passed to `run_job`; None continues with the input that the journal names.
+    `next_command` is what to type after an interruption, by default ``batches resume``.
     """
 
     def __init__(
@@ -38,12 +38,14 @@ class JobCommand:
         *,
         every: float,
         max_cost: str | None = None,
+        next_command: str | None = None,
     ) -> None:
         self._console = console
         self._job = job
         self._settings = settings
         self._every = every
         self._max_cost = max_cost
+        self._next = next_command or command("resume", job)
         self._output = (
             None if settings is None or settings.output is None else Path(settings.output)
         )
@@ -56,6 +58,8 @@ class JobCommand:
         until: Literal["finished", "sent"] = "finished",
     ) -> JobStatus:
         """Run the job and return its status.
+
+        `requests` are passed to `run_job`: None continues with the input that the journal names.
 
         Raises:
             CommandError: it was interrupted, or its input is invalid.
@@ -77,7 +81,7 @@ class JobCommand:
                         self._job,
                         options=options,
                         on_event=self._on_news,
-                        max_cost=self._max_cost,  # type: ignore[arg-type] # its text is exact
+                        max_cost=self._max_cost,
                         until=until,
                     )
             except KeyboardInterrupt:
@@ -92,8 +96,8 @@ class JobCommand:
     def finish(self, status: JobStatus) -> NoReturn:
         """Write the results if the job is done, show it, and end the command."""
         output = self._output
-        if output is not None and status.is_finished:
-            self._write(output, status)
+        if status.is_finished:
+            self.write(status)
         show_end(self._console, self._job, status, output=_relative(output))
         raise SystemExit(exit_code(status))
 
@@ -104,13 +108,16 @@ class JobCommand:
         is_sent = status.rows is not None and not status.to_retry and set(status.chunks) <= _SENT
         raise SystemExit(ExitCode.OK if code is ExitCode.AGAIN and is_sent else code)
 
-    def _write(self, output: Path, status: JobStatus) -> None:
+    def write(self, status: JobStatus) -> None:
+        """Write the results, unless they are written already."""
+        output = self._output
+        if output is None or self._settings is None:
+            return
         settled = status.answered + status.failed + status.lost
         if is_written(self._job, output, settled):
             return
         from batches_jobs._job_reader import JobReader  # noqa: PLC0415 - `batches --help` is fast
 
-        assert self._settings is not None, "there is an output"  # noqa: S101
         output.parent.mkdir(parents=True, exist_ok=True)
         reader = JobReader(self._job)
         self._console.note(f"writing {_relative(output)}")
@@ -126,7 +133,7 @@ class JobCommand:
         from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
 
         console = self._console
-        next_ = command("resume", self._job) if (self._job / "journal.db").exists() else None
+        next_ = self._next if (self._job / "journal.db").exists() else None
         console.say("interrupted: the job is safe" if next_ else "interrupted: nothing was sent")
         if next_ and not at_once:
             for line in status_lines(read_status(self._job)):

@@ -174,5 +174,3 @@ class _Check(Cut):
             for each in error.problems
         ]
         return super().explain(InvalidInputError(*problems, omitted=error.omitted))
-
-
