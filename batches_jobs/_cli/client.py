@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .codes import ExitCode
 from .console import CommandError, Console, is_interactive
+from .endings import INVENTED
 from .prompts import confirm
 from .settings import EMULATOR
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 #: How much faster than the service the emulator is.
 _SPEED = 200.0
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-INVENTED = "the answers are invented by an emulator, and nothing is paid"
 
 
 def has_key() -> bool:

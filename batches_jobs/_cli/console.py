@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import threading
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
@@ -86,6 +87,12 @@ class Console:
 def command(*words: str | os.PathLike[str]) -> str:
     """Return a command of this program, as it is typed in a shell."""
     return shlex.join(["batches", *(os.fspath(word) for word in words)])
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as it is shown: relative to the current folder if it is in there."""
+    absolute, here = Path(os.path.abspath(path)), Path.cwd()  # noqa: PTH100 - links stay
+    return os.fspath(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def redacted(text: str) -> str:

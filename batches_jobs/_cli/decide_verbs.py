@@ -10,7 +10,7 @@ import click
 
 from .client import open_client
 from .codes import ExitCode
-from .console import Console, command
+from .console import CommandError, Console, command
 from .endings import exit_code, job_json, next_command, show_end
 from .options import common, job_argument, pass_console, progress_option, yes_option
 from .places import find_job
@@ -113,6 +113,12 @@ def settle(
     if buy_again is not None:
         from batches_jobs import buy_again as send_again  # noqa: PLC0415 - `--help` must be fast
 
+        if buy_again not in _lost(path):
+            raise CommandError(
+                ExitCode.INPUT,
+                f"chunk {buy_again} is not lost: 'batches settle' lists the lost ones",
+                command("settle", path),
+            )
         _show_decided(console, path, send_again(path, buy_again))
     elif chunk is None:
         if batch is not None or no_batch:
@@ -133,8 +139,14 @@ def _decide(console: Console, path: Path, chunk: int, batch: str | None) -> JobS
         return decide(path, chunk, client.get(batch))
 
 
+def _lost(path: Path) -> list[int]:
+    from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
+
+    return [each.number for each in JobReader(path).state.chunks if each.state.value == "lost"]
+
+
 def _show(console: Console, path: Path) -> None:
-    from batches_jobs._job_reader import JobReader  # noqa: PLC0415 - `batches --help` is fast
+    from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
 
     reader = JobReader(path)
     status = reader.status

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .codes import ExitCode
-from .console import Console, command
+from .console import Console, command, shown_path
 
 if TYPE_CHECKING:
     from batches_jobs import JobStatus
 
+INVENTED = "the answers are invented by an emulator, and nothing is paid"
 #: What a person does about each reason for which a job pauses.
 _REMEDIES = {
     "spend_limit": "raise the spend limit in the Console of the service, then resume",
@@ -149,7 +150,14 @@ def job_json(
     }
 
 
-def show_end(console: Console, job: Path, status: JobStatus, *, output: Path | None) -> None:
+def show_end(
+    console: Console,
+    job: Path,
+    status: JobStatus,
+    *,
+    output: Path | None,
+    is_invented: bool = False,
+) -> None:
     """Show how a run ended."""
     next_ = next_command(job, status, output)
     if console.is_json:
@@ -160,6 +168,8 @@ def show_end(console: Console, job: Path, status: JobStatus, *, output: Path | N
         console.say(line)
     if not console.is_quiet and (words := cost_words(status)) is not None:
         console.say(f"  {words}")
+    if is_invented:
+        console.say(f"  {INVENTED}")
     if output is not None and status.is_finished:
-        console.say(f"  results: {output}")
+        console.say(f"  results: {shown_path(output)}")
     console.next(next_)

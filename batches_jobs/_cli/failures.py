@@ -13,6 +13,9 @@ _OPTIONS = {
     "pass ids='map'": "pass --map-ids",
     'need ``JobOptions(ids="map")``': "need --map-ids",
     "pass if_empty='send'": "pass --send-empty",
+    "or pass a list of requests that you make from the rows of csv.DictReader(file)": (
+        "or run it as a table: batches run FILE --model NAME --prompt TEXT"
+    ),
     "raise max_cost": "raise --max-cost",
     "without max_cost": "without --max-cost",
     "max_cost is": "--max-cost is",

@@ -123,7 +123,7 @@ def template_text(options: TemplateOptions) -> str | None:
         return None
     if options.model is None:
         raise CommandError(ExitCode.INPUT, "--prompt needs --model: pass the name of a model")
-    from batches_jobs._template import Template  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import Template  # noqa: PLC0415 - `batches --help` must be fast
 
     return Template(
         model=options.model,
@@ -143,9 +143,8 @@ def _open(path: Path, options: TemplateOptions, *, is_stdin: bool) -> OpenedInpu
         suffix = _TABLES.get(path.suffix.lower())
         if suffix is not None or options.input_format not in {None, "jsonl"}:
             raise _needs_prompt(path, suffix or options.input_format or "csv")
-        return OpenedInput(where, where, None, None)
-    from batches_jobs._inputs.rows import open_rows  # noqa: PLC0415 - `batches --help` is fast
-    from batches_jobs._template import Template  # noqa: PLC0415 - likewise
+        return OpenedInput(os.fspath(path), where, None, None)
+    from batches_jobs import Template, open_rows  # noqa: PLC0415 - `batches --help` must be fast
 
     format_: Any = options.input_format
     table = open_rows(path, Template.decode(template), format=format_)
@@ -166,7 +165,7 @@ def _copy(options: TemplateOptions, copy_stdin: Callable[[str], Path]) -> Path:
 
 def _needs_prompt(path: Path, format_: str) -> CommandError:
     columns = _columns(path, format_)
-    example = columns[0] if columns else "COLUMN"
+    example = columns[-1] if columns else "COLUMN"
     there = f"; its columns are {', '.join(columns)}" if columns else ""
     return CommandError(
         ExitCode.INPUT,
@@ -193,8 +192,9 @@ def _text(option: str, value: str) -> str:
     try:
         return Path(value[1:]).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise CommandError(
-            ExitCode.INPUT, f"{option} {value}: the file cannot be read ({error})"
+            ExitCode.INPUT, f"{option} {value}: the file cannot be read ({reason})"
         ) from error
 
 

@@ -10,11 +10,19 @@ import click
 
 from .codes import ExitCode
 from .console import Console, command
-from .endings import cost_words, exit_code, job_json, next_command, status_lines, status_words
+from .endings import (
+    INVENTED,
+    cost_words,
+    exit_code,
+    job_json,
+    next_command,
+    status_lines,
+    status_words,
+)
 from .options import common, job_argument, pass_console, progress_option
 from .places import find_job
 from .progress import follow
-from .settings import read_settings
+from .settings import EMULATOR, read_settings
 
 if TYPE_CHECKING:
     from batches_jobs import JobStatus
@@ -53,6 +61,9 @@ def status(console: Console, *, job: str | None, with_code: bool) -> None:
             console.out(line)
         if (cost := cost_words(found)) is not None:
             console.out(f"  {cost}")
+        settings = read_settings(path)
+        if settings is not None and settings.destination == EMULATOR:
+            console.out(f"  {INVENTED}")
         console.next(next_)
     raise SystemExit(exit_code(found) if with_code else ExitCode.OK)
 
@@ -108,10 +119,10 @@ def verify(console: Console, *, job: str | None) -> None:
     """
     import msgspec  # noqa: PLC0415 - `batches --help` must be fast
 
-    from batches_jobs import open_results  # noqa: PLC0415 - likewise
+    from batches_jobs import JobReader  # noqa: PLC0415 - likewise
 
     path = find_job(job)
-    verified = open_results(path).verify()
+    verified = JobReader(path).results().verify()
     counts = verified.counts
     if console.is_json:
         value = msgspec.to_builtins(verified)

@@ -5,6 +5,7 @@ A verb's module is imported when the verb is called, so that ``batches --help`` 
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import sys
@@ -94,8 +95,9 @@ class _Verbs(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            # `click` compares long names well, and leaves short ones without a hint.
-            raise click.UsageError(f"{error.message} Try 'batches --help'.", ctx) from error
+            close = difflib.get_close_matches(args[0], _VERBS, n=1) if args else []
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

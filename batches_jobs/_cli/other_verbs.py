@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .console import Console
-from .options import common, pass_console
+from .options import pass_console
 
 #: The options of the emulator's own command that are passed on, and their help.
 _SETTINGS = (
@@ -36,7 +36,6 @@ Example, in two terminals:
     help="Inject a fault, such as create:status=503,times=2. Can be repeated.",
 )
 @click.option("--verbose", is_flag=True, help="Write a line to stderr for each request.")
-@common
 @pass_console
 def emulator(
     console: Console, *, faults: tuple[str, ...], verbose: bool, **settings: str | None
@@ -55,7 +54,7 @@ def emulator(
     raise SystemExit(main([*arguments, *(["--verbose"] if verbose else [])]))
 
 
-for _name, _metavar, _help in reversed(_SETTINGS):
+for _name, _metavar, _help in _SETTINGS:
     emulator = click.option(_name, metavar=_metavar, help=_help)(emulator)
 
 
@@ -68,7 +67,6 @@ Examples:
 """
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@common
 @pass_console
 def completion(console: Console, *, shell: str) -> None:
     """Print the completion of a shell, to be saved where the shell looks for it."""

@@ -79,7 +79,8 @@ def find_job(given: str | None) -> Path:
     if given is None:
         return _only_job()
     path = Path(given)
-    for folder in (path, path / _JOB, path.with_suffix(_SUFFIX)):
+    beside: tuple[Path, ...] = (path.with_suffix(_SUFFIX),) if path.name else ()
+    for folder in (path, path / _JOB, *beside):
         if (folder / _JOURNAL).exists():
             return folder
     if not path.exists():

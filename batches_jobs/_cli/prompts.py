@@ -20,6 +20,6 @@ def consent(question: str, *, remedy: str, refused: str) -> None:
         CommandError: the answer is no, or nobody can be asked.
     """
     if not is_interactive():
-        raise CommandError(ExitCode.PERSON, f"{question.rstrip('?')}: {remedy}")
+        raise CommandError(ExitCode.PERSON, f"{question} Nobody can be asked here: {remedy}")
     if not confirm(question):
         raise CommandError(ExitCode.PERSON, refused)

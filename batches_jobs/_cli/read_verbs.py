@@ -15,7 +15,7 @@ from .options import common, job_argument, pass_console
 from .places import find_job
 
 if TYPE_CHECKING:
-    from batches_jobs._job_reader import JobReader
+    from batches_jobs import JobReader
 
 input_option = click.option(
     "--input",
@@ -119,6 +119,8 @@ def failed(console: Console, *, job: str | None, out: str, input_path: str | Non
     reader = _reader(path, input_path)
     written = reader.write_failed_requests(_target(out))
     _tell_written(console, out, written, "requests")
+    if not written.rows:
+        console.note("no row has failed for good")
     if out != "-" and written.rows:
         console.next(command("run", out, "-o", f"{Path(out).stem}/"))
 
@@ -212,7 +214,7 @@ def report(
 
 
 def _reader(path: Path, input_path: str | None = None) -> JobReader:
-    from batches_jobs._job_reader import JobReader  # noqa: PLC0415 - `batches --help` is fast
+    from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
 
     return JobReader(path, input_path=input_path)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import click
 
 from .canary import try_first_rows
-from .client import INVENTED, choose_emulator, destination
+from .client import choose_emulator, destination, has_key
 from .codes import ExitCode
 from .console import CommandError, Console, stdin_bytes
 from .endings import dollars
@@ -20,6 +21,8 @@ from .planning import InputPlan, plan_input, plan_lines, refuse_problems
 from .prompts import consent
 from .running import JobCommand
 from .settings import EMULATOR, Settings, check_unchanged, read_settings, write_settings
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     from batches_core.jobs import JobOptions
@@ -54,79 +57,84 @@ max_cost_option = click.option(
 )
 
 
-def _new_job_options(function: Any) -> Any:
-    for option in reversed(
-        (
-            click.argument("input_", metavar="INPUT"),
-            click.option(
-                "-o",
-                "--output",
-                "out",
-                metavar="OUT",
-                help="Where the results go: a folder (out/) or a file (.jsonl, .csv, .parquet).",
-            ),
-            click.option(
-                "--format",
-                "format_",
-                type=click.Choice(["jsonl", "csv", "parquet"]),
-                help="The format of the results. [default: by the suffix of OUT, or jsonl]",
-            ),
-            click.option(
-                "--job",
-                metavar="DIR",
-                help="The folder of the job. [default: OUT/job, or NAME.job beside the output]",
-            ),
-            template_options,
-            yes_option,
-            click.option(
-                "--ask-above",
-                metavar="USD",
-                default=_ASK_ABOVE,
-                callback=_dollars,
-                help="Ask before a job that can cost more than this. [default: 1]",
-            ),
-            max_cost_option,
-            click.option(
-                "--map-ids",
-                is_flag=True,
-                help="Send ids of its own; yours may be missing, repeated or too long.",
-            ),
-            click.option(
-                "--chunk-rows",
-                type=click.IntRange(min=1, max=100_000),
-                help="Rows of a batch. [default: 10000]",
-            ),
-            click.option(
-                "--max-waiting",
-                type=click.IntRange(min=1),
-                help="Rows in the service's queue at most. [default: 100000]",
-            ),
-            click.option(
-                "--rounds",
-                type=click.IntRange(min=0),
-                help="How often a failed row is sent again. [default: 3]",
-            ),
-            click.option(
-                "--poll-interval",
-                type=click.FloatRange(min=0.01),
-                metavar="SECONDS",
-                help="The time between two polls. [default: 30]",
-            ),
-            click.option(
-                "--settle-time",
-                type=click.FloatRange(min=0),
-                metavar="SECONDS",
-                help="How long a lost create is looked for. [default: 600]",
-            ),
-            click.option(
-                "--emulator", is_flag=True, help="Use an emulator, which invents the answers."
-            ),
-            progress_option,
-            common,
-        )
-    ):
-        function = option(function)
-    return function
+def _new_job_options(*more: Any) -> Callable[[Verb], Verb]:
+    """Return a decorator that adds the options of a new job, and `more` after those on costs."""
+    options = (
+        click.argument("input_", metavar="INPUT"),
+        click.option(
+            "-o",
+            "--output",
+            "out",
+            metavar="OUT",
+            help="Where the results go: a folder (out/) or a file (.jsonl, .csv, .parquet).",
+        ),
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice(["jsonl", "csv", "parquet"]),
+            help="The format of the results. [default: by the suffix of OUT, or jsonl]",
+        ),
+        click.option(
+            "--job",
+            metavar="DIR",
+            help="The folder of the job. [default: OUT/job, or NAME.job beside the output]",
+        ),
+        template_options,
+        yes_option,
+        click.option(
+            "--ask-above",
+            metavar="USD",
+            default=_ASK_ABOVE,
+            callback=_dollars,
+            help="Ask before a job that can cost more than this. [default: 1]",
+        ),
+        max_cost_option,
+        *more,
+        click.option(
+            "--map-ids",
+            is_flag=True,
+            help="Send ids of its own; yours may be missing, repeated or too long.",
+        ),
+        click.option(
+            "--chunk-rows",
+            type=click.IntRange(min=1, max=100_000),
+            help="Rows of a batch. [default: 10000]",
+        ),
+        click.option(
+            "--max-waiting",
+            type=click.IntRange(min=1),
+            help="Rows in the service's queue at most. [default: 100000]",
+        ),
+        click.option(
+            "--rounds",
+            type=click.IntRange(min=0),
+            help="How often a failed row is sent again. [default: 3]",
+        ),
+        click.option(
+            "--poll-interval",
+            type=click.FloatRange(min=0.01),
+            metavar="SECONDS",
+            help="The time between two polls. [default: 30]",
+        ),
+        click.option(
+            "--settle-time",
+            type=click.FloatRange(min=0),
+            metavar="SECONDS",
+            help="How long a lost create is looked for. [default: 600]",
+        ),
+        click.option(
+            "--emulator", is_flag=True, help="Use an emulator, which invents the answers."
+        ),
+        progress_option,
+        common,
+    )
+
+    def add(function: Verb) -> Verb:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
 
 
 @click.command(
@@ -145,13 +153,14 @@ Examples:
   zcat reviews.jsonl.gz | batches run - -o reviews/ --yes
 """
 )
-@_new_job_options
-@click.option(
-    "--canary",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Try the first N rows in a job of their own, and show what they cost. They are paid for "
-    "again in the whole job.",
+@_new_job_options(
+    click.option(
+        "--canary",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Try the first N rows in a job of their own, and show what they cost. They are paid "
+        "for again in the whole job.",
+    )
 )
 @pass_console
 def run(console: Console, *, input_: str, canary: int | None, **options: Any) -> None:
@@ -170,7 +179,7 @@ Example:
   batches resume reviews/                     # waits, and writes the results
 """
 )
-@_new_job_options
+@_new_job_options()
 @pass_console
 def submit(console: Console, *, input_: str, **options: Any) -> None:
     """Send what the service's queue takes, and leave.
@@ -223,17 +232,19 @@ def _begin(
     places = places_for(input_, options["out"], options["job"], options["format_"])
     kept = read_settings(places.job)
     is_new = not (places.job / "journal.db").exists()
-    emulator = options["emulator"] or (kept is not None and kept.destination == EMULATOR)
+    # A person who has a key wants real answers, and must not find invented ones.
+    goes_on = kept is not None and kept.destination == EMULATOR and not has_key()
+    emulator = options["emulator"] or goes_on
     if is_new:
         _check_free(places)
     opened: OpenedInput = open_input(input_, template, lambda suffix: _copy(places.job, suffix))
     if is_new:
+        plan = _check(console, input_, opened, _job_options(options, emulator=emulator))
         # On a terminal, a person without a key can choose the emulator here.
         emulator = choose_emulator(console, emulator=options["emulator"])
     job_options = _job_options(options, emulator=emulator)
     settings = _settings(opened, places, job_options, options, emulator=emulator)
     if is_new:
-        plan = _check(console, input_, opened, job_options)
         share = min(1.0, (canary or plan.requests) / plan.requests)
         _ask(plan, share, options, emulator=emulator)
         if canary is not None and canary < plan.requests:
@@ -319,13 +330,21 @@ def _check_destination(job: Path, settings: Settings, here: str) -> None:
     if was == here:
         return
     if was == EMULATOR:
-        reason = f"{INVENTED}; begin another job for the service with --job"
-    elif here == EMULATOR:
-        reason = "it would mix real answers and invented ones; begin another job with --job"
-    else:
-        reason = "set ANTHROPIC_BASE_URL to the first, or begin another job with --job"
+        raise CommandError(
+            ExitCode.INPUT,
+            f"the job in {job} was begun on the emulator, and its answers are invented: begin "
+            "another job for the service with --job or another -o",
+        )
+    if here == EMULATOR:
+        raise CommandError(
+            ExitCode.INPUT,
+            f"the job in {job} was begun at {was}, and --emulator would mix real answers and "
+            "invented ones: leave it out, or begin another job with --job",
+        )
     raise CommandError(
-        ExitCode.INPUT, f"the job in {job} was begun at {was}, and this is {here}: {reason}"
+        ExitCode.INPUT,
+        f"the job in {job} was begun at {was}, and this is {here}: set ANTHROPIC_BASE_URL to the "
+        "first, or begin another job with --job",
     )
 
 

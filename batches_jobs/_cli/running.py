@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .client import open_client
 from .codes import ExitCode
-from .console import CommandError, Console, command
+from .console import CommandError, Console, command, shown_path
 from .endings import exit_code, show_end, status_lines
 from .failures import in_options
 from .progress import shown_progress
@@ -46,6 +45,7 @@ class JobCommand:
         self._every = every
         self._max_cost = max_cost
         self._next = next_command or command("resume", job)
+        self._is_invented = settings is not None and settings.destination == EMULATOR
         self._output = (
             None if settings is None or settings.output is None else Path(settings.output)
         )
@@ -67,10 +67,11 @@ class JobCommand:
         from batches_core import InvalidInputError  # noqa: PLC0415 - `batches --help` must be fast
         from batches_jobs import run_job  # noqa: PLC0415 - likewise
 
-        emulator = self._settings is not None and self._settings.destination == EMULATOR
+        if self._is_invented:
+            self._check_emulator()
         console = self._console
         with (
-            open_client(console, emulator=emulator) as client,
+            open_client(console, emulator=self._is_invented) as client,
             watched_signals(self._say_stopping) as signals,
         ):
             try:
@@ -98,7 +99,13 @@ class JobCommand:
         output = self._output
         if status.is_finished:
             self.write(status)
-        show_end(self._console, self._job, status, output=_relative(output))
+        show_end(
+            self._console,
+            self._job,
+            status,
+            output=output,
+            is_invented=self._is_invented,
+        )
         raise SystemExit(exit_code(status))
 
     def leave(self, status: JobStatus) -> NoReturn:
@@ -116,13 +123,32 @@ class JobCommand:
         settled = status.answered + status.failed + status.lost
         if is_written(self._job, output, settled):
             return
-        from batches_jobs._job_reader import JobReader  # noqa: PLC0415 - `batches --help` is fast
+        from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
 
         output.parent.mkdir(parents=True, exist_ok=True)
         reader = JobReader(self._job)
-        self._console.note(f"writing {_relative(output)}")
+        self._console.note(f"writing {shown_path(output)}")
         reader.write_table(reader.table(), output, self._settings.output_format)
         remember_written(self._job, output, settled)
+
+    def _check_emulator(self) -> None:
+        """Check that no batch of the job was in an emulator that has ended.
+
+        Raises:
+            CommandError: there was one.
+        """
+        from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
+
+        if not (self._job / "journal.db").exists():
+            return
+        gone = set(read_status(self._job).chunks) - {"planned", "collected", "lost"}
+        if gone:
+            raise CommandError(
+                ExitCode.PERSON,
+                f"the job in {self._job} ran on an emulator, which ended with its command, and "
+                "its batches with it: remove the folder, or choose another -o; the server of "
+                "'batches emulator' outlives a job",
+            )
 
     def _say_stopping(self) -> None:
         self._console.say(
@@ -178,11 +204,3 @@ def _has_sent(job: Path) -> bool:
         return bool(set(read_status(job).chunks) - {"planned"})
     except BatchesError:
         return False
-
-
-def _relative(path: Path | None) -> Path | None:
-    """Return a path as it is shown: relative to the current folder if it is in there."""
-    if path is None:
-        return None
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else Path(os.path.abspath(path))  # noqa: PTH100 - links stay

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from .codes import ExitCode
-from .console import CommandError, command
+from .console import CommandError, command, shown_path
 
 #: The file in the folder of a job.
 FILE = "command.json"
@@ -52,16 +52,10 @@ class Written(msgspec.Struct, frozen=True):
 
 
 _WRITTEN = "written.json"
-#: What each setting is called on the command line.
-_NAMES = {
-    "input": "the input",
-    "format": "--input-format",
-    "template": "the template (--model, --prompt, --system, --max-tokens, --id, …)",
-    "output": "-o",
-    "output_format": "--format",
-    "options": "an option of the job (--chunk-rows, --max-waiting, --rounds, --map-ids, …)",
-    "destination": "the service (ANTHROPIC_BASE_URL, --emulator)",
-}
+#: The options that are not called as their parameters.
+_OPTIONS = {"id_column": "--id", "if_empty": "--send-empty", "ids": "--map-ids"}
+#: How much of a value an error shows, in characters.
+_SHOWN = 80
 
 
 def read_settings(job: Path) -> Settings | None:
@@ -91,13 +85,14 @@ def check_unchanged(job: Path, kept: Settings, given: Settings) -> None:
     Raises:
         CommandError: a setting differs.
     """
-    for name, words in _NAMES.items():
-        was, now = getattr(kept, name), getattr(given, name)
-        if was != now:
+    was, now = _values(kept), _values(given)
+    for name in [*was, *(name for name in now if name not in was)]:
+        if was.get(name) != now.get(name):
             raise CommandError(
                 ExitCode.INPUT,
-                f"the job in {job} was begun with another value of {words}: {_shown(was)}, and "
-                f"not {_shown(now)}; resume it as it was, or begin another one with --job",
+                f"the job in {job} was begun {_shown(name, was.get(name))}, and this command is "
+                f"{_shown(name, now.get(name))}: resume the job as it was, or begin another one "
+                "with --job",
                 command("resume", job),
             )
 
@@ -136,6 +131,30 @@ def _replace(path: Path, value: msgspec.Struct) -> None:
     draft.replace(path)
 
 
-def _shown(value: object) -> str:
-    text = "nothing" if value in (None, "", {}) else str(value)
-    return text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004 - a line or two
+def _values(settings: Settings) -> dict[str, object]:
+    """Return each setting by its name on the command line. Those without a value are left out."""
+    template: dict[str, object] = {}
+    if settings.template is not None:
+        template = msgspec.json.decode(settings.template)
+    values = {
+        "the input": shown_path(settings.input),
+        "--input-format": settings.format,
+        "-o": None if settings.output is None else shown_path(settings.output),
+        "--format": settings.output_format,
+        **{_OPTIONS.get(name) or option(name): value for name, value in template.items()},
+        **{_OPTIONS.get(name) or option(name): value for name, value in settings.options.items()},
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def option(name: str) -> str:
+    """Return the option for a parameter."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _shown(name: str, value: object) -> str:
+    if value is None:
+        return f"without {name}"
+    text = str(value)
+    text = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return f"with {name} {text!r}" if isinstance(value, str) else f"with {name} {text}"
