@@ -6,19 +6,22 @@ A verb's module is imported when the verb is called, so that ``batches --help`` 
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from .codes import ExitCode
 from .console import Console
 from .failures import describe
+
+
+class _PipeClosedError(Exception):
+    """The reader of the output has gone."""
 
 
 class _Verb(NamedTuple):
@@ -79,6 +82,13 @@ class _Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return [*_VERBS]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # `click` would exit with 1, which is the code of a bug.
+            raise _PipeClosedError from error
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
@@ -167,7 +177,7 @@ def _flushed(console: Console, code: int) -> int:
 
 
 def _fail(console: Console, error: BaseException) -> int:
-    if isinstance(error, OSError) and error.errno in {errno.EPIPE, errno.ESHUTDOWN}:
+    if isinstance(error, (_PipeClosedError, BrokenPipeError)):
         return ExitCode.PIPE_CLOSED
     if console.is_debug:
         console.say("".join(traceback.format_exception(error)).rstrip())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 #: The states of chunks that need no more sending.
-_SENT = {"submitted", "canceling", "ended", "collected", "lost"}
+_SENT = {"in flight", "canceling", "ended", "collected", "lost"}
 
 
 class JobCommand:
@@ -86,7 +86,10 @@ class JobCommand:
                         until=until,
                     )
             except KeyboardInterrupt:
-                self._end_interrupted(signals.code, at_once=signals.interrupts > 1)
+                try:
+                    self._end_interrupted(signals.code, at_once=signals.interrupts > 1)
+                except KeyboardInterrupt:
+                    leave_at_once(signals.code)
             except InvalidInputError as error:
                 if _has_sent(self._job):
                     raise CommandError(

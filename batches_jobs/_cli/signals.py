@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 from .codes import ExitCode
 
@@ -68,6 +69,6 @@ def watched_signals(on_first: Callable[[], object]) -> Iterator[Signals]:
         receiver.close()
 
 
-def leave_at_once(code: int) -> None:
+def leave_at_once(code: int) -> NoReturn:
     """End the process without waiting for threads. The journal is safe, as after a kill."""
     os._exit(code)

@@ -9,11 +9,12 @@ import select
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 from .support import KEY, command, environment
 
 #: The longest that a command is waited for, in seconds.
-_PATIENCE = 60.0
+_PATIENCE = 20.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -67,7 +68,7 @@ class Terminal:
         self._process.wait()
         os.close(self._fd)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
