@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Self
@@ -15,6 +16,12 @@ from .support import KEY, command, environment
 
 #: The longest that a command is waited for, in seconds.
 _PATIENCE = 20.0
+#: Makes the pseudo-terminal the one that Ctrl-C comes from, and becomes the command.
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -26,14 +33,13 @@ class Terminal:
     ) -> None:
         self._fd, inner = pty.openpty()
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter
-            command(*arguments),
+            [sys.executable, "-c", _TAKE_TERMINAL, *command(*arguments)],
             cwd=cwd,
             env=environment(base_url, TERM="xterm", **more),
             stdin=inner,
             stdout=inner,
             stderr=inner,
             start_new_session=True,
-            preexec_fn=_take_terminal,
         )
         os.close(inner)
         self.raw = ""
@@ -84,11 +90,3 @@ class Terminal:
             return False
         self.raw += data.decode(errors="replace")
         return bool(data)
-
-
-def _take_terminal() -> None:
-    """Make the pseudo-terminal the one that Ctrl-C comes from."""
-    import fcntl  # noqa: PLC0415 - only in the new process
-    import termios  # noqa: PLC0415 - likewise
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

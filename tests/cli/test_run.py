@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -35,6 +34,20 @@ from .support import (
 
 RUN = ("run", "in.jsonl", "-o", "out/", *QUICK)
 TEMPLATE = ("--model", "claude-haiku-4-5", "--prompt", "Good? {review}", "--max-tokens", "9")
+
+
+def in_shell(
+    cwd: Path, script: str, *arguments: str, base_url: str | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command by a script of the shell, in which it is ``"$@"``."""
+    return subprocess.run(  # noqa: S603 - the scripts of this file
+        ["/bin/sh", "-c", script, "sh", *command(*arguments)],
+        cwd=cwd,
+        env=environment(base_url),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def wait_until(job: Path, is_so: Callable[[JobStatus], bool]) -> None:
@@ -150,13 +163,15 @@ def test_an_interrupted_job_is_safe_and_says_how_to_go_on(
 
 def test_a_second_process_is_refused_and_can_watch(tmp_path: Path) -> None:
     write_requests(tmp_path / "in.jsonl", 200)
-    with served(Emulator(speed=4)) as base_url:
-        with started(tmp_path, *RUN, base_url=base_url) as process:
-            wait_until(tmp_path / "out/job", is_in_flight)
-            second = batches(tmp_path, *RUN, base_url=base_url)
-            status = batches(tmp_path, "status", "--json")
-            watched = batches(tmp_path, "watch", "--progress-every", "0.1")
-            process.wait(60)
+    with (
+        served(Emulator(speed=4)) as base_url,
+        started(tmp_path, *RUN, base_url=base_url) as process,
+    ):
+        wait_until(tmp_path / "out/job", is_in_flight)
+        second = batches(tmp_path, *RUN, base_url=base_url)
+        status = batches(tmp_path, "status", "--json")
+        watched = batches(tmp_path, "watch", "--progress-every", "0.1")
+        process.wait(60)
     assert second.code == ExitCode.LOCKED
     assert f"process {process.pid}" in second.err
     assert status.json["process"] == process.pid
@@ -271,42 +286,17 @@ def test_a_closed_or_full_stdout_is_an_error(tmp_path: Path) -> None:
     ):
         for verb in ("results", "status", "plan"):
             arguments = (verb, "in.jsonl" if verb == "plan" else "in.job")
-            done = _redirected(tmp_path, redirection, arguments)
+            done = in_shell(tmp_path, f'exec "$@" {redirection}', *arguments)
             assert done.returncode == code, done.stderr
             assert words in done.stderr.decode()
-
-
-def _redirected(
-    cwd: Path, redirection: str, arguments: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(  # noqa: S603 - a shell, for its redirection
-        ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *command(*arguments)],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_a_full_disk_ends_a_run_which_goes_on_when_there_is_room(tmp_path: Path) -> None:
     write_requests(tmp_path / "in.jsonl", 2000)
     emulator = Emulator(speed=10_000)
-    limit = 200_000
-
-    def limit_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-
     with served(emulator) as base_url:
-        full = subprocess.run(  # noqa: S603 - this interpreter
-            command(*RUN),
-            cwd=tmp_path,
-            env=environment(base_url),
-            capture_output=True,
-            timeout=60,
-            check=False,
-            preexec_fn=limit_files,
-        )
+        # No file can be larger than 390 blocks of 512 bytes.
+        full = in_shell(tmp_path, 'ulimit -f 390; exec "$@"', *RUN, base_url=base_url)
         ended = batches(tmp_path, *RUN, base_url=base_url)
     assert full.returncode == ExitCode.AGAIN, full.stderr
     assert b"everything recorded before is kept; free some space" in full.stderr

@@ -80,13 +80,15 @@ def test_a_second_ctrl_c_leaves_at_once_though_a_create_is_under_way(tmp_path: P
     write_requests(tmp_path / "in.jsonl", 20)
     emulator = Emulator(speed=1000, faults=FaultPlan("create:delay=50"))
     arguments = ("run", "in.jsonl", "-o", "out/", *QUICK)
-    with served(emulator) as base_url:
-        with Terminal(tmp_path, *arguments, base_url=base_url) as terminal:
-            terminal.expect("0/20")
-            terminal.type("\x03")
-            terminal.expect("Ctrl-C again leaves at once")
-            terminal.type("\x03")
-            assert terminal.wait() == 130
+    with (
+        served(emulator) as base_url,
+        Terminal(tmp_path, *arguments, base_url=base_url) as terminal,
+    ):
+        terminal.expect("0/20")
+        terminal.type("\x03")
+        terminal.expect("Ctrl-C again leaves at once")
+        terminal.type("\x03")
+        assert terminal.wait() == 130
     assert "next: batches resume out/job" in terminal.text
 
 
