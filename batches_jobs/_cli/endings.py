@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from batches_jobs import JobStatus
 
 INVENTED = "the answers are invented by an emulator, and nothing is paid"
+_OTHER_REMEDY = "correct the cause, then resume"
 #: What a person does about each reason for which a job pauses.
 _REMEDIES = {
     "spend_limit": "raise the spend limit in the Console of the service, then resume",
     "credit": "buy credit in the Console of the service, then resume",
     "credential": "set a valid ANTHROPIC_API_KEY, then resume",
     "permission": "use a key that may create batches, then resume",
+    "base_url": "set ANTHROPIC_BASE_URL to the address of the job, then resume",
     "input": "correct the input; a changed input needs another job",
     "failures": "look at the failed rows; resume to send the rest anyway",
     "budget": "raise --max-cost, then resume",
@@ -99,7 +101,7 @@ def status_lines(status: JobStatus) -> list[str]:
         lines.append(f"  results can be downloaded until {status.collect_by:%Y-%m-%d}")
     if status.paused is not None and not status.is_finished:
         lines.append(f"  paused: {status.paused.message}")
-        lines.append(f"  to do: {_REMEDIES[status.paused.reason]}")
+        lines.append(f"  to do: {_REMEDIES.get(status.paused.reason, _OTHER_REMEDY)}")
     return lines
 
 

@@ -135,17 +135,16 @@ class JobCommand:
         remember_written(self._job, output, settled)
 
     def _check_emulator(self) -> None:
-        """Check that no batch of the job was in an emulator that has ended.
+        """Check that the job is not one of an emulator that has ended.
 
         Raises:
-            CommandError: there was one.
+            CommandError: it is, and is not finished.
         """
         from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
 
         if not (self._job / "journal.db").exists():
             return
-        gone = set(read_status(self._job).chunks) - {"planned", "collected", "lost"}
-        if gone:
+        if not read_status(self._job).is_finished:
             raise CommandError(
                 ExitCode.PERSON,
                 f"the job in {self._job} ran on an emulator, which ended with its command, and "
