@@ -19,7 +19,8 @@ _OPTIONS = {
     "raise max_cost": "raise --max-cost",
     "without max_cost": "without --max-cost",
     "max_cost is": "--max-cost is",
-    "pass format,": "pass --input-format,",
+    "pass format, one of csv, tsv": "pass --input-format, one of csv, tsv",
+    "pass format, one of jsonl": "pass --format, one of jsonl",
     "(the id_column)": "(--id)",
     "(named in the prompt)": "(named in --prompt)",
 }

@@ -105,6 +105,8 @@ class _Verbs(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            if args and args[0] == "help":
+                raise click.UsageError("There is no command 'help': type --help.", ctx) from error
             close = difflib.get_close_matches(args[0], _VERBS, n=1) if args else []
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx) from error

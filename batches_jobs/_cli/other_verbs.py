@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from .console import Console
 from .options import pass_console
 
-#: The options of the emulator's own command that are passed on, and their help.
-_SETTINGS = (
-    ("--host", "ADDRESS", "The address to listen on. [default: 127.0.0.1]"),
-    ("--port", "N", "The port to listen on. [default: 0, any free one]"),
-    ("--speed", "FACTOR", "Process batches this many times faster. [default: 1]"),
-    ("--errored", "SHARE", "The share of requests that end as errored, from 0 to 1."),
-    ("--queue-limit", "N", "Refuse a batch if more than N requests would wait."),
-    ("--requests-per-minute", "N", "Refuse HTTP requests beyond N per minute."),
-    ("--fault-seed", "N", "Inject temporary faults; this number decides into which requests."),
-    ("--fault-rate", "SHARE", "The share of requests with such a fault. [default: 0.1]"),
-    ("--public-url", "URL", "The origin that clients use, if a proxy is in front."),
+_SHARE = click.FloatRange(0, 1)
+_COUNT = click.IntRange(min=1)
+#: The options of the emulator's own command that are passed on, their types, and their help.
+_SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
+    ("--host", "ADDRESS", str, "The address to listen on. [default: 127.0.0.1]"),
+    ("--port", "N", click.IntRange(0, 65535), "The port to listen on. [default: 0, any free one]"),
+    (
+        "--speed",
+        "FACTOR",
+        click.FloatRange(min=0, min_open=True),
+        "Process batches this many times faster. [default: 1]",
+    ),
+    ("--errored", "SHARE", _SHARE, "The share of requests that end as errored."),
+    ("--queue-limit", "N", _COUNT, "Refuse a batch if more than N requests would wait."),
+    ("--requests-per-minute", "N", _COUNT, "Refuse HTTP requests beyond N per minute."),
+    ("--fault-seed", "N", int, "Inject temporary faults; N decides into which requests."),
+    ("--fault-rate", "SHARE", _SHARE, "The share of requests with such a fault. [default: 0.1]"),
+    ("--public-url", "URL", str, "The origin that clients use, if a proxy is in front."),
 )
 
 
@@ -38,7 +47,7 @@ Example, in two terminals:
 @click.option("--verbose", is_flag=True, help="Write a line to stderr for each request.")
 @pass_console
 def emulator(
-    console: Console, *, faults: tuple[str, ...], verbose: bool, **settings: str | None
+    console: Console, *, faults: tuple[str, ...], verbose: bool, **settings: object
 ) -> None:
     """Serve an emulator of the service until Ctrl-C. It invents all answers.
 
@@ -50,12 +59,12 @@ def emulator(
     arguments = [word for fault in faults for word in ("--fault", fault)]
     for name, value in settings.items():
         if value is not None:
-            arguments += [f"--{name.replace('_', '-')}", value]
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
     raise SystemExit(main([*arguments, *(["--verbose"] if verbose else [])]))
 
 
-for _name, _metavar, _help in _SETTINGS:
-    emulator = click.option(_name, metavar=_metavar, help=_help)(emulator)
+for _name, _metavar, _type, _help in _SETTINGS:
+    emulator = click.option(_name, metavar=_metavar, type=_type, help=_help)(emulator)
 
 
 @click.command(

@@ -1,4 +1,7 @@
-"""Shows how far a job is, from its journal: a bar on a terminal, a line a minute elsewhere."""
+"""Shows how far a job is: a bar on a terminal, a line a minute elsewhere.
+
+A job that runs here reports it as news. That of another process is read from its journal.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,19 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from .console import Console, is_terminal
 
 if TYPE_CHECKING:
+    from batches_core.jobs import Progress
     from batches_jobs import JobStatus
 
+#: The counts in a line of progress.
+_COUNTS = ("answered", "in_flight", "ended", "to_retry", "failed", "lost", "doubts")
 #: How often the bar is drawn anew, in seconds.
 _BAR_INTERVAL = 0.5
 
@@ -25,8 +31,8 @@ class View(Protocol):
 
     interval: float
 
-    def show(self, status: JobStatus) -> None:
-        """Show a status."""
+    def show(self, progress: Progress) -> None:
+        """Show how far a job is."""
         ...
 
     def close(self) -> None:
@@ -41,29 +47,23 @@ class LineView:
         self._console = console
         self.interval = interval
 
-    def show(self, status: JobStatus) -> None:
+    def show(self, progress: Progress) -> None:
         """See `View`."""
-        self._console.say(status_line(status))
+        self._console.say(progress_line(progress))
 
     def close(self) -> None:
         """See `View`."""
 
 
-def status_line(status: JobStatus) -> str:
-    """Return a status as ``key=value`` pairs."""
+def progress_line(progress: Progress) -> str:
+    """Return how far a job is as ``key=value`` pairs."""
     values: dict[str, object] = {
         "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "rows": "?" if status.rows is None else status.rows,
-        "answered": status.answered,
-        "in_flight": status.in_flight,
-        "ended": status.ended,
-        "to_retry": status.to_retry,
-        "failed": status.failed,
-        "lost": status.lost,
-        "doubts": len(status.doubts),
+        "rows": "?" if progress.rows is None else progress.rows,
+        **{name: getattr(progress, name) for name in _COUNTS},
     }
-    if status.expires_at is not None:
-        values["expires"] = f"{status.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+    if progress.expires_at is not None:
+        values["expires"] = f"{progress.expires_at:%Y-%m-%dT%H:%M:%SZ}"
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
@@ -77,36 +77,36 @@ def make_view(console: Console, every: float, description: str) -> View:
     return LineView(console, every)
 
 
-@contextlib.contextmanager
-def shown_progress(console: Console, job: Path, every: float) -> Iterator[None]:
-    """Show the progress of a job in a thread while the `with` statement runs."""
-    if console.is_quiet:
-        yield
-        return
-    view = make_view(console, every, job.name)
-    ended = threading.Event()
+class ShownProgress:
+    """Shows the progress of a job that runs here, as a context manager.
 
-    def show() -> None:
-        while not ended.wait(view.interval):
-            _show_once(view, job)
+    `update` is called with each piece of news on the progress. A thread shows the last one.
+    """
 
-    thread = threading.Thread(target=show, name="batches-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        view.close()
+    def __init__(self, console: Console, job: Path, every: float) -> None:
+        self._view = None if console.is_quiet else make_view(console, every, job.name)
+        self._latest: Progress | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._show, name="batches-progress", daemon=True)
 
+    def update(self, progress: Progress) -> None:
+        """Remember how far the job is."""
+        self._latest = progress
 
-def _show_once(view: View, job: Path) -> None:
-    from batches_core import BatchesError  # noqa: PLC0415 - `batches --help` must be fast
-    from batches_jobs import read_status  # noqa: PLC0415 - likewise
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
 
-    # Before its first record, and after a failed write, there is nothing to show.
-    with contextlib.suppress(BatchesError, OSError):
-        view.show(read_status(job))
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._view is not None:
+            self._view.close()
+
+    def _show(self) -> None:
+        while self._view is not None and not self._ended.wait(self._view.interval):
+            if self._latest is not None:
+                self._view.show(self._latest)
 
 
 def follow(
@@ -122,10 +122,17 @@ def follow(
             status = read_status(job)
             now = time.monotonic()
             if not console.is_quiet and now - shown_at >= view.interval:
-                view.show(status)
+                view.show(_progress_of(status))
                 shown_at = now
             if is_over(status):
                 return status
             time.sleep(min(view.interval, 1.0))
     finally:
         view.close()
+
+
+def _progress_of(status: JobStatus) -> Progress:
+    from batches_core.jobs import Progress  # noqa: PLC0415 - `batches --help` must be fast
+
+    fields = {name: getattr(status, name) for name in Progress.__struct_fields__}
+    return Progress(**{**fields, "doubts": len(status.doubts)})

@@ -12,7 +12,7 @@ from rich.text import Text
 from .console import Console
 
 if TYPE_CHECKING:
-    from batches_jobs import JobStatus
+    from batches_core.jobs import Progress as JobProgress
 
 
 class BarView:
@@ -35,17 +35,17 @@ class BarView:
         self._progress.start()
         console.above_bar = lambda text: screen.print(Text.from_ansi(text), soft_wrap=True)
 
-    def show(self, status: JobStatus) -> None:
+    def show(self, progress: JobProgress) -> None:
         """See `progress.View`."""
         parts = {
-            "in flight": status.in_flight,
-            "to retry": status.to_retry,
-            "failed": status.failed + status.lost,
-            "in doubt": sum(each.requests for each in status.doubts),
+            "in flight": progress.in_flight,
+            "to retry": progress.to_retry,
+            "failed": progress.failed + progress.lost,
+            "chunks in doubt": progress.doubts,
         }
         rest = "  ".join(f"{count:,} {words}" for words, count in parts.items() if count)
-        done = status.answered + status.failed + status.lost
-        self._progress.update(self._task, completed=done, total=status.rows, rest=rest)
+        done = progress.answered + progress.failed + progress.lost
+        self._progress.update(self._task, completed=done, total=progress.rows, rest=rest)
 
     def close(self) -> None:
         """See `progress.View`."""

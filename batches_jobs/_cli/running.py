@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -10,7 +11,7 @@ from .codes import ExitCode
 from .console import CommandError, Console, command, shown_path
 from .endings import exit_code, show_end, status_lines
 from .failures import in_options
-from .progress import shown_progress
+from .progress import ShownProgress
 from .settings import EMULATOR, Settings, is_written, remember_written
 from .signals import leave_at_once, watched_signals
 
@@ -75,13 +76,13 @@ class JobCommand:
             watched_signals(self._say_stopping) as signals,
         ):
             try:
-                with shown_progress(console, self._job, self._every):
+                with ShownProgress(console, self._job, self._every) as progress:
                     return run_job(
                         client,
                         requests,
                         self._job,
                         options=options,
-                        on_event=self._on_news,
+                        on_event=partial(self._on_news, progress),
                         max_cost=self._max_cost,
                         until=until,
                     )
@@ -171,7 +172,11 @@ class JobCommand:
             leave_at_once(code)
         raise SystemExit(code)
 
-    def _on_news(self, news: News) -> None:
+    def _on_news(self, progress: ShownProgress, news: News) -> None:
+        from batches_core.jobs import Progress  # noqa: PLC0415 - `batches --help` must be fast
+
+        if isinstance(news, Progress):
+            progress.update(news)
         for line in news_lines(news):
             self._console.note(line)
 
