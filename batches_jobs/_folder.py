@@ -67,7 +67,7 @@ _NETWORK_FUSE = frozenset(
     }
 )
 #: The names that an interrupted creation can leave in a folder without a journal.
-_OWN_NAMES = re.compile(r"lock|cancel|raw|retry|spool|rows\..*|journal\.db\.new.*")
+_OWN_NAMES = re.compile(r"lock|cancel|command\.json.*|raw|retry|spool|rows\..*|journal\.db\.new.*")
 
 
 def read_mounts() -> str:

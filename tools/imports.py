@@ -19,6 +19,15 @@ ROOT = Path(__file__).parents[1]
 #: The layers of each package, the highest first. The packages are in the same order.
 LAYERS: dict[str, list[list[str]]] = {
     "batches_jobs": [
+        ["__main__", "_cli/run_verbs", "_cli/plan_verb", "_cli/look_verbs", "_cli/read_verbs"],
+        ["_cli/decide_verbs", "_cli/remote_verbs", "_cli/other_verbs"],
+        ["_cli/main", "_cli/canary"],
+        ["_cli/running", "_cli/inputs"],
+        ["_cli/client", "_cli/planning", "_cli/progress"],
+        ["_cli/endings", "_cli/failures", "_cli/progress_bar", "_cli/signals"],
+        ["_cli/places", "_cli/prompts", "_cli/settings", "_cli/options"],
+        ["_cli/console"],
+        ["_cli/codes", "_cli/"],
         ["/"],
         ["_runner/_async/run", "_runner/_sync/run"],
         ["_runner/_async/runner", "_runner/_sync/runner"],
@@ -34,7 +43,7 @@ LAYERS: dict[str, list[list[str]]] = {
         ["_table/results_table", "_table/text_formats", "_table/parquet_format"],
         ["_table/answers", "_table/own_columns"],
         ["_table/columns", "_table/"],
-        ["_inputs/opening", "_inputs/reopening", "_inputs/rows"],
+        ["_inputs/opening", "_inputs/reopening", "_inputs/rows", "_inputs/checking"],
         ["_inputs/jsonl", "_inputs/spooled", "_inputs/parquet", "_inputs/table"],
         ["_inputs/stored", "_inputs/sources"],
         ["_inputs/csv_rows", "_inputs/jsonl_rows", "_inputs/parquet_rows"],
