@@ -76,10 +76,7 @@ def plan_lines(plan: InputPlan) -> Iterator[str]:
             f"tokens: about {estimate.input_tokens:,} of input, at most "
             f"{estimate.max_output_tokens:,} of output"
         )
-        yield (
-            f"cost: at most {dollars(estimate.cost_limit)}, of which about "
-            f"{dollars(estimate.input_cost)} is input"
-        )
+        yield f"cost: {_cost_words(estimate)}"
         for model in estimate.models if len(estimate.models) > 1 else ():
             yield (
                 f"  {model.model}: {model.requests:,} requests, at most {dollars(model.cost_limit)}"
@@ -91,6 +88,20 @@ def plan_lines(plan: InputPlan) -> Iterator[str]:
         f" h, in {plan.rounds_of_queue:,} turns of the queue"
         if plan.rounds_of_queue > 1
         else f"time: usually under 1 h, at most {_HOURS} h"
+    )
+
+
+def _cost_words(estimate: Estimate) -> str:
+    if estimate.cost_limit is not None and estimate.input_cost is not None:
+        limit, input_cost = dollars(estimate.cost_limit), dollars(estimate.input_cost)
+        return f"at most {limit}, of which about {input_cost} is input"
+    limits = [each.cost_limit for each in estimate.models if each.cost_limit is not None]
+    if not limits:
+        return "unknown"
+    models = len(estimate.models)
+    return (
+        f"unknown for {models - len(limits)} of the {models} models, and at most "
+        f"{dollars(sum(limits, Decimal(0)))} for the others"
     )
 
 
