@@ -5,7 +5,7 @@ after the opening fence say what a block is:
 
 - ``python``: a whole program. With ``title="NAME.py"`` it is stored under that name first, so that
   later blocks can import it. If the name begins with ``test_``, pytest runs it.
-- ``sh``: commands. A line that only installs is not run; its extras must exist.
+- ``sh``: commands. Those that install are not run; their extras must exist.
 - ``text title="Output"``: what the block before prints to stdout.
 - any other language needs a ``title``, and is stored as that file.
 

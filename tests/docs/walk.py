@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from batches_core.emulator import Emulator
 from transports.emulator import running_emulator
@@ -31,6 +32,8 @@ class Walk:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._printed = ""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        self._extras = {*project["optional-dependencies"]}
         self._running = contextlib.ExitStack()
         shutil.copytree(ROOT / "examples", folder / "examples")
         shutil.copytree(Path(__file__).parent / "files", folder, dirs_exist_ok=True)
@@ -42,7 +45,7 @@ class Walk:
         self._environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._environment["PYTHONWARNINGS"] = "error"
 
-    def __enter__(self) -> Walk:
+    def __enter__(self) -> Self:
         base_url = self._running.enter_context(running_emulator(Emulator(speed=1e6)))
         self._environment["ANTHROPIC_BASE_URL"] = base_url
         self._environment["ANTHROPIC_API_KEY"] = "sk-of-the-docs"
@@ -86,17 +89,20 @@ class Walk:
             if block.title.startswith("test_"):
                 return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", block.title]
             return [sys.executable, *([block.title] if block.title else ["-c", block.text])]
-        lines = [line for line in block.text.splitlines() if not self._only_installs(line, block)]
-        return ["bash", "-euo", "pipefail", "-c", "\n".join(lines)] if lines else None
+        lines = [self._without_installs(line, block) for line in block.text.splitlines()]
+        text = "\n".join(line for line in lines if line)
+        return ["bash", "-euo", "pipefail", "-c", text] if text else None
 
-    def _only_installs(self, line: str, block: Block) -> bool:
-        """Whether a line only installs; if it does, check that its extras exist."""
-        if not _INSTALLS.match(line):
-            return False
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        for extras in _EXTRAS.findall(line):
-            assert set(extras.split(",")) <= {*project["optional-dependencies"]}, block.place
-        return True
+    def _without_installs(self, line: str, block: Block) -> str:
+        """Return a line without the commands that install, whose extras must exist."""
+        kept = []
+        for command in line.split(" && "):
+            if _INSTALLS.match(command):
+                for extras in _EXTRAS.findall(command):
+                    assert set(extras.split(",")) <= self._extras, block.place
+            else:
+                kept.append(command.removeprefix(".venv/bin/"))
+        return " && ".join(kept)
 
     @contextlib.contextmanager
     def _background(self, command: list[str]) -> Iterator[None]:
