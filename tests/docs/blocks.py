@@ -6,7 +6,7 @@ after the opening fence say what a block is:
 - ``python``: a whole program. With ``title="NAME.py"`` it is stored under that name first, so that
   later blocks can import it. If the name begins with ``test_``, pytest runs it.
 - ``sh``: commands. Those that install are not run; their extras must exist.
-- ``text title="Output"``: what the block before prints to stdout.
+- ``text title="Output"``: what the block before prints to stdout, apart from white space.
 - any other language needs a ``title``, and is stored as that file.
 
 A comment on the line before a block changes how it is run:
