@@ -339,7 +339,7 @@ DRIVER = re.findall(r"```python title=\"driver.py\"\n(.*?)```", EMBEDDING, re.DO
 def test_two_commands_set_everything_up() -> None:
     commands = [line for line in README.splitlines() if line.startswith("python3 -m venv ")]
     assert len(commands) == 2
-    assert "examples/httpx_sync.py examples/requests.jsonl" in commands[0]
+    assert commands[0].endswith("batches run examples/requests.jsonl -o answers/ --emulator")
     assert commands[1].endswith(".venv/bin/pytest --cov")
 
 
