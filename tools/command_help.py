@@ -23,7 +23,11 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 def all_help() -> str:
     """Return the help of all commands as Markdown, each with a heading."""
     cli: click.Group = import_module("batches_jobs._cli.main").cli
-    return "\n".join(_help_of(cli, click.Context(cli, info_name="batches")))
+    return "\n".join(_help_of(cli, _context(cli, "batches", None)))
+
+
+def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
+    return click.Context(command, info_name=name, parent=parent, **command.context_settings)
 
 
 def _help_of(command: click.Command, context: click.Context) -> Iterator[str]:
@@ -33,4 +37,4 @@ def _help_of(command: click.Command, context: click.Context) -> Iterator[str]:
         for name in command.list_commands(context):
             verb = command.get_command(context, name)
             assert verb is not None, "the group has listed it"  # noqa: S101
-            yield from _help_of(verb, click.Context(verb, info_name=name, parent=context))
+            yield from _help_of(verb, _context(verb, name, context))
