@@ -7,6 +7,7 @@ Nothing in this package opens a socket or a file, reads a clock or the environme
 number, or starts a thread.
 """
 
+from ._version import __version__
 from .api import BASE_URL, VERSION, BatchesAPI
 from .batch_request import BatchRequest, RequestLike
 from .errors import (
@@ -195,4 +196,5 @@ __all__ = [
     "WaitUntil",
     "WebFetchToolResultBlock",
     "WebSearchToolResultBlock",
+    "__version__",
 ]

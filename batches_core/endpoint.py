@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 
+from ._version import __version__
 from .errors import InvalidInputError, UntrustedHostError
 from .http import Body, Request
 from .redaction import Secret
@@ -27,7 +28,7 @@ from .urls import (
 from .validation import check_header_value
 
 _PATH = "/v1/messages/batches"
-_USER_AGENT = ("user-agent", "batches-core/0.3")
+_USER_AGENT = ("user-agent", f"batches-core/{__version__}")
 
 _Headers = tuple[tuple[str, str], ...]
 

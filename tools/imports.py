@@ -119,7 +119,7 @@ LAYERS: dict[str, list[list[str]]] = {
         ["models/message"],
         ["http", "models/batch", "models/content", "models/result"],
         ["redaction", "urls", "validation", "models/base", "batch_request"],
-        ["errors"],
+        ["_version", "errors"],
     ],
 }
 

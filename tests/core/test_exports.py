@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import batches_core
@@ -25,7 +26,7 @@ PROMISED = """
     SucceededResult TextBlock TextEditorCodeExecutionToolResultBlock ThinkingBlock
     ToolSearchToolResultBlock ToolUseBlock TransportError UnknownBlock UnknownResult
     UntrustedHostError Usage VERSION WaitTimeoutError WaitUntil WebFetchToolResultBlock
-    WebSearchToolResultBlock
+    WebSearchToolResultBlock __version__
 """
 PROMISED_LOWLEVEL = """
     as_sent BytesBody check_base_url check_callback check_header_value check_seconds CLOCK_SLACK
@@ -67,3 +68,9 @@ def test_the_package_module_contains_only_imports() -> None:
     # After the docstring there are only imports and `__all__`.
     kinds = {type(node) for node in tree.body[1:]}
     assert kinds == {ast.ImportFrom, ast.Assign}
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    root = Path(batches_core.__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert batches_core.__version__ == project["version"]

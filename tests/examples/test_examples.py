@@ -1,4 +1,4 @@
-"""The examples and the README, run as a user runs them: what all of them have in common."""
+"""The examples and the driver of the docs, run as a user runs them: what they have in common."""
 
 from __future__ import annotations
 
@@ -329,37 +329,22 @@ def test_an_embedding_uses_no_transport(file: Path) -> None:
     assert used == {"transports.emulator"}
 
 
-# --- the README --------------------------------------------------------------------------
+# --- the README, and the driver of the docs ----------------------------------------------
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EMBEDDING = (ROOT / "docs" / "how-to" / "embed.md").read_text(encoding="utf-8")
+DRIVER = re.findall(r"```python title=\"driver.py\"\n(.*?)```", EMBEDDING, re.DOTALL)[0]
 
 
 def test_two_commands_set_everything_up() -> None:
     commands = [line for line in README.splitlines() if line.startswith("python3 -m venv ")]
     assert len(commands) == 2
-    assert "examples/httpx_sync.py examples/requests.jsonl" in commands[0]
+    assert commands[0].endswith("batches run examples/requests.jsonl -o answers/ --emulator")
     assert commands[1].endswith(".venv/bin/pytest --cov")
 
 
-def test_the_first_program_of_the_readme_runs(tmp_path: Path) -> None:
-    three = REQUESTS.read_bytes().splitlines()[:3]
-    (tmp_path / "requests.jsonl").write_bytes(b"\n".join(three))
-    (tmp_path / "program.py").write_text(BLOCKS[0], encoding="utf-8")
-    with running_emulator(Emulator(speed=1e6)) as base_url:
-        done = run(str(tmp_path / "program.py"), cwd=tmp_path, **service(base_url))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 3
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_the_programs_of_the_readme_compile(block: str) -> None:
-    compile(block, "README.md", "exec")
-
-
-def test_the_driver_of_the_readme_drives(tmp_path: Path) -> None:
-    (driver,) = [block for block in BLOCKS if "def drive(" in block]
-    (tmp_path / "driver.py").write_text(driver, encoding="utf-8")
+def test_the_driver_of_the_docs_drives(tmp_path: Path) -> None:
+    (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
     program = """
 import os, sys
 from driver import drive
@@ -391,7 +376,7 @@ except TransportError as error:
 
 #: A program's last lines, by the driver that it tries: they carry out ``operation``.
 DRIVERS = {
-    "README": "from driver import drive; drive(operation)",
+    "docs": "from driver import drive; drive(operation)",
     "embed_asyncio": "import asyncio, embed_asyncio as e; asyncio.run(e.drive(operation, print))",
     "embed_threads": "import embed_threads as e; e.drive(operation)",
     "embed_selectors": "import embed_selectors as e; e.run([e.BatchTask(iter([operation]))])",
@@ -403,8 +388,7 @@ DRIVERS = {
 def test_a_driver_leaves_a_poll_that_outlasts_the_deadline(
     driver: str, tmp_path: Path, *, drips: bool
 ) -> None:
-    (block,) = [block for block in BLOCKS if "def drive(" in block]
-    (tmp_path / "driver.py").write_text(block, encoding="utf-8")
+    (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
     program = f"""
 import os, sys
 sys.path.append({str(EXAMPLES)!r})

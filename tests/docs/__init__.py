@@ -1,0 +1,1 @@
+"""Tests of README and docs: each code block runs as it stands, and passes the type checker."""
