@@ -71,7 +71,7 @@ def make_view(console: Console, every: float, description: str) -> View:
     """Return the view for this stderr."""
     if is_terminal(sys.stderr):
         with contextlib.suppress(ModuleNotFoundError):
-            from .progress_bar import BarView  # noqa: PLC0415 - rich is loaded only on a terminal
+            from .progress_bar import BarView
 
             return BarView(console, description, _BAR_INTERVAL)
     return LineView(console, every)
@@ -113,7 +113,7 @@ def follow(
     console: Console, job: Path, every: float, is_over: Callable[[JobStatus], bool]
 ) -> JobStatus:
     """Show the progress of a job that another process runs, until `is_over`."""
-    from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import read_status
 
     view = make_view(console, every, job.name)
     shown_at = -every
@@ -132,7 +132,7 @@ def follow(
 
 
 def _progress_of(status: JobStatus) -> Progress:
-    from batches_core.jobs import Progress  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_core.jobs import Progress
 
     fields = {name: getattr(status, name) for name in Progress.__struct_fields__}
     return Progress(**{**fields, "doubts": len(status.doubts)})

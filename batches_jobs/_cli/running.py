@@ -65,8 +65,8 @@ class JobCommand:
         Raises:
             CommandError: it was interrupted, or its input is invalid.
         """
-        from batches_core import InvalidInputError  # noqa: PLC0415 - `batches --help` must be fast
-        from batches_jobs import run_job  # noqa: PLC0415 - likewise
+        from batches_core import InvalidInputError
+        from batches_jobs import run_job
 
         if self._is_invented:
             self._check_emulator()
@@ -127,7 +127,7 @@ class JobCommand:
         settled = status.answered + status.failed + status.lost
         if is_written(self._job, output, settled):
             return
-        from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
+        from batches_jobs import JobReader
 
         output.parent.mkdir(parents=True, exist_ok=True)
         reader = JobReader(self._job)
@@ -141,7 +141,7 @@ class JobCommand:
         Raises:
             CommandError: it is, and is not finished.
         """
-        from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
+        from batches_jobs import read_status
 
         if not (self._job / "journal.db").exists():
             return
@@ -159,7 +159,7 @@ class JobCommand:
         )
 
     def _end_interrupted(self, code: ExitCode, *, at_once: bool) -> NoReturn:
-        from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
+        from batches_jobs import read_status
 
         console = self._console
         next_ = self._next if (self._job / "journal.db").exists() else None
@@ -173,7 +173,7 @@ class JobCommand:
         raise SystemExit(code)
 
     def _on_news(self, progress: ShownProgress, news: News) -> None:
-        from batches_core.jobs import Progress  # noqa: PLC0415 - `batches --help` must be fast
+        from batches_core.jobs import Progress
 
         if isinstance(news, Progress):
             progress.update(news)
@@ -183,7 +183,7 @@ class JobCommand:
 
 def news_lines(news: Any) -> list[str]:
     """Return a piece of news as lines of text; none if it is not worth a line."""
-    from batches_core.jobs import (  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_core.jobs import (
         JobPaused,
         RoomChanged,
         StraySeen,
@@ -204,8 +204,8 @@ def news_lines(news: Any) -> list[str]:
 
 
 def _has_sent(job: Path) -> bool:
-    from batches_core import BatchesError  # noqa: PLC0415 - `batches --help` must be fast
-    from batches_jobs import read_status  # noqa: PLC0415 - likewise
+    from batches_core import BatchesError
+    from batches_jobs import read_status
 
     try:
         return bool(set(read_status(job).chunks) - {"planned"})

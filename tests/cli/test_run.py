@@ -382,3 +382,17 @@ def test_the_kept_settings_have_no_credential(tmp_path: Path) -> None:
         batches(tmp_path, *RUN, base_url=base_url)
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_killed_job_on_the_emulator_of_its_command_must_begin_again(tmp_path: Path) -> None:
+    write_requests(tmp_path / "in.jsonl", 20_000)
+    arguments = ("run", "in.jsonl", "-o", "out/", "--emulator")
+    with subprocess.Popen(  # noqa: S603 - this interpreter
+        command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL
+    ) as process:
+        wait_until(tmp_path / "out/job", lambda status: bool(status.in_flight))
+        process.kill()
+    for again in (arguments, ("resume", "out")):
+        ended = batches(tmp_path, *again)
+        assert ended.code == ExitCode.PERSON
+        assert "ran on an emulator, which ended with its command" in ended.err
