@@ -85,6 +85,7 @@ class ShownProgress:
 
     def __init__(self, console: Console, job: Path, every: float) -> None:
         self._view = None if console.is_quiet else make_view(console, every, job.name)
+        self._job = job
         self._latest: Progress | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._show, name="batches-progress", daemon=True)
@@ -105,8 +106,10 @@ class ShownProgress:
 
     def _show(self) -> None:
         while self._view is not None and not self._ended.wait(self._view.interval):
-            if self._latest is not None:
-                self._view.show(self._latest)
+            # A job that is resumed reports nothing before something has changed.
+            latest = self._latest or _kept_progress(self._job)
+            if latest is not None:
+                self._view.show(latest)
 
 
 def follow(
@@ -129,6 +132,17 @@ def follow(
             time.sleep(min(view.interval, 1.0))
     finally:
         view.close()
+
+
+def _kept_progress(job: Path) -> Progress | None:
+    """Return how far a job is by its journal; None if that cannot be read yet."""
+    from batches_core import BatchesError
+    from batches_jobs import read_status
+
+    try:
+        return _progress_of(read_status(job))
+    except (BatchesError, OSError):
+        return None
 
 
 def _progress_of(status: JobStatus) -> Progress:
