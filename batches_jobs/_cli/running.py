@@ -70,6 +70,7 @@ class JobCommand:
 
         if self._is_invented:
             self._check_emulator()
+        self._say_settling()
         console = self._console
         with (
             open_client(console, emulator=self._is_invented) as client,
@@ -134,6 +135,14 @@ class JobCommand:
         self._console.note(f"writing {shown_path(output)}")
         reader.write_table(reader.table(), output, self._settings.output_format)
         remember_written(self._job, output, settled)
+
+    def _say_settling(self) -> None:
+        """Say why a job that was killed can seem to stand still."""
+        if _cut_off(self._job):
+            self._console.note(
+                "a create was cut off: its batch is looked for, which can take 10 minutes "
+                "(--settle-time); the other rows go on meanwhile"
+            )
 
     def _check_emulator(self) -> None:
         """Check that the job is not one of an emulator that has ended.
@@ -201,6 +210,16 @@ def news_lines(news: Any) -> list[str]:
             return [f"paused: {in_options(message)}"]
         case _:
             return []
+
+
+def _cut_off(job: Path) -> int:
+    from batches_core import BatchesError
+    from batches_jobs import read_status
+
+    try:
+        return read_status(job).chunks.get("being created", 0)
+    except BatchesError:
+        return 0
 
 
 def _has_sent(job: Path) -> bool:
