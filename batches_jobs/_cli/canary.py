@@ -85,7 +85,7 @@ def _requests(requests: Any) -> Iterator[Any]:
 
 def _show(console: Console, folder: Path, status: JobStatus, rows: int) -> Decimal | None:
     """Show what came of the rows. Return what all rows cost at this rate."""
-    from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
+    from batches_jobs import JobReader
 
     table = JobReader(folder).table(select=["custom_id", "type", "text", "stop_reason"])
     stops: Counter[str] = Counter()

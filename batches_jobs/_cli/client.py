@@ -30,7 +30,7 @@ def destination(*, emulator: bool) -> str:
     """Return where requests go: ``emulator``, or the base URL."""
     if emulator:
         return EMULATOR
-    from batches_core import BASE_URL  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_core import BASE_URL
 
     return (os.environ.get("ANTHROPIC_BASE_URL") or BASE_URL).rstrip("/")
 
@@ -58,7 +58,7 @@ def open_client(console: Console, *, emulator: bool = False) -> Iterator[Batches
     Raises:
         CommandError: there is no key.
     """
-    from transports.h11 import BatchesClient  # noqa: PLC0415 - `batches --help` must be fast
+    from transports.h11 import BatchesClient
 
     if not emulator:
         if not has_key():
@@ -70,8 +70,8 @@ def open_client(console: Console, *, emulator: bool = False) -> Iterator[Batches
         with BatchesClient.from_env() as client:
             yield client
         return
-    from batches_core.emulator import Emulator  # noqa: PLC0415 - likewise
-    from transports.emulator import running_emulator  # noqa: PLC0415 - likewise
+    from batches_core.emulator import Emulator
+    from transports.emulator import running_emulator
 
     console.note(f"emulator: {INVENTED}")
     with (

@@ -39,7 +39,7 @@ def cancel(console: Console, *, job: str | None, yes: bool, progress_every: floa
     What was answered is paid for, and is kept. A canceled job cannot be continued. Exits with 0
     when the job is canceled and everything is collected.
     """
-    from batches_jobs import (  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import (
         JobLockedError,
         cancel_job,
         read_status,
@@ -111,7 +111,7 @@ def settle(
     """
     path = find_job(job)
     if buy_again is not None:
-        from batches_jobs import buy_again as send_again  # noqa: PLC0415 - `--help` must be fast
+        from batches_jobs import buy_again as send_again
 
         if buy_again not in _lost(path):
             raise CommandError(
@@ -131,7 +131,7 @@ def settle(
 
 
 def _decide(console: Console, path: Path, chunk: int, batch: str | None) -> JobStatus:
-    from batches_jobs import decide  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import decide
 
     if batch is None:
         return decide(path, chunk, None)
@@ -140,19 +140,19 @@ def _decide(console: Console, path: Path, chunk: int, batch: str | None) -> JobS
 
 
 def _lost(path: Path) -> list[int]:
-    from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
+    from batches_jobs import JobReader
 
     return [each.number for each in JobReader(path).state.chunks if each.state.value == "lost"]
 
 
 def _show(console: Console, path: Path) -> None:
-    from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
+    from batches_jobs import JobReader
 
     reader = JobReader(path)
     status = reader.status
     lost = [chunk for chunk in reader.state.chunks if chunk.state.value == "lost"]
     if console.is_json:
-        import msgspec  # noqa: PLC0415 - `batches --help` must be fast
+        import msgspec
 
         console.out_json(
             {

@@ -121,7 +121,7 @@ def cost_words(status: JobStatus) -> str | None:
 
 def cost_value(status: JobStatus) -> Decimal | None:
     """Return what the answers cost in US dollars; None if it is not known."""
-    from batches_jobs import cost_of  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import cost_of
 
     try:
         return cost_of(status.usage).total

@@ -64,7 +64,7 @@ def _of_system(error: OSError) -> tuple[int, str]:
 
 
 def _of_library(error: BaseException) -> tuple[int, str] | None:  # noqa: PLR0911 - one case an error
-    from batches_core import (  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_core import (
         APIStatusError,
         BatchesError,
         InvalidInputError,
@@ -73,7 +73,7 @@ def _of_library(error: BaseException) -> tuple[int, str] | None:  # noqa: PLR091
         ResultsUnavailableError,
         UntrustedHostError,
     )
-    from batches_jobs import (  # noqa: PLC0415 - likewise
+    from batches_jobs import (
         JobFolderError,
         JobLockedError,
         JournalError,

@@ -123,7 +123,7 @@ def template_text(options: TemplateOptions) -> str | None:
         return None
     if options.model is None:
         raise CommandError(ExitCode.INPUT, "--prompt needs --model: pass the name of a model")
-    from batches_jobs import Template  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import Template
 
     return Template(
         model=options.model,
@@ -144,7 +144,7 @@ def _open(path: Path, options: TemplateOptions, *, is_stdin: bool) -> OpenedInpu
         if suffix is not None or options.input_format not in {None, "jsonl"}:
             raise _needs_prompt(path, suffix or options.input_format or "csv")
         return OpenedInput(os.fspath(path), where, None, None)
-    from batches_jobs import Template, open_rows  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import Template, open_rows
 
     format_: Any = options.input_format
     table = open_rows(path, Template.decode(template), format=format_)
@@ -175,8 +175,8 @@ def _needs_prompt(path: Path, format_: str) -> CommandError:
 
 
 def _columns(path: Path, format_: str) -> list[str]:
-    from batches_core import InvalidInputError  # noqa: PLC0415 - `batches --help` must be fast
-    from batches_jobs._inputs.csv_rows import CSVRows  # noqa: PLC0415 - likewise
+    from batches_core import InvalidInputError
+    from batches_jobs._inputs.csv_rows import CSVRows
 
     if format_ not in {"csv", "tsv"}:
         return []
@@ -199,7 +199,7 @@ def _text(option: str, value: str) -> str:
 
 
 def _params(text: str | None) -> dict[str, Any]:
-    import json  # noqa: PLC0415 - `batches --help` must be fast
+    import json
 
     if text is None:
         return {}

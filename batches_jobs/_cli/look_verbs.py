@@ -45,7 +45,7 @@ def status(console: Console, *, job: str | None, with_code: bool) -> None:
 
     JOB is the folder of a job, or its output. By default it is the only job in this folder.
     """
-    from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import read_status
 
     path = find_job(job)
     found = read_status(path)
@@ -117,9 +117,9 @@ def verify(console: Console, *, job: str | None) -> None:
     Exits with 0 if every row is answered and all files agree with the journal, with 3 if rows
     failed, with 4 if there is a difference, and with 5 if the job is not done.
     """
-    import msgspec  # noqa: PLC0415 - `batches --help` must be fast
+    import msgspec
 
-    from batches_jobs import JobReader  # noqa: PLC0415 - likewise
+    from batches_jobs import JobReader
 
     path = find_job(job)
     verified = JobReader(path).results().verify()

@@ -53,7 +53,7 @@ def emulator(
 
     The first line of stdout is its base URL. All batches are in memory, and are gone at its end.
     """
-    from transports.emulator import main  # noqa: PLC0415 - `batches --help` must be fast
+    from transports.emulator import main
 
     del console
     arguments = [word for fault in faults for word in ("--fault", fault)]
@@ -79,9 +79,9 @@ Examples:
 @pass_console
 def completion(console: Console, *, shell: str) -> None:
     """Print the completion of a shell, to be saved where the shell looks for it."""
-    from click.shell_completion import get_completion_class  # noqa: PLC0415 - rarely needed
+    from click.shell_completion import get_completion_class
 
-    from .main import cli  # noqa: PLC0415 - it imports the verbs by name
+    from .main import cli
 
     found = get_completion_class(shell)
     assert found is not None, "click knows these shells"  # noqa: S101

@@ -42,8 +42,8 @@ def plan(
     Shows the batches, bytes, tokens, cost and hours. Tokens of input are an estimate from bytes;
     those of output are the sum of max_tokens, which is a limit.
     """
-    from batches_core import InvalidInputError  # noqa: PLC0415 - `batches --help` must be fast
-    from batches_core.jobs import JobOptions  # noqa: PLC0415 - likewise
+    from batches_core import InvalidInputError
+    from batches_core.jobs import JobOptions
 
     given = {"chunk_rows": chunk_rows, "max_waiting": max_waiting}
     job_options = JobOptions(
@@ -64,7 +64,7 @@ def plan(
 
 
 def _copy(folder: str, suffix: str) -> Path:
-    from batches_jobs._inputs.rows import copy_rows  # noqa: PLC0415 - `batches --help` is fast
+    from batches_jobs._inputs.rows import copy_rows
 
     path = Path(folder) / f"rows.{suffix}"
     copy_rows(stdin_bytes(), path)

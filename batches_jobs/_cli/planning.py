@@ -44,8 +44,8 @@ def plan_input(requests: Any, options: JobOptions) -> InputPlan:
     Raises:
         InvalidInputError: requests have problems. All of them are counted, 100 are kept.
     """
-    from batches_jobs import Estimator  # noqa: PLC0415 - `batches --help` must be fast
-    from batches_jobs._inputs.checking import check_input  # noqa: PLC0415 - likewise
+    from batches_jobs import Estimator
+    from batches_jobs._inputs.checking import check_input
 
     estimator = Estimator()
     count = chunks = size = largest = 0
@@ -107,7 +107,7 @@ def _cost_words(estimate: Estimate) -> str:
 
 def plan_json(plan: InputPlan) -> dict[str, Any]:
     """Return a plan as a value for JSON."""
-    import msgspec  # noqa: PLC0415 - `batches --help` must be fast
+    import msgspec
 
     return {
         "requests": plan.requests,

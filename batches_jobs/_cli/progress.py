@@ -71,7 +71,7 @@ def make_view(console: Console, every: float, description: str) -> View:
     """Return the view for this stderr."""
     if is_terminal(sys.stderr):
         with contextlib.suppress(ModuleNotFoundError):
-            from .progress_bar import BarView  # noqa: PLC0415 - rich is loaded only on a terminal
+            from .progress_bar import BarView
 
             return BarView(console, description, _BAR_INTERVAL)
     return LineView(console, every)
@@ -85,6 +85,7 @@ class ShownProgress:
 
     def __init__(self, console: Console, job: Path, every: float) -> None:
         self._view = None if console.is_quiet else make_view(console, every, job.name)
+        self._job = job
         self._latest: Progress | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._show, name="batches-progress", daemon=True)
@@ -105,15 +106,17 @@ class ShownProgress:
 
     def _show(self) -> None:
         while self._view is not None and not self._ended.wait(self._view.interval):
-            if self._latest is not None:
-                self._view.show(self._latest)
+            # A job that is resumed reports nothing before something has changed.
+            latest = self._latest or _kept_progress(self._job)
+            if latest is not None:
+                self._view.show(latest)
 
 
 def follow(
     console: Console, job: Path, every: float, is_over: Callable[[JobStatus], bool]
 ) -> JobStatus:
     """Show the progress of a job that another process runs, until `is_over`."""
-    from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs import read_status
 
     view = make_view(console, every, job.name)
     shown_at = -every
@@ -131,8 +134,19 @@ def follow(
         view.close()
 
 
+def _kept_progress(job: Path) -> Progress | None:
+    """Return how far a job is by its journal; None if that cannot be read yet."""
+    from batches_core import BatchesError
+    from batches_jobs import read_status
+
+    try:
+        return _progress_of(read_status(job))
+    except (BatchesError, OSError):
+        return None
+
+
 def _progress_of(status: JobStatus) -> Progress:
-    from batches_core.jobs import Progress  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_core.jobs import Progress
 
     fields = {name: getattr(status, name) for name in Progress.__struct_fields__}
     return Progress(**{**fields, "doubts": len(status.doubts)})

@@ -141,10 +141,10 @@ def cost(console: Console, *, job: str | None) -> None:
     The tokens are those that the answers report. Prices are those of batches, in US dollars, of
     the library genai-prices. Tools such as web search are not included.
     """
-    import msgspec  # noqa: PLC0415 - `batches --help` must be fast
+    import msgspec
 
-    from batches_jobs import PriceList, cost_of  # noqa: PLC0415 - likewise
-    from batches_jobs._report.facts import gather_facts  # noqa: PLC0415 - likewise
+    from batches_jobs import PriceList, cost_of
+    from batches_jobs._report.facts import gather_facts
 
     path = find_job(job)
     reader = _reader(path)
@@ -214,7 +214,7 @@ def report(
 
 
 def _reader(path: Path, input_path: str | None = None) -> JobReader:
-    from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
+    from batches_jobs import JobReader
 
     return JobReader(path, input_path=input_path)
 

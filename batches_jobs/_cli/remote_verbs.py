@@ -52,9 +52,9 @@ def create(console: Console, *, file: str, yes: bool) -> None:
     Asks before it creates the batch; without a terminal it needs --yes. If the outcome is unknown,
     nothing is sent again: look at 'batches remote list'.
     """
-    from batches_core import InvalidInputError  # noqa: PLC0415 - `batches --help` must be fast
-    from batches_core.lowlevel import prepare  # noqa: PLC0415 - likewise
-    from transports.files import RequestsFile  # noqa: PLC0415 - likewise
+    from batches_core import InvalidInputError
+    from batches_core.lowlevel import prepare
+    from transports.files import RequestsFile
 
     try:
         prepared = prepare(RequestsFile(file))
@@ -171,7 +171,7 @@ Examples:
 @pass_console
 def results(console: Console, *, batch: str, out: str) -> None:
     """Write the results of a batch as the service sends them: JSONL, in any order."""
-    from batches_core import ResultsReceived  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_core import ResultsReceived
 
     stream = stdout_bytes() if out == "-" else None
     with open_client(console) as client:

@@ -279,7 +279,7 @@ def _begin(
 
 
 def _job_options(options: dict[str, Any], *, emulator: bool) -> JobOptions:
-    from batches_core.jobs import JobOptions  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_core.jobs import JobOptions
 
     given = {name: options[name] for name in _JOB_OPTIONS if options[name] is not None}
     if emulator:
@@ -295,7 +295,7 @@ def _settings(
     *,
     emulator: bool,
 ) -> Settings:
-    import msgspec  # noqa: PLC0415 - `batches --help` must be fast
+    import msgspec
 
     defaults = msgspec.to_builtins(type(job_options)())
     changed = {
@@ -316,7 +316,7 @@ def _settings(
 
 
 def _with_max_cost(job: Path, settings: Settings, max_cost: str | None) -> Settings:
-    import msgspec  # noqa: PLC0415 - `batches --help` must be fast
+    import msgspec
 
     if max_cost is None or max_cost == settings.max_cost:
         return settings
@@ -361,7 +361,7 @@ def _check_free(places: Places) -> None:
 def _check(
     console: Console, input_: str, opened: OpenedInput, job_options: JobOptions
 ) -> InputPlan:
-    from batches_core import InvalidInputError  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_core import InvalidInputError
 
     try:
         plan = plan_input(opened.requests, job_options)
@@ -392,8 +392,8 @@ def _ask(plan: InputPlan, share: float, options: dict[str, Any], *, emulator: bo
 
 def _copy(job: Path, suffix: str) -> Path:
     """Copy stdin into the folder of the job, so that it can be resumed without stdin."""
-    from batches_jobs._folder import JobFolder  # noqa: PLC0415 - `batches --help` must be fast
-    from batches_jobs._inputs.rows import copy_rows  # noqa: PLC0415 - likewise
+    from batches_jobs._folder import JobFolder
+    from batches_jobs._inputs.rows import copy_rows
 
     _make_folder(job)
     folder = JobFolder(job)
@@ -406,7 +406,7 @@ def _copy(job: Path, suffix: str) -> Path:
 
 
 def _make_folder(job: Path) -> None:
-    from batches_jobs._folder import JobFolder  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_jobs._folder import JobFolder
 
     job.parent.mkdir(parents=True, exist_ok=True)
     JobFolder(job).create()

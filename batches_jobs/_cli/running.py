@@ -65,11 +65,12 @@ class JobCommand:
         Raises:
             CommandError: it was interrupted, or its input is invalid.
         """
-        from batches_core import InvalidInputError  # noqa: PLC0415 - `batches --help` must be fast
-        from batches_jobs import run_job  # noqa: PLC0415 - likewise
+        from batches_core import InvalidInputError
+        from batches_jobs import run_job
 
         if self._is_invented:
             self._check_emulator()
+        self._say_settling()
         console = self._console
         with (
             open_client(console, emulator=self._is_invented) as client,
@@ -127,7 +128,7 @@ class JobCommand:
         settled = status.answered + status.failed + status.lost
         if is_written(self._job, output, settled):
             return
-        from batches_jobs import JobReader  # noqa: PLC0415 - `batches --help` is fast
+        from batches_jobs import JobReader
 
         output.parent.mkdir(parents=True, exist_ok=True)
         reader = JobReader(self._job)
@@ -135,13 +136,21 @@ class JobCommand:
         reader.write_table(reader.table(), output, self._settings.output_format)
         remember_written(self._job, output, settled)
 
+    def _say_settling(self) -> None:
+        """Say why a job that was killed can seem to stand still."""
+        if _cut_off(self._job):
+            self._console.note(
+                "a create was cut off: its batch is looked for, which can take 10 minutes "
+                "(--settle-time); the other rows go on meanwhile"
+            )
+
     def _check_emulator(self) -> None:
         """Check that the job is not one of an emulator that has ended.
 
         Raises:
             CommandError: it is, and is not finished.
         """
-        from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
+        from batches_jobs import read_status
 
         if not (self._job / "journal.db").exists():
             return
@@ -159,7 +168,7 @@ class JobCommand:
         )
 
     def _end_interrupted(self, code: ExitCode, *, at_once: bool) -> NoReturn:
-        from batches_jobs import read_status  # noqa: PLC0415 - `batches --help` must be fast
+        from batches_jobs import read_status
 
         console = self._console
         next_ = self._next if (self._job / "journal.db").exists() else None
@@ -173,7 +182,7 @@ class JobCommand:
         raise SystemExit(code)
 
     def _on_news(self, progress: ShownProgress, news: News) -> None:
-        from batches_core.jobs import Progress  # noqa: PLC0415 - `batches --help` must be fast
+        from batches_core.jobs import Progress
 
         if isinstance(news, Progress):
             progress.update(news)
@@ -183,7 +192,7 @@ class JobCommand:
 
 def news_lines(news: Any) -> list[str]:
     """Return a piece of news as lines of text; none if it is not worth a line."""
-    from batches_core.jobs import (  # noqa: PLC0415 - `batches --help` must be fast
+    from batches_core.jobs import (
         JobPaused,
         RoomChanged,
         StraySeen,
@@ -203,9 +212,19 @@ def news_lines(news: Any) -> list[str]:
             return []
 
 
+def _cut_off(job: Path) -> int:
+    from batches_core import BatchesError
+    from batches_jobs import read_status
+
+    try:
+        return read_status(job).chunks.get("being created", 0)
+    except BatchesError:
+        return 0
+
+
 def _has_sent(job: Path) -> bool:
-    from batches_core import BatchesError  # noqa: PLC0415 - `batches --help` must be fast
-    from batches_jobs import read_status  # noqa: PLC0415 - likewise
+    from batches_core import BatchesError
+    from batches_jobs import read_status
 
     try:
         return bool(set(read_status(job).chunks) - {"planned"})

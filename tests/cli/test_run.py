@@ -382,3 +382,29 @@ def test_the_kept_settings_have_no_credential(tmp_path: Path) -> None:
         batches(tmp_path, *RUN, base_url=base_url)
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_killed_job_on_the_emulator_of_its_command_must_begin_again(tmp_path: Path) -> None:
+    write_requests(tmp_path / "in.jsonl", 20_000)
+    arguments = ("run", "in.jsonl", "-o", "out/", "--emulator")
+    with subprocess.Popen(  # noqa: S603 - this interpreter
+        command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL
+    ) as process:
+        wait_until(tmp_path / "out/job", lambda status: bool(status.in_flight))
+        process.kill()
+    for again in (arguments, ("resume", "out")):
+        ended = batches(tmp_path, *again)
+        assert ended.code == ExitCode.PERSON
+        assert "ran on an emulator, which ended with its command" in ended.err
+
+
+def test_an_input_that_changed_after_rows_were_sent_needs_a_person(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 40)
+    limits = ("--chunk-rows", "10", "--max-waiting", "20")
+    with served(Emulator(speed=1)) as base_url:
+        batches(tmp_path, "submit", *RUN[1:], *limits, base_url=base_url)
+        requests.write_text(requests.read_text("utf-8").replace("haiku", "opus"), "utf-8")
+        ended = batches(tmp_path, "resume", base_url=base_url)
+    assert ended.code == ExitCode.PERSON, ended.err
+    assert "was changed after the job read it" in ended.err
+    assert ended.err.rstrip().endswith("next: batches status out/job")
