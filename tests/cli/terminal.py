@@ -15,7 +15,7 @@ from typing import Self
 from .support import KEY, command, environment
 
 #: The longest that a command is waited for, in seconds.
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 #: Makes the pseudo-terminal the one that Ctrl-C comes from, and becomes the command.
 _TAKE_TERMINAL = """
 import fcntl, os, sys, termios
