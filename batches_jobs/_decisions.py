@@ -14,6 +14,7 @@ from batches_core.jobs import Job, JobStatus, job_status
 from ._errors import JobFolderError, StorageError
 from ._folder import JobFolder, sync_folder
 from ._journal import Journal
+from ._status import read_status
 
 
 def cancel_job(path: str | os.PathLike[str]) -> None:
@@ -21,13 +22,17 @@ def cancel_job(path: str | os.PathLike[str]) -> None:
 
     If it runs, also in another process, it sees that within some seconds. Otherwise the next run
     does. It then submits nothing more, cancels the batches in flight, and collects what they have
-    answered, because that was paid for. A job cannot be un-canceled.
+    answered, because that was paid for. A job cannot be un-canceled. Nothing happens to a job that
+    has finished.
 
     Raises:
         JobFolderError: the folder has no job.
+        JournalError: its journal cannot be read.
         StorageError: the file that asks for it could not be written.
     """
     folder = _folder_of_job(path)
+    if read_status(path).is_finished:
+        return
     try:
         folder.cancel_path.touch()
         sync_folder(folder.path)
@@ -71,6 +76,8 @@ def buy_again(path: str | os.PathLike[str], chunk: int) -> JobStatus:
         JobLockedError: another process runs the job.
         JobFolderError, JournalError: there is no job in the folder, or it cannot be read.
     """
+    if JobFolder(path).cancel_path.exists():
+        raise InvalidInputError(f"the job was canceled: chunk {chunk} cannot be bought again")
     return _change(path, lambda job: job.buy_again(chunk, 0.0))
 
 

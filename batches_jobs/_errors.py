@@ -33,7 +33,8 @@ class JobLockedError(BatchesError):
     def __init__(self, folder: Path, pid: int | None) -> None:
         self.pid = pid
         if pid == os.getpid():
-            where, remedy = f"this process ({pid})", "wait until that call has returned"
+            where = f"this process ({pid})"
+            remedy = "wait until that call has returned, and what it left under way has ended"
         else:
             where = "another process" if pid is None else f"process {pid}"
             remedy = "wait until it has ended, or end it, then run the job again"

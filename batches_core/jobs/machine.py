@@ -220,15 +220,14 @@ class Job:
 
     @property
     def is_submitting(self) -> bool:
-        """Whether more can be sent before a batch in flight ends.
+        """Whether more can be sent before a batch in flight ends, or an operation is running.
 
         False once everything is sent, while the queue is full, and while a person is needed.
         """
+        if self._running:
+            return True
         if not self._submits():
             return False
-        kinds = (Plan, PlanRetry, Create, Settle)
-        if any(isinstance(spec, kinds) for spec in self._running.values()):
-            return True
         if self.state.by_state[_S.INTENT] or not (ready := self._ready()):
             # An outcome is still to be found out, or the input is to be read again after a failure.
             return bool(self.state.by_state[_S.INTENT]) or self.state.rows is None

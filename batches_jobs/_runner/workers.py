@@ -10,7 +10,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +24,10 @@ T = TypeVar("T")
 _CREATE_GRACE = 90.0
 #: Seconds that it waits for everything else. Nothing is lost if that is left: it is done again.
 _GRACE = 5.0
+
+
+class StoppedError(Exception):
+    """Ends an operation of a run that is stopping."""
 
 
 class Workers:
@@ -42,6 +46,8 @@ class Workers:
         self._threads: dict[threading.Thread, bool] = {}
         self._interrupts = Interrupts(self.wake)
         self._at_end: Callable[[], object] | None = None
+        #: The first error that a worker raised.
+        self.error: BaseException | None = None
         #: Whether workers should stop at their next event.
         self.is_stopping = False
 
@@ -68,11 +74,16 @@ class Workers:
             self._interrupts.check()
 
     def start(self, work: Callable[[], None], *, must_end: bool) -> None:
-        """Run work in a thread of its own. If it `must_end`, a run that is stopped waits for it."""
+        """Run work in a thread of its own. If it `must_end`, a run that is stopped waits for it.
+
+        The first error of any worker is kept as `error`.
+        """
 
         def run() -> None:
             try:
                 work()
+            except BaseException as error:  # noqa: BLE001 - the main thread raises it
+                self.error = self.error or error
             finally:
                 with self.turn:
                     del self._threads[thread]
@@ -141,8 +152,14 @@ class AsyncWorkers:
         self.turn = contextlib.nullcontext()
         self._wakeup = anyio.Event()
         self._group: Any = None
-        #: The cancel scopes of the workers that should not be left.
-        self._shields: set[Any] = set()
+        #: The cancel scopes of what should not be left, each with the seconds that it is given.
+        self._shields: dict[Any, float] = {}
+        #: How many threads work, and what to call when the last one has ended.
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._at_end: Callable[[], object] | None = None
+        #: The first error that a worker raised.
+        self.error: BaseException | None = None
         self.is_stopping = False
 
     async def __aenter__(self) -> Self:
@@ -158,29 +175,61 @@ class AsyncWorkers:
     ) -> None:
         self.is_stopping = True
         self._group.cancel_scope.cancel()
-        for shield in self._shields:
-            shield.deadline = self.now() + _CREATE_GRACE
+        for shield, grace in self._shields.items():
+            shield.deadline = self.now() + grace
         # The group is not told of the error, which it would wrap in an exception group.
         await self._group.__aexit__(None, None, None)
 
     def start(self, work: Callable[[], Awaitable[None]], *, must_end: bool) -> None:
-        """Run work in a task of its own. If it `must_end`, a run that is stopped waits for it."""
+        """Run work in a task of its own. If it `must_end`, a run that is stopped waits for it.
+
+        The first error of any worker is kept as `error`.
+        """
 
         async def run() -> None:
-            with self._anyio.CancelScope(shield=must_end, deadline=math.inf) as scope:
+            try:
                 if must_end:
-                    self._shields.add(scope)
-                try:
+                    with self._shield(_CREATE_GRACE):
+                        await work()
+                else:
                     await work()
-                finally:
-                    self._shields.discard(scope)
-                    self.wake()
+            except self._anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - the main task raises it
+                self.error = self.error or error
+            finally:
+                self.wake()
 
         self._group.start_soon(run)
 
+    @contextlib.contextmanager
+    def _shield(self, grace: float) -> Iterator[Any]:
+        """Keep a cancellation away, for some seconds after the workers have been stopped."""
+        deadline = self.now() + grace if self.is_stopping else math.inf
+        with self._anyio.CancelScope(shield=True, deadline=deadline) as scope:
+            self._shields[scope] = grace
+            try:
+                yield scope
+            finally:
+                del self._shields[scope]
+
     def finish(self, close: Callable[[], object]) -> None:
-        """Call `close`. No task runs any more when the workers have been left."""
-        close()
+        """Call `close` when no thread works any more: now, or at the end of the last one.
+
+        No task runs any more when the workers have been left, but a thread that waits for the input
+        can go on.
+        """
+        with self._lock:
+            self._at_end = close
+        self._finish()
+
+    def _finish(self) -> None:
+        with self._lock:
+            close = None if self._threads else self._at_end
+            if close is not None:
+                self._at_end = None
+        if close is not None:
+            close()
 
     def wake(self) -> None:
         """End the wait of the main task."""
@@ -201,7 +250,23 @@ class AsyncWorkers:
         return float(self._anyio.current_time())
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run blocking work beside the event loop, to its end."""
-        with self._anyio.CancelScope(shield=True):
-            result: T = await self._anyio.to_thread.run_sync(work)
-        return result
+        """Run blocking work beside the event loop, to its end.
+
+        Raises:
+            StoppedError: the workers were stopped, and the work had not ended after a grace.
+        """
+
+        def run() -> T:
+            try:
+                return work()
+            finally:
+                with self._lock:
+                    self._threads -= 1
+                self._finish()
+
+        with self._lock:
+            self._threads += 1
+        with self._shield(_GRACE):
+            result: T = await self._anyio.to_thread.run_sync(run, abandon_on_cancel=True)
+            return result
+        raise StoppedError

@@ -37,10 +37,12 @@ from .test_run_job import (
     OPTIONS,
     ROOT,
     SETTINGS,
+    StopError,
     answered,
     blocking,
     every_runner,
     sold,
+    stop_at,
     write_requests,
 )
 
@@ -94,6 +96,28 @@ class TestCancel:
             status = blocking(base_url, None, path)
         assert (status.is_canceled, status.is_finished, status.in_flight) == (True, True, 0)
 
+    def test_before_a_run_lets_it_send_nothing_more(self, tmp_path: Path) -> None:
+        requests = write_requests(tmp_path / "in.jsonl", 150)
+        path = tmp_path / "a.job"
+        emulator = Emulator(speed=1000)
+        with running_emulator(emulator) as base_url:
+            with pytest.raises(StopError):
+                blocking(base_url, requests, path, options=OPTIONS, on_event=stop_at("planned"))
+            cancel_job(path)
+            status = blocking(base_url, None, path)
+        assert (status.is_canceled, status.is_finished) == (True, True)
+        assert emulator.sales == []
+
+    def test_of_a_finished_job_changes_nothing(self, tmp_path: Path) -> None:
+        requests = write_requests(tmp_path / "in.jsonl", 20)
+        path = tmp_path / "a.job"
+        with running_emulator(Emulator(speed=1000)) as base_url:
+            blocking(base_url, requests, path, options=OPTIONS)
+            cancel_job(path)
+            status = blocking(base_url, None, path)
+        assert (status.is_canceled, status.answered) == (False, 20)
+        assert not (path / "cancel").exists()
+
     def test_of_a_folder_without_a_job_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(
             JobFolderError, match=r"there is no job in .*: pass the folder of a job"
@@ -127,6 +151,18 @@ class TestUntilSent:
         with running_emulator(Emulator(speed=1000)) as base_url:
             blocking(base_url, requests, tmp_path / "a.job", options=OPTIONS, until="sent")
             assert blocking(base_url, None, tmp_path / "a.job").answered == 250
+
+    @every_runner
+    def test_goes_on_where_a_batch_has_ended_meanwhile(self, run: Any, tmp_path: Path) -> None:
+        requests = write_requests(tmp_path / "in.jsonl", 300)
+        options = JobOptions(chunk_rows=100, max_waiting=100, poll_interval=60)
+        emulator = Emulator(speed=1000)
+        with running_emulator(emulator) as base_url:
+            for calls in range(1, 5):
+                status = run(base_url, requests, tmp_path / "a.job", options=options, until="sent")
+                assert len(emulator.sales) >= min(calls, 3)
+                time.sleep(0.05)
+        assert status.in_flight + status.answered == 300
 
 
 class TestWithoutRequests:
@@ -315,6 +351,30 @@ class TestControlC:
                 assert "interrupted" in child.stdout.read()
             assert blocking(base_url, None, path).answered == 250
         assert set(sold(emulator).values()) == {1}
+
+    def test_while_an_outcome_is_looked_for_frees_the_job_at_once(self, tmp_path: Path) -> None:
+        requests = write_requests(tmp_path / "in.jsonl", 30)
+        path = tmp_path / "a.job"
+        options = JobOptions(chunk_rows=100, settle_time=600)
+        emulator = Emulator(speed=1000, faults=FaultPlan("create:drop=before"))
+
+        def on_event(news: Any) -> None:
+            if getattr(news, "state", None) == "in doubt":
+                raise StopError
+
+        with (
+            running_emulator(emulator) as base_url,
+            BatchesClient(base_url=base_url, api_key="sk-of-a-job") as client,
+        ):
+            with pytest.raises(StopError):
+                run_job(client, requests, path, options=options, on_event=on_event)
+            signals = threading.Timer(1.5, signal.raise_signal, [signal.SIGINT])
+            signals.start()
+            with pytest.raises(KeyboardInterrupt):
+                run_job(client, requests, path)
+            signals.join()
+            assert decide(path, 0, None).chunks == {"planned": 1}
+        assert emulator.sales == []
 
 
 class TestInterrupts:

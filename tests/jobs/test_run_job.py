@@ -22,7 +22,7 @@ import trio
 import transports.asyncio
 import transports.h11
 import transports.trio
-from batches_core import InvalidInputError, SettlingPolicy
+from batches_core import InvalidInputError, LocalProtocolError, SettlingPolicy
 from batches_core.emulator import Emulator, FaultPlan
 from batches_core.jobs import JobOptions
 from batches_jobs import (
@@ -34,6 +34,7 @@ from batches_jobs import (
     run_job,
     run_job_async,
 )
+from batches_jobs._folder import JobFolder
 from batches_jobs._inputs.rows import open_rows
 from batches_jobs._job_reader import JobReader
 from batches_jobs._runner import workers
@@ -247,6 +248,70 @@ def test_an_error_in_accept_is_raised_as_it_is(run: Any, tmp_path: Path) -> None
 
     with running_emulator(Emulator(speed=1000)) as base_url, pytest.raises(StopError):
         run(base_url, requests, tmp_path / "a.job", options=OPTIONS, accept=accept)
+
+
+@every_runner
+def test_a_request_to_exit_ends_the_run_as_any_other_error(run: Any, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+
+    def accept(success: Any) -> bool:
+        del success
+        sys.exit("enough")
+
+    with running_emulator(Emulator(speed=1000)) as base_url:
+        with pytest.raises(SystemExit, match="enough"):
+            run(base_url, requests, tmp_path / "a.job", options=OPTIONS, accept=accept)
+        assert run(base_url, requests, tmp_path / "a.job").answered == 30
+
+
+def test_a_client_that_is_closed_ends_the_run(tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 30)
+    with running_emulator(Emulator(speed=1000)) as base_url:
+        client = transports.h11.BatchesClient(base_url=base_url, **SETTINGS)
+        client.close()
+        with pytest.raises(LocalProtocolError, match="closed"):
+            run_job(client, requests, tmp_path / "a.job", options=OPTIONS)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with JobFolder(path).lock():
+            return False
+    except JobLockedError:
+        return True
+
+
+@pytest.mark.parametrize("loop", [asyncio, trio])
+def test_a_cancelled_job_does_not_wait_for_an_input_that_blocks(
+    loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_GRACE", 0.1)
+    path = tmp_path / "a.job"
+    goes_on = threading.Event()
+    module = transports.asyncio if loop is asyncio else transports.trio
+
+    def requests() -> Iterator[bytes]:
+        yield from write_requests(tmp_path / "in.jsonl", 3).read_bytes().splitlines()
+        goes_on.wait()
+
+    async def scenario(base_url: str) -> None:
+        async with module.BatchesClient(base_url=base_url, **SETTINGS) as client:
+            with anyio.move_on_after(0.2) as scope:
+                await run_job_async(client, requests(), path, options=OPTIONS)
+            assert scope.cancelled_caught
+            # The thread can still write to the folder, so nobody else may.
+            with pytest.raises(JobLockedError, match="what it left under way"):
+                await run_job_async(client, requests(), path)
+            goes_on.set()
+            with anyio.fail_after(10):
+                while _is_locked(path):  # noqa: ASYNC110 - a thread ends, which sets no event
+                    await anyio.sleep(0.02)
+
+    with running_emulator(Emulator(speed=1000)) as base_url:
+        try:
+            anyio.run(scenario, base_url, backend=loop.__name__)
+        finally:
+            goes_on.set()
 
 
 @every_runner

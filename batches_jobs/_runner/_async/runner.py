@@ -11,7 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-from batches_core import BatchCreated, BatchesError, Event, InvalidInputError, MessageBatch
+from batches_core import (
+    BatchCreated,
+    BatchesError,
+    Event,
+    InvalidInputError,
+    LocalProtocolError,
+    MessageBatch,
+)
 from batches_core.jobs import (
     Cancel,
     ChunkPlanned,
@@ -39,7 +46,8 @@ from batches_core.jobs import (
 )
 from batches_core.lowlevel import CLOCK_SLACK, prepare
 from batches_jobs._errors import JournalError, StorageError
-from batches_jobs._runner.workers import AsyncWorkers
+from batches_jobs._runner.stoppable import StoppableOperation
+from batches_jobs._runner.workers import AsyncWorkers, StoppedError
 
 from .client import AsyncJobClient
 
@@ -51,10 +59,6 @@ _PAGE = 1000
 
 #: When `run` returns: when no more can be done, or when no more can be sent for now.
 Until: TypeAlias = Literal["finished", "sent"]
-
-
-class _StoppedError(Exception):
-    """Ends an operation of a run that is stopping."""
 
 
 class _LocalError(Exception):
@@ -126,8 +130,6 @@ class AsyncJobRunner:
         self._workers = workers
         #: The problem of the input for which the job was paused in this run.
         self.invalid_input: InvalidInputError | None = None
-        #: An error that is not the service's or the network's: it ends the run.
-        self._fatal: BaseException | None = None
 
     async def run(self, until: Until = "finished") -> tuple[Job, Ending | None]:
         """Run the job; return it, and how the run ended: None if nothing more can be sent for now.
@@ -140,9 +142,10 @@ class AsyncJobRunner:
         async with workers:
             while True:
                 workers.checkpoint()
-                if self._fatal is not None:
-                    raise self._fatal
+                if workers.error is not None:
+                    raise workers.error
                 with workers.turn:
+                    self._look_for_cancel()
                     directive = job.next()
                     if isinstance(directive, Persist):
                         self._persist(directive)
@@ -173,8 +176,10 @@ class AsyncJobRunner:
         await workers.wait(deadline)
         with workers.turn:
             job.handle_timeout(workers.now())
-            if not job.state.is_canceled and self._work.is_cancel_asked():
-                job.cancel(workers.now())
+
+    def _look_for_cancel(self) -> None:
+        if not self._job.state.is_canceled and self._work.is_cancel_asked():
+            self._job.cancel(self._workers.now())
 
     def _persist(self, persist: Persist) -> None:
         self._work.persist(persist)
@@ -184,12 +189,10 @@ class AsyncJobRunner:
         """Run an operation and report how it ended. An error that is not its own ends the run."""
         try:
             await self._run_and_report(operation_id, spec)
-        except _StoppedError:
+        except StoppedError:
             pass
         except _LocalError as error:
-            self._fatal = error.__cause__
-        except Exception as error:  # noqa: BLE001 - raised by `run`
-            self._fatal = error
+            raise error.__cause__ or error from None
 
     async def _run_and_report(self, operation_id: int, spec: Spec) -> None:
         workers = self._workers
@@ -199,8 +202,8 @@ class AsyncJobRunner:
                     self._job.failed(operation_id, problem, workers.now())
                 return
             value = await self._execute(operation_id, spec)
-        except (StorageError, JournalError):
-            raise
+        except (StorageError, JournalError, LocalProtocolError):
+            raise  # to try again would not help
         except BatchesError as error:
             if isinstance(error, InvalidInputError):
                 self.invalid_input = error
@@ -232,10 +235,11 @@ class AsyncJobRunner:
                 prepared = await self._workers.in_thread(source)
                 return await client.run(api.create(prepared, known_ids=spec.known_ids), on_event)
             case Settle():
-                return await client.run(
-                    api.settle(spec.marker, settle_time=spec.settle_time, known_ids=spec.known_ids),
-                    on_event,
+                settle = api.settle(
+                    spec.marker, settle_time=spec.settle_time, known_ids=spec.known_ids
                 )
+                stoppable = StoppableOperation(settle, self._check, self._workers.now)
+                return await client.run(stoppable, on_event)
             case Poll():
                 return await self._poll(spec)
             case Get(batch_id=batch_id):
@@ -272,7 +276,7 @@ class AsyncJobRunner:
         """Report an operation's event; what the job records of it is durable when this returns.
 
         Raises:
-            _StoppedError: the run is stopping. A create that has not left must not leave: nobody
+            StoppedError: the run is stopping. A create that has not left must not leave: nobody
                 would record its batch. A batch that was created is still recorded.
         """
         with self._workers.turn:
@@ -287,4 +291,4 @@ class AsyncJobRunner:
         """End an operation if the run is stopping."""
         del event
         if self._workers.is_stopping:
-            raise _StoppedError
+            raise StoppedError

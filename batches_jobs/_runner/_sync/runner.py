@@ -12,7 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-from batches_core import BatchCreated, BatchesError, Event, InvalidInputError, MessageBatch
+from batches_core import (
+    BatchCreated,
+    BatchesError,
+    Event,
+    InvalidInputError,
+    LocalProtocolError,
+    MessageBatch,
+)
 from batches_core.jobs import (
     Cancel,
     ChunkPlanned,
@@ -40,7 +47,8 @@ from batches_core.jobs import (
 )
 from batches_core.lowlevel import CLOCK_SLACK, prepare
 from batches_jobs._errors import JournalError, StorageError
-from batches_jobs._runner.workers import Workers
+from batches_jobs._runner.stoppable import StoppableOperation
+from batches_jobs._runner.workers import StoppedError, Workers
 
 from .client import JobClient
 
@@ -52,10 +60,6 @@ _PAGE = 1000
 
 #: When `run` returns: when no more can be done, or when no more can be sent for now.
 Until: TypeAlias = Literal["finished", "sent"]
-
-
-class _StoppedError(Exception):
-    """Ends an operation of a run that is stopping."""
 
 
 class _LocalError(Exception):
@@ -127,8 +131,6 @@ class JobRunner:
         self._workers = workers
         #: The problem of the input for which the job was paused in this run.
         self.invalid_input: InvalidInputError | None = None
-        #: An error that is not the service's or the network's: it ends the run.
-        self._fatal: BaseException | None = None
 
     def run(self, until: Until = "finished") -> tuple[Job, Ending | None]:
         """Run the job; return it, and how the run ended: None if nothing more can be sent for now.
@@ -141,9 +143,10 @@ class JobRunner:
         with workers:
             while True:
                 workers.checkpoint()
-                if self._fatal is not None:
-                    raise self._fatal
+                if workers.error is not None:
+                    raise workers.error
                 with workers.turn:
+                    self._look_for_cancel()
                     directive = job.next()
                     if isinstance(directive, Persist):
                         self._persist(directive)
@@ -174,8 +177,10 @@ class JobRunner:
         workers.wait(deadline)
         with workers.turn:
             job.handle_timeout(workers.now())
-            if not job.state.is_canceled and self._work.is_cancel_asked():
-                job.cancel(workers.now())
+
+    def _look_for_cancel(self) -> None:
+        if not self._job.state.is_canceled and self._work.is_cancel_asked():
+            self._job.cancel(self._workers.now())
 
     def _persist(self, persist: Persist) -> None:
         self._work.persist(persist)
@@ -185,12 +190,10 @@ class JobRunner:
         """Run an operation and report how it ended. An error that is not its own ends the run."""
         try:
             self._run_and_report(operation_id, spec)
-        except _StoppedError:
+        except StoppedError:
             pass
         except _LocalError as error:
-            self._fatal = error.__cause__
-        except Exception as error:  # noqa: BLE001 - raised by `run`
-            self._fatal = error
+            raise error.__cause__ or error from None
 
     def _run_and_report(self, operation_id: int, spec: Spec) -> None:
         workers = self._workers
@@ -200,8 +203,8 @@ class JobRunner:
                     self._job.failed(operation_id, problem, workers.now())
                 return
             value = self._execute(operation_id, spec)
-        except (StorageError, JournalError):
-            raise
+        except (StorageError, JournalError, LocalProtocolError):
+            raise  # to try again would not help
         except BatchesError as error:
             if isinstance(error, InvalidInputError):
                 self.invalid_input = error
@@ -233,10 +236,11 @@ class JobRunner:
                 prepared = self._workers.in_thread(source)
                 return client.run(api.create(prepared, known_ids=spec.known_ids), on_event)
             case Settle():
-                return client.run(
-                    api.settle(spec.marker, settle_time=spec.settle_time, known_ids=spec.known_ids),
-                    on_event,
+                settle = api.settle(
+                    spec.marker, settle_time=spec.settle_time, known_ids=spec.known_ids
                 )
+                stoppable = StoppableOperation(settle, self._check, self._workers.now)
+                return client.run(stoppable, on_event)
             case Poll():
                 return self._poll(spec)
             case Get(batch_id=batch_id):
@@ -273,7 +277,7 @@ class JobRunner:
         """Report an operation's event; what the job records of it is durable when this returns.
 
         Raises:
-            _StoppedError: the run is stopping. A create that has not left must not leave: nobody
+            StoppedError: the run is stopping. A create that has not left must not leave: nobody
                 would record its batch. A batch that was created is still recorded.
         """
         with self._workers.turn:
@@ -288,4 +292,4 @@ class JobRunner:
         """End an operation if the run is stopping."""
         del event
         if self._workers.is_stopping:
-            raise _StoppedError
+            raise StoppedError
