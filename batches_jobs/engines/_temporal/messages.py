@@ -1,0 +1,73 @@
+"""What the workflow is started with, and what it asks of its activities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from batches_core.jobs import ChunkPlanned, JobOptions, Record, Spec
+from batches_core.marker import CreateMarker
+
+
+class JobStart(msgspec.Struct, frozen=True, kw_only=True):
+    """The start of a run of the workflow: the first one, or one that continues another.
+
+    - `job`: the name of the job in the storage;
+    - `input_name`: the name of its requests there;
+    - `records`: all records so far; none in the first run, which opens the job;
+    - `is_paused`: whether the job was paused when the run before ended;
+    - `account`: the id of the account's workflow that grants rows in flight; empty for none.
+    """
+
+    job: str
+    job_id: str
+    input_name: str
+    options: JobOptions
+    account: str = ""
+    records: tuple[Record, ...] = ()
+    is_paused: bool = False
+
+
+class JobPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a job's files are, and how its requests are sent."""
+
+    job: str
+    job_id: str
+    input_name: str
+    options: JobOptions
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation of a job, as an activity receives it.
+
+    `marker` is that of a create, `chunks` are those of the rows to send again.
+    """
+
+    place: JobPlace
+    spec: Spec
+    marker: CreateMarker | None = None
+    chunks: tuple[ChunkPlanned, ...] = ()
+
+
+class WriteWork(msgspec.Struct, frozen=True, kw_only=True):
+    """The output of a job is to be written from these records."""
+
+    place: JobPlace
+    records: tuple[Record, ...]
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """A written output: its name in the storage, its size in bytes, and the rows in it."""
+
+    name: str
+    size: int
+    answered: int
+    unanswered: int
+
+
+class Ran(msgspec.Struct, frozen=True, kw_only=True):
+    """How an operation ended: with a value, or with a failure. Both are packed."""
+
+    value: Any = None
+    failure: Any = None
