@@ -105,9 +105,7 @@ class SharedInput(StoredInput):
     def _input_file(self, plan: ChunkPlanned) -> ChunkFile:
         first, last = plan.first_row, plan.first_row + plan.count - 1
         size = plan.end - plan.start
-        return ChunkFile(
-            plan, self._fetched(plan), 0, size, lambda: f"rows {first:,} to {last:,}"
-        )
+        return ChunkFile(plan, self._fetched(plan), 0, size, lambda: f"rows {first:,} to {last:,}")
 
     def _file(self, plan: ChunkPlanned) -> ChunkFile:
         if plan.rows:

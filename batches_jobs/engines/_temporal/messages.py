@@ -6,8 +6,18 @@ from typing import Any
 
 import msgspec
 
-from batches_core.jobs import ChunkPlanned, JobOptions, Record, Spec
-from batches_core.marker import CreateMarker
+from batches_core import CreateMarker, MessageBatch
+from batches_core.jobs import (
+    ChunkPlanned,
+    CollectResult,
+    Failure,
+    JobOptions,
+    JobStatus,
+    PlannedInput,
+    PollResult,
+    Record,
+    Spec,
+)
 
 
 class JobStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +27,8 @@ class JobStart(msgspec.Struct, frozen=True, kw_only=True):
     - `input_name`: the name of its requests there;
     - `records`: all records so far; none in the first run, which opens the job;
     - `is_paused`: whether the job was paused when the run before ended;
-    - `account`: the id of the account's workflow that grants rows in flight; empty for none.
+    - `account`: the id of the account's workflow that grants rows in flight; empty for none;
+    - `heartbeat`: the seconds after which a silent worker is given up.
     """
 
     job: str
@@ -25,6 +36,7 @@ class JobStart(msgspec.Struct, frozen=True, kw_only=True):
     input_name: str
     options: JobOptions
     account: str = ""
+    heartbeat: float = 60.0
     records: tuple[Record, ...] = ()
     is_paused: bool = False
 
@@ -71,3 +83,21 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
 
     value: Any = None
     failure: Any = None
+
+
+# msgspec looks up annotations when it first needs them. It must do so here, because a workflow's
+# sandbox has other modules.
+for _type in (
+    JobStart,
+    Work,
+    WriteWork,
+    Output,
+    Ran,
+    Failure,
+    PlannedInput,
+    PollResult,
+    CollectResult,
+    MessageBatch,
+    JobStatus,
+):
+    msgspec.json.Decoder(_type)

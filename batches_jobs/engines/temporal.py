@@ -1,0 +1,53 @@
+"""Jobs on Temporal: they outlive every worker, and share what one account may have in flight.
+
+A worker needs one line more than any other worker of Temporal::
+
+    Worker(client, task_queue="batches", **temporal.worker(make_client, storage))
+
+`start_job` starts a job. Needs the extra ``temporal``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from batches_core import Message
+from batches_jobs._runner._sync.client import JobClient
+from batches_jobs._storage.interface import Storage
+
+from ._temporal.activities import Activities
+from ._temporal.messages import Output
+from ._temporal.operations import Operations
+from ._temporal.starting import JobHandle, start_job
+from ._temporal.workflow import BatchesJob
+
+__all__ = ["BatchesJob", "JobHandle", "Output", "start_job", "worker"]
+
+
+def worker(
+    make_client: Callable[[], JobClient],
+    storage: Storage,
+    *,
+    scratch: str | os.PathLike[str] | None = None,
+    accept: Callable[[Any], bool] | None = None,
+    message_type: type[Any] = Message,
+) -> dict[str, Any]:
+    """Return the ``workflows`` and ``activities`` of a worker that runs jobs.
+
+    - `make_client`: a function that returns a blocking client, such as `BatchesClient.from_env` of
+      `transports.h11`. It is called once, before the first activity;
+    - `storage`: the storage that all workers share;
+    - `scratch`: a folder of this machine for copies and interrupted downloads, by default one in
+      the system's folder for temporary files;
+    - `accept`, `message_type`: as for `run_job`.
+    """
+    folder = Path(tempfile.gettempdir()) / "batches-jobs" if scratch is None else Path(scratch)
+
+    def operations() -> Operations:
+        return Operations(make_client(), storage, folder, accept=accept, message_type=message_type)
+
+    return {"workflows": [BatchesJob], "activities": Activities(operations).all}
