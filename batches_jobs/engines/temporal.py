@@ -19,13 +19,25 @@ from batches_core import Message
 from batches_jobs._runner._sync.client import JobClient
 from batches_jobs._storage.interface import Storage
 
+from ._temporal.account import BatchesAccount
 from ._temporal.activities import Activities
-from ._temporal.messages import Output
+from ._temporal.messages import AccountStatus, Output
 from ._temporal.operations import Operations
-from ._temporal.starting import JobHandle, start_job
+from ._temporal.starting import AccountHandle, JobHandle, get_job, open_account, start_job
 from ._temporal.workflow import BatchesJob
 
-__all__ = ["BatchesJob", "JobHandle", "Output", "start_job", "worker"]
+__all__ = [
+    "AccountHandle",
+    "AccountStatus",
+    "BatchesAccount",
+    "BatchesJob",
+    "JobHandle",
+    "Output",
+    "get_job",
+    "open_account",
+    "start_job",
+    "worker",
+]
 
 
 def worker(
@@ -50,4 +62,4 @@ def worker(
     def operations() -> Operations:
         return Operations(make_client(), storage, folder, accept=accept, message_type=message_type)
 
-    return {"workflows": [BatchesJob], "activities": Activities(operations).all}
+    return {"workflows": [BatchesJob, BatchesAccount], "activities": Activities(operations).all}

@@ -146,5 +146,5 @@ def test_a_marker_of_another_credential_is_refused() -> None:
 def test_a_marker_of_another_destination_is_refused() -> None:
     marker = read_marker(api(), EXISTING)
     other = BatchesAPI(api_key="sk-another", base_url="https://other.test")
-    with pytest.raises(InvalidInputError, match="not to https://other.test"):
+    with pytest.raises(InvalidInputError, match=r"not to https://other\.test"):
         other.create(REQUESTS, marker=marker)

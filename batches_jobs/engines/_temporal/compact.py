@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from batches_core import CreateMarker
-from batches_core.jobs import ChunkState, CreateIntended, Doubted, JobState, Record
+from batches_core.jobs import ChunkState, CreateIntended, Doubted, JobState, Paused, Record, Resumed
 
 
 def compact(records: Iterable[Record]) -> Iterator[Record]:
-    """Yield the records, without the lists in markers that settle nothing any more.
+    """Yield the records without what matters no more: the lists in old markers, and old pauses.
 
     What they say of the job is the same.
     """
@@ -19,6 +19,10 @@ def compact(records: Iterable[Record]) -> Iterator[Record]:
     state = JobState()
     state.apply_all(records)
     for record in records:
+        if isinstance(record, Resumed) or (
+            isinstance(record, Paused) and record is not state.paused
+        ):
+            continue
         if isinstance(record, (CreateIntended, Doubted)) and record.marker is not None:
             chunk = state.chunks[record.chunk]
             is_open = chunk.state in {ChunkState.INTENT, ChunkState.DOUBT}

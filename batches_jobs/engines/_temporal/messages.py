@@ -27,8 +27,10 @@ class JobStart(msgspec.Struct, frozen=True, kw_only=True):
     - `input_name`: the name of its requests there;
     - `records`: all records so far; none in the first run, which opens the job;
     - `is_paused`: whether the job was paused when the run before ended;
-    - `account`: the id of the account's workflow that grants rows in flight; empty for none;
-    - `heartbeat`: the seconds after which a silent worker is given up.
+    - `account`: the id of the workflow that grants rows in flight; empty for none;
+    - `granted`: the chunks for which it has granted them;
+    - `heartbeat`: the seconds after which a silent worker is given up;
+    - `most_events`: the events after which the workflow continues in a new run.
     """
 
     job: str
@@ -36,9 +38,47 @@ class JobStart(msgspec.Struct, frozen=True, kw_only=True):
     input_name: str
     options: JobOptions
     account: str = ""
+    granted: tuple[int, ...] = ()
     heartbeat: float = 60.0
+    #: A run can have 51,200 events.
+    most_events: int = 10_000
     records: tuple[Record, ...] = ()
     is_paused: bool = False
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """A job asks for rows in flight, for one of its chunks; later it releases them.
+
+    `workflow_id` is that of the job, `key` names the chunk. `rows` is 0 in a release.
+    """
+
+    workflow_id: str
+    key: str
+    rows: int = 0
+
+
+class AccountStart(msgspec.Struct, frozen=True, kw_only=True):
+    """The start of a run of an account's workflow.
+
+    - `rows`: how many rows may be in flight, in all jobs together;
+    - `granted`, `asked`: the asks that were granted, and those that wait, in their order;
+    - `lease`: the seconds after which jobs are asked whether they still run, while others wait;
+    - `most_events`: as for a job.
+    """
+
+    rows: int
+    granted: tuple[Ask, ...] = ()
+    asked: tuple[Ask, ...] = ()
+    lease: float = 600.0
+    most_events: int = 10_000
+
+
+class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows in flight of an account: how many may be, are granted to each job, and are asked."""
+
+    rows: int
+    granted: dict[str, int]
+    asked: dict[str, int]
 
 
 class JobPlace(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +128,9 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
 # msgspec looks up annotations when it first needs them. It must do so here, because a workflow's
 # sandbox has other modules.
 for _type in (
+    Ask,
+    AccountStart,
+    AccountStatus,
     JobStart,
     Work,
     WriteWork,

@@ -9,29 +9,27 @@ reads its marker, and only when that is in the history, the other one is schedul
 from __future__ import annotations
 
 import asyncio
-import builtins
+import contextlib
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutType
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 with workflow.unsafe.imports_passed_through():
-    from batches_core import (
-        CreateMarked,
-        CreateMarker,
-        MessageBatch,
-    )
+    import msgspec
+
+    from batches_core import CreateMarked, CreateMarker, LocalProtocolError, MessageBatch
     from batches_core.jobs import (
+        IN_FLIGHT,
         Cancel,
         ChunkPlanned,
         Collect,
         CollectResult,
         Create,
         Done,
-        Ending,
         Failure,
         Get,
         Job,
@@ -54,7 +52,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
     from .compact import compact
-    from .messages import JobPlace, JobStart, Output, Ran, Work, WriteWork
+    from .messages import Ask, JobPlace, JobStart, Output, Ran, Work, WriteWork
     from .payloads import pack, unpack
 
 #: What each operation ends with.
@@ -67,9 +65,10 @@ _VALUES: dict[type[Any], Any] = {
     Cancel: MessageBatch,
     Collect: CollectResult,
 }
-#: Events after which the workflow continues in a new run. A run can have 51,200.
-_MANY_EVENTS = 10_000
-#: For how long a create may wait for a worker. Its marker ages, and is good for an hour.
+#: Seconds in which a marker must arrive here. It is good for an hour: for these 5 minutes, for the
+#: wait for a worker, and for the create itself.
+_MARKER_ARRIVES_WITHIN = 300.0
+#: For how long a create may wait for a worker.
 _CREATE_STARTS_WITHIN = timedelta(minutes=10)
 #: For how long a create may run: the largest one, at 1 Mbit/s.
 _CREATE_ENDS_WITHIN = timedelta(minutes=40)
@@ -100,7 +99,10 @@ class BatchesJob:
         self._is_woken = False
         #: A bug of an operation. It fails the workflow's task, which Temporal repeats.
         self._error: BaseException | None = None
-        self._output: Output | None = None
+        self._is_resumed = False
+        #: The chunks with rows that the account has granted, and those that are being created.
+        self._grants = {*start.granted}
+        self._creating: set[int] = set()
 
     def _paused_before(self) -> Paused | None:
         if not self._start.is_paused:
@@ -112,27 +114,38 @@ class BatchesJob:
     async def run(self, packed: Any) -> Any:
         """Run the job to its end, and return its status and the name of its output."""
         del packed  # `__init__` has it
-        while True:
-            if self._error is not None:
-                raise self._error
-            match self._job.next():
-                case Persist() as persist:
-                    self._persist(persist)
-                case Report(news=news):
-                    workflow.logger.debug("job %s: %s", self._start.job, news)
-                case Run(operation_id=operation_id, spec=spec):
-                    task = asyncio.create_task(self._operate(operation_id, spec))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._ended)
-                case Wait(deadline=deadline):
-                    await self._wait(deadline)
-                case Done(ending=Ending.FINISHED | Ending.CANCELED):
-                    break
-                case Done():
-                    await self._wait(None)
-        self._output = await self._write()
+        while not self._job.state.is_finished:
+            try:
+                await self._step()
+            except asyncio.CancelledError:
+                # Temporal's own cancel of a workflow: what was paid for is still collected.
+                self.cancel()
+        self._flush()
+        output = await self._write()
         await workflow.wait_condition(workflow.all_handlers_finished)
-        return self._result()
+        return {"status": self._status(), "output": pack(output)}
+
+    async def _step(self) -> None:
+        """Do what the machine says is next."""
+        if self._error is not None:
+            raise self._error
+        if self._is_stopping():
+            await self._stop()
+            return
+        match self._job.next():
+            case Persist() as persist:
+                self._persist(persist)
+            case Report(news=news):
+                workflow.logger.debug("job %s: %s", self._start.job, news)
+            case Run(operation_id=operation_id, spec=spec):
+                task = asyncio.create_task(self._operate(operation_id, spec))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+            case Wait(deadline=deadline):
+                await self._wait(deadline)
+            case Done():
+                # A person is needed: to resume the job, or to settle its doubts.
+                await self._wait(None)
 
     # --- what people ask and decide ----------------------------------------------------------
 
@@ -147,18 +160,105 @@ class BatchesJob:
         self._job.cancel(workflow.time())
         self._wake()
 
+    @workflow.signal(name="resume")
+    def resume(self) -> None:
+        """Go on with a job that was paused: its reason has gone, or is accepted."""
+        self._is_resumed = True
+        self._wake()
+
+    @workflow.update(name="decide")
+    async def decide(self, chunk: int, batch_id: str | None) -> Any:
+        """Settle a doubt as a person says: the chunk's create made this batch, or none."""
+        batch: MessageBatch | None = None
+        if batch_id is not None:
+            spec = Get(chunk=chunk, batch_id=batch_id)
+            work = Work(place=self._place, spec=spec)
+            batch = await self._activity("batches.operate", work, MessageBatch)
+            if isinstance(batch, Failure):
+                raise ApplicationError(f"batch {batch_id} cannot be read: {batch.message}")
+            chunks = self._job.state.chunks
+            if 0 <= chunk < len(chunks) and batch.request_counts.total != chunks[chunk].count:
+                raise ApplicationError(
+                    f"batch {batch.id} has {batch.request_counts.total:,} requests and chunk "
+                    f"{chunk} has {chunks[chunk].count:,}: it is not the batch of this chunk"
+                )
+        try:
+            self._job.decide(chunk, batch, workflow.time())
+        except LocalProtocolError as error:
+            raise ApplicationError(str(error)) from error
+        self._wake()
+        return self._status()
+
+    @workflow.update(name="buy_again")
+    def buy_again(self, chunk: int) -> Any:
+        """Send a lost chunk again. It is paid for twice if its batch had answers."""
+        try:
+            self._job.buy_again(chunk, workflow.time())
+        except LocalProtocolError as error:
+            raise ApplicationError(str(error)) from error
+        self._wake()
+        return self._status()
+
+    # --- what the account says ---------------------------------------------------------------
+
+    @workflow.signal(name="granted")
+    def granted(self, key: str) -> None:
+        """Rows are granted to a chunk of this job."""
+        job_id, _, chunk = key.partition("/")
+        if job_id == self._start.job_id:
+            self._grants.add(int(chunk))
+            self._wake()
+
+    @workflow.signal(name="still_running")
+    def still_running(self, key: str) -> None:
+        """Do nothing: the account only wants to know that the signal arrives."""
+
     # --- for the loop ------------------------------------------------------------------------
 
+    def _is_stopping(self) -> bool:
+        """Whether nothing more is begun, because this run or this machine has to end."""
+        info = workflow.info()
+        is_long = (
+            info.is_continue_as_new_suggested()
+            or info.get_current_history_length() > self._start.most_events
+        )
+        return self._is_resumed or is_long
+
+    async def _stop(self) -> None:
+        """Wait for what runs; then begin a new machine, or a new run, on the same records."""
+        self._flush()
+        if self._tasks:
+            await workflow.wait_condition(lambda: not self._tasks)
+            return
+        if self._is_resumed:
+            self._is_resumed = False
+            self._job = Job(self._records, workflow.time())
+            return
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        self._flush()
+        await self._release()
+        workflow.continue_as_new(
+            pack(
+                msgspec.structs.replace(
+                    self._start,
+                    records=tuple(compact(self._records)),
+                    granted=tuple(sorted(self._grants)),
+                    is_paused=self._job.state.paused is not None,
+                )
+            )
+        )
+
     async def _wait(self, deadline: float | None) -> None:
+        await self._release()
         left = None if deadline is None else max(0.0, deadline - workflow.time())
-        now = deadline or 0.0
+        passed = 0.0
         try:
             await workflow.wait_condition(lambda: self._is_woken, timeout=left)
-            now = 0.0
-        except builtins.TimeoutError:
-            pass
+        except TimeoutError:
+            # The clock of the workflow can be a little behind its timer.
+            passed = deadline or 0.0
         self._is_woken = False
-        self._job.handle_timeout(max(now, workflow.time()))
+        self._job.handle_timeout(max(passed, workflow.time()))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -178,6 +278,44 @@ class BatchesJob:
         self._records += persist.records
         self._job.persisted(persist.number, workflow.time())
 
+    # --- rows in flight ----------------------------------------------------------------------
+
+    async def _ask(self, chunk: int, rows: int) -> bool:
+        """Ask the account for rows; return whether they were granted before the job stopped."""
+        if not self._start.account:
+            return True
+        self._creating.add(chunk)
+        ask = Ask(workflow_id=workflow.info().workflow_id, key=self._key(chunk), rows=rows)
+        account = workflow.get_external_workflow_handle(self._start.account)
+        await account.signal("ask", pack(ask))
+        await workflow.wait_condition(lambda: chunk in self._grants or self._may_not_create())
+        if self._may_not_create():
+            await self._give_back(chunk)
+            return False
+        return True
+
+    async def _release(self) -> None:
+        """Release the rows of chunks that are not in flight any more."""
+        chunks = self._job.state.chunks
+        for number in sorted(self._grants - self._creating):
+            if chunks[number].state not in IN_FLIGHT:
+                await self._give_back(number)
+
+    async def _give_back(self, chunk: int) -> None:
+        self._grants.discard(chunk)
+        ask = Ask(workflow_id=workflow.info().workflow_id, key=self._key(chunk))
+        # If the account does not run, there is nothing to release.
+        with contextlib.suppress(FailureError):
+            account = workflow.get_external_workflow_handle(self._start.account)
+            await account.signal("release", pack(ask))
+
+    def _key(self, chunk: int) -> str:
+        return f"{self._start.job_id}/{chunk}"
+
+    def _may_not_create(self) -> bool:
+        state = self._job.state
+        return state.is_canceled or state.paused is not None or self._is_stopping()
+
     # --- operations --------------------------------------------------------------------------
 
     async def _operate(self, operation_id: int, spec: Spec) -> None:
@@ -193,16 +331,31 @@ class BatchesJob:
         self._wake()
 
     async def _create(self, operation_id: int, spec: Create) -> MessageBatch | Failure:
-        work = Work(place=self._place, spec=spec)
-        marker = await self._activity("batches.mark", work, CreateMarker)
+        chunk = spec.plan.chunk
+        try:
+            if not await self._ask(chunk, spec.plan.count):
+                return Failure(meaning="passing", message="the create was put off")
+            return await self._mark_and_send(operation_id, spec)
+        except FailureError as error:
+            message = f"the account {self._start.account} does not run: start it again ({error})"
+            return Failure(meaning="passing", message=message)
+        finally:
+            self._creating.discard(chunk)
+
+    async def _mark_and_send(self, operation_id: int, spec: Create) -> MessageBatch | Failure:
+        asked_at = workflow.time()
+        marker = await self._activity(
+            "batches.mark", Work(place=self._place, spec=spec), CreateMarker
+        )
         if isinstance(marker, Failure):
             return marker
+        if workflow.time() - asked_at > _MARKER_ARRIVES_WITHIN:
+            return Failure(meaning="passing", message="the marker of the create is too old")
         if self._job.state.is_canceled or self._job.state.paused is not None:
             return Failure(meaning="passing", message="the job was stopped before the create")
         self._job.event(operation_id, CreateMarked(marker=marker), workflow.time())
         self._flush()
-        work = Work(place=self._place, spec=spec, marker=marker)
-        return await self._send(work, marker)
+        return await self._send(Work(place=self._place, spec=spec, marker=marker), marker)
 
     async def _send(self, work: Work, marker: CreateMarker) -> MessageBatch | Failure:
         try:
@@ -225,7 +378,8 @@ class BatchesJob:
                 return Failure(meaning="passing", message="no worker was there for the create")
             message = f"the worker of the create did not say how it ended ({cause or error})"
             return Failure(meaning="unknown", message=message, marker=marker)
-        return _value_of(packed, MessageBatch)
+        value: MessageBatch | Failure = _value_of(packed, MessageBatch)
+        return value
 
     async def _activity(self, name: str, work: Work | WriteWork, kind: Any) -> Any:
         """Run an activity that can be repeated; return its value or `Failure`."""
@@ -261,19 +415,17 @@ class BatchesJob:
                 found.append(plan)
         return tuple(found)
 
-    async def _write(self) -> Output | None:
+    async def _write(self) -> Output:
         work = WriteWork(place=self._place, records=tuple(compact(self._records)))
         written = await self._activity("batches.write", work, Output)
         if isinstance(written, Failure):
             raise ApplicationError(f"the output could not be written: {written.message}")
+        assert isinstance(written, Output)  # noqa: S101 - the activity's only value
         return written
 
     def _status(self) -> Any:
         status: JobStatus = job_status(self._job.state)
         return pack(status)
-
-    def _result(self) -> Any:
-        return {"status": self._status(), "output": pack(self._output)}
 
 
 def _value_of(packed: Any, kind: Any) -> Any:
