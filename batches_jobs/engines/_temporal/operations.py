@@ -185,23 +185,32 @@ class Operations:
             if self._storage.has(name):
                 self._storage.fetch(name, path)
                 return self._count(path, input_, spec)
-            part = self._download(place, spec, fence)
+            part = self._download(place, spec, path, fence)
             result = self._count(part, input_, spec)
             fence.check()
             if not self._storage.put_new(name, part):
                 # Another worker has stored them meanwhile. Those are the ones that count.
+                part.unlink(missing_ok=True)
                 self._storage.fetch(name, path)
                 result = self._count(path, input_, spec)
             part.unlink(missing_ok=True)
             return result
 
-    def _download(self, place: JobPlace, spec: Collect, fence: Fence) -> Path:
-        """Download results to a path of their own, or continue an interrupted download there."""
+    def _download(self, place: JobPlace, spec: Collect, own: Path, fence: Fence) -> Path:
+        """Download results, or continue a download that was interrupted on this machine.
+
+        If another attempt still has that open, download all of them to the path `own`.
+        """
         name = f"{place.job_id}-{spec.plan.chunk:06}-{spec.batch_id}.jsonl"
         path = self._scratch / "downloads" / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        on_event = _checking(fence)
         if not path.exists():
-            self._client.download(spec.batch_id, path, on_event=_checking(fence))
+            try:
+                self._client.download(spec.batch_id, path, on_event=on_event)
+            except InvalidInputError:
+                self._client.download(spec.batch_id, own, on_event=on_event)
+                return own
         return path
 
     def _count(self, path: Path, input_: SharedInput, spec: Collect) -> CollectResult:
