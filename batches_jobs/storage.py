@@ -8,5 +8,7 @@ from __future__ import annotations
 
 from ._storage.folder import FolderStorage
 from ._storage.interface import Storage
+from ._storage.objects import ObjectStorage
+from ._storage.opening import open_storage
 
-__all__ = ["FolderStorage", "Storage"]
+__all__ = ["FolderStorage", "ObjectStorage", "Storage", "open_storage"]
