@@ -36,7 +36,8 @@ def read_marker(client: BatchesAPI, *listed: dict[str, Any]) -> CreateMarker:
     book = Playbook(client.mark(len(REQUESTS)))
     book.expect_request("GET", LIST)
     book.respond(page_json(*listed), headers=DATE)
-    return book.expect_done()
+    marker: CreateMarker = book.expect_done()
+    return marker
 
 
 def send(client: BatchesAPI, marker: CreateMarker) -> Playbook:

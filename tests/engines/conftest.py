@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import time
 from collections.abc import Iterator
 
 import pytest
+from temporalio.client import Client
 
 from tests.support.leaks import open_sockets
 
-from .running import TemporalServer
+from .running import TemporalServer, free_port
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +21,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalServer]
     """One server for all tests; each has jobs and a task queue of its own."""
     with TemporalServer(tmp_path_factory.mktemp("temporal") / "server.db") as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runtime() -> None:
+    """Start what Temporal's client keeps for the whole process, with a socket of its own."""
+
+    async def connect() -> None:
+        with contextlib.suppress(RuntimeError):
+            await Client.connect(f"127.0.0.1:{free_port()}")
+
+    asyncio.run(connect())
 
 
 @pytest.fixture(autouse=True)

