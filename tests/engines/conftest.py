@@ -36,7 +36,7 @@ def runtime() -> None:
 
 @pytest.fixture(autouse=True)
 def no_socket_is_left() -> Iterator[None]:
-    """Fail a test that leaves a socket. Temporal's client closes its own some time after its end."""
+    """Fail a test that leaves a socket. Temporal's client closes its own a while after its end."""
     before = set(open_sockets())
     yield
     end = time.monotonic() + 10

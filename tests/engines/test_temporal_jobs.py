@@ -1,4 +1,4 @@
-"""Jobs on Temporal: workers that share them, long histories, full queues, and people's decisions."""
+"""Jobs on Temporal: shared by workers, with long histories, full queues and decisions."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def run(server: TemporalServer, scenario: Callable[[Client], Awaitable[Any]]) ->
 
 
 async def until(job: temporal.JobHandle, is_so: Callable[[JobStatus], bool]) -> JobStatus:
-    while not is_so(status := await job.status()):
+    while True:
+        if is_so(status := await job.status()):
+            return status
         await asyncio.sleep(0.05)
-    return status
 
 
 def test_two_workers_share_a_job(server: TemporalServer, tmp_path: Path) -> None:
@@ -115,7 +116,8 @@ def test_a_cancel_collects_what_was_paid_for(server: TemporalServer, tmp_path: P
             job = await here.start(client, 400)
             await until(job, lambda status: status.in_flight > 80)
             await job.cancel()
-            return await job.result()
+            result: tuple[JobStatus, temporal.Output] = await job.result()
+            return result
 
         status, output = run(server, scenario)
         assert status.is_canceled
@@ -139,7 +141,8 @@ def test_a_paused_job_stays_paused_in_a_new_run_until_a_person_resumes_it(
             await asyncio.sleep(1)
             assert len(here.sold) < ROWS
             await job.resume()
-            return await job.result()
+            result: tuple[JobStatus, temporal.Output] = await job.result()
+            return result
 
         status, output = run(server, scenario)
         assert here.answered(output) == here.sold == once()
@@ -163,7 +166,8 @@ def test_a_person_settles_a_doubt(server: TemporalServer, tmp_path: Path) -> Non
             (sale,) = here.emulator.sales
             status = await job.decide(doubt.chunk, sale.batch_id)
             assert not status.doubts
-            return await job.result()
+            result: tuple[JobStatus, temporal.Output] = await job.result()
+            return result
 
         status, output = run(server, scenario)
         assert here.answered(output) == here.sold == once(30)
@@ -210,7 +214,9 @@ def test_a_job_that_was_terminated_releases_its_rows(
             first = await here.start(client, ROWS, account=account)
             await until(first, lambda status: status.in_flight > 0)
             second = await here.start(client, ROWS, account=account)
-            while not (await account.status()).asked.get(second.workflow.id):
+            while True:
+                if second.workflow.id in (await account.status()).asked:
+                    break
                 await asyncio.sleep(0.05)
             await first.workflow.terminate()
             await until(second, lambda status: status.in_flight > 0)
