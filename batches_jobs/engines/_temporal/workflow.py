@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from bisect import bisect_right
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
         Get,
         Job,
         JobOpened,
+        JobPaused,
         JobStatus,
         Paused,
         Persist,
@@ -47,6 +50,8 @@ with workflow.unsafe.imports_passed_through():
         Run,
         Settle,
         Spec,
+        StraySeen,
+        Trouble,
         Wait,
         job_status,
     )
@@ -136,7 +141,9 @@ class BatchesJob:
             case Persist() as persist:
                 self._persist(persist)
             case Report(news=news):
-                workflow.logger.debug("job %s: %s", self._start.job, news)
+                is_serious = isinstance(news, (JobPaused, StraySeen, Trouble))
+                level = logging.WARNING if is_serious else logging.DEBUG
+                workflow.logger.log(level, "job %s: %s", self._start.job, news)
             case Run(operation_id=operation_id, spec=spec):
                 task = asyncio.create_task(self._operate(operation_id, spec))
                 self._tasks.add(task)
@@ -407,13 +414,10 @@ class BatchesJob:
         if not isinstance(spec, PlanRetry):
             return ()
         plans = [chunk.plan for chunk in self._job.state.chunks if not chunk.plan.rows]
-        rows = sorted(spec.rows)
-        found: list[ChunkPlanned] = []
-        for plan in plans:
-            end = plan.first_row + plan.count
-            if any(plan.first_row <= row < end for row in rows):
-                found.append(plan)
-        return tuple(found)
+        firsts = [plan.first_row for plan in plans]
+        return tuple(
+            plans[at] for at in sorted({bisect_right(firsts, row) - 1 for row in spec.rows})
+        )
 
     async def _write(self) -> Output:
         work = WriteWork(place=self._place, records=tuple(compact(self._records)))
