@@ -126,6 +126,7 @@ class BatchesJob:
                 # Temporal's own cancel of a workflow: what was paid for is still collected.
                 self.cancel()
         self._flush()
+        await self._release()
         output = await self._write()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return {"status": self._status(), "output": pack(output)}
