@@ -130,18 +130,18 @@ def test_a_paused_job_stays_paused_in_a_new_run_until_a_person_resumes_it(
     server: TemporalServer, tmp_path: Path
 ) -> None:
     broke = FaultRule(route="create", status=402, after=1, times=1)
-    emulator = Emulator(seconds_per_request=2, faults=FaultPlan(broke))
+    emulator = Emulator(seconds_per_request=5, faults=FaultPlan(broke))
     with site(server, tmp_path, emulator) as here:
         here.start_worker()
 
         async def scenario(client: Client) -> tuple[JobStatus, temporal.Output]:
-            job = await here.start(client, ROWS, most_events=40)
+            job = await here.start(client, ROWS, most_events=30)
             status = await until(job, lambda status: status.paused is not None)
-            first_run = await client.get_workflow_handle(job.workflow.id).describe()
             # The batch in flight is polled, and the history grows.
+            workflow = client.get_workflow_handle(job.workflow.id)
+            first_run = (await workflow.describe()).run_id
             status = await until(job, lambda status: status.answered > 0)
-            later_run = await client.get_workflow_handle(job.workflow.id).describe()
-            assert first_run.run_id != later_run.run_id
+            assert (await workflow.describe()).run_id != first_run
             assert status.paused is not None
             assert status.paused.reason == "credit"
             assert len(here.sold) < ROWS
