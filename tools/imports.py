@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS: dict[str, list[list[str]]] = {
     "batches_jobs": [
         ["__main__", "_cli/run_verbs", "_cli/plan_verb", "_cli/look_verbs", "_cli/read_verbs"],
-        ["_cli/decide_verbs", "_cli/remote_verbs", "_cli/other_verbs"],
+        ["_cli/decide_verbs", "_cli/remote_verbs", "_cli/other_verbs", "_cli/temporal_verbs"],
         ["_cli/main", "_cli/canary"],
         ["_cli/running", "_cli/inputs"],
         ["_cli/client", "_cli/planning", "_cli/progress"],

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from batches_core import RequestLike
 from batches_core.jobs import JobOptions, JobStatus
@@ -145,7 +146,9 @@ async def start_job(
     heartbeat: float = 60.0,
     most_events: int = 10_000,
 ) -> JobHandle:
-    """Store the requests, and start a job. If a job of this name runs, return that.
+    """Store the requests, and start a job. If there is a job of this name already, return that.
+
+    A job that has ended is not started again either, as long as the server remembers it.
 
     - `client`: Temporal's client;
     - `requests`: the path of a file with one request per line, or any iterable of requests;
@@ -171,13 +174,18 @@ async def start_job(
         heartbeat=heartbeat,
         most_events=most_events,
     )
-    handle = await client.start_workflow(
-        BatchesJob.run,
-        pack(start),
-        id=name,
-        task_queue=task_queue,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-    )
+    try:
+        handle = await client.start_workflow(
+            BatchesJob.run,
+            pack(start),
+            id=name,
+            task_queue=task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        )
+    except WorkflowAlreadyStartedError:
+        # It has ended. To start it again would buy all of it again.
+        return get_job(client, name)
     return JobHandle(handle)
 
 
