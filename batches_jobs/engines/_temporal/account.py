@@ -40,10 +40,13 @@ class BatchesAccount:
     async def run(self, packed: Any) -> None:
         """Grant rows for ever; `continue_as_new` keeps the history short."""
         del packed  # `__init__` has it
-        while not self._is_long():
+        while True:
             self._grant()
             while self._to_report:
                 await self._report(self._to_report.pop(0))
+            # All grants are reported: nothing is forgotten.
+            if self._is_long():
+                break
             await self._wait()
         workflow.continue_as_new(pack(self._next_start()))
 

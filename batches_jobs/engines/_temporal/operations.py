@@ -140,7 +140,7 @@ class Operations:
 
     # --- the operations of the machine -------------------------------------------------------
 
-    def _run(self, work: Work, fence: Fence) -> Value:  # noqa: PLR0911 - one case an operation
+    def _run(self, work: Work, fence: Fence) -> Value | Failure:  # noqa: PLR0911 - one case an operation
         api, client, on_event = self._client.api, self._client, _checking(fence)
         match work.spec:
             case Plan() as spec:
@@ -150,10 +150,7 @@ class Operations:
                 with self._input(work.place) as input_:
                     return input_.plan_and_store_retry(spec, work.chunks)
             case Settle() as spec:
-                operation = api.settle(
-                    spec.marker, settle_time=spec.settle_time, known_ids=spec.known_ids
-                )
-                return client.run(operation, on_event)
+                return self._settle(spec, on_event)
             case Poll() as spec:
                 return self._poll(spec, fence)
             case Get(batch_id=batch_id):
@@ -164,6 +161,19 @@ class Operations:
                 return self._collect(work.place, spec, fence)
             case Create():
                 raise InvalidInputError("a create is an activity of its own")
+
+    def _settle(
+        self, spec: Settle, on_event: Callable[[Event], None]
+    ) -> MessageBatch | Failure | None:
+        try:
+            operation = self._client.api.settle(
+                spec.marker, settle_time=spec.settle_time, known_ids=spec.known_ids
+            )
+            return self._client.run(operation, on_event)
+        except InvalidInputError as error:
+            # The create may still be under way in this process, or this worker has another
+            # address: that passes, or another worker settles it.
+            return Failure(meaning="passing", message=f"{error}")
 
     def _poll(self, spec: Poll, fence: Fence) -> PollResult:
         missing = set(spec.batch_ids)

@@ -242,9 +242,12 @@ class BatchesJob:
             self._is_resumed = False
             self._job = Job(self._records, workflow.time())
             return
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        self._flush()
         await self._release()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        # Nothing may be awaited from here on: a signal that arrives later would be forgotten.
+        if self._is_resumed:
+            return
+        self._flush()
         workflow.continue_as_new(
             pack(
                 msgspec.structs.replace(
