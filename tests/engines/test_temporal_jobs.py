@@ -182,7 +182,7 @@ def test_a_person_settles_a_doubt(server: TemporalServer, tmp_path: Path) -> Non
 def test_jobs_of_one_account_share_its_queue_and_never_pass_it(
     server: TemporalServer, tmp_path: Path
 ) -> None:
-    with site(server, tmp_path, Emulator(speed=1.5, queue_limit=100)) as here:
+    with site(server, tmp_path, Emulator(speed=3, queue_limit=100)) as here:
         here.start_worker()
 
         async def scenario(client: Client) -> list[tuple[JobStatus, temporal.Output]]:
@@ -191,7 +191,7 @@ def test_jobs_of_one_account_share_its_queue_and_never_pass_it(
             )
             options = msgspec.structs.replace(OPTIONS, max_waiting=100)
             jobs = [
-                await here.start(client, ROWS, account=account, options=options, most_events=50)
+                await here.start(client, ROWS, account=account, options=options, most_events=40)
                 for _ in range(2)
             ]
             results = await asyncio.gather(*(job.result() for job in jobs))

@@ -146,6 +146,8 @@ class BatchesJob:
                 level = logging.WARNING if is_serious else logging.DEBUG
                 workflow.logger.log(level, "job %s: %s", self._start.job, news)
             case Run(operation_id=operation_id, spec=spec):
+                if isinstance(spec, Create):
+                    self._creating.add(spec.plan.chunk)
                 task = asyncio.create_task(self._operate(operation_id, spec))
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
@@ -295,13 +297,14 @@ class BatchesJob:
         """Ask the account for rows; return whether they were granted before the job stopped."""
         if not self._start.account:
             return True
-        self._creating.add(chunk)
         ask = Ask(workflow_id=workflow.info().workflow_id, key=self._key(chunk), rows=rows)
         account = workflow.get_external_workflow_handle(self._start.account)
         await account.signal("ask", pack(ask))
         await workflow.wait_condition(lambda: chunk in self._grants or self._may_not_create())
         if self._may_not_create():
-            await self._give_back(chunk)
+            # The next run asks again for the same chunk, which keeps its place.
+            if not self._is_stopping():
+                await self._give_back(chunk)
             return False
         return True
 
