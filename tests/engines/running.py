@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 HEARTBEAT = 2.0
 OPTIONS = JobOptions(chunk_rows=40, poll_interval=0.1, settle_time=0.5, max_waiting=240)
 #: Seconds within which everything that a test waits for must happen.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class TemporalServer:
