@@ -23,7 +23,7 @@ from .models import DeletedMessageBatch, Message, MessageBatch, Page
 from .operation import Operation, StartFlow
 from .operations import batch as batch_operations
 from .operations import listing, results, settle, wait
-from .operations.create import CreateOperation, CreatePlan, IfUnknown, IfUnmarked
+from .operations.create import CreateOperation, CreatePlan, IfUnknown, IfUnmarked, mark
 from .operations.delivered import Line
 from .operations.ledger import CreateLedger
 from .operations.settle import Settling, SettlingPolicy
@@ -150,6 +150,7 @@ class BatchesAPI:
         if_unmarked: IfUnmarked = "raise",
         settle_time: float | None = None,
         known_ids: Collection[str] = (),
+        marker: CreateMarker | None = None,
     ) -> CreateOperation:
         """Create a batch, and never create it twice.
 
@@ -166,6 +167,8 @@ class BatchesAPI:
           default the settling policy's.
         - `known_ids`: the ids of batches that other processes created. The collection may grow: it
           is read again each time the list is read.
+        - `marker`: the value of an earlier `mark` for as many requests. The list is then not read
+          before the create. By default it is.
 
         The operation ends with the `MessageBatch`. Events: `CreateMarked` before the create is
         sent, `RetryScheduled`, `SettlingStarted`, and `BatchCreated` at the end.
@@ -205,7 +208,9 @@ class BatchesAPI:
         If you stop driving the operation early, call its `interrupt` (see `CreateOperation`).
 
         Raises:
-            InvalidInputError: at once; it lists every problem of the requests with its index.
+            InvalidInputError: at once; it lists every problem of the requests with its index. Also
+                if the marker is of another number of requests, of another credential or
+                destination, or was used before.
             OutcomeUnknownError: it is unknown whether the batch exists.
         """
         if if_unknown not in {"raise", "settle"}:
@@ -213,6 +218,8 @@ class BatchesAPI:
         if if_unmarked not in {"raise", "send"}:
             raise InvalidInputError(f"if_unmarked must be 'raise' or 'send', not {if_unmarked!r}")
         prepared = prepare(requests)
+        if marker is not None:
+            self._check_marker(marker, prepared.count)
         settling = self._build_settling(settle_time, known_ids, is_fresh=True)
         pending = self.ledger.begin(prepared.count)
         plan = CreatePlan(
@@ -222,8 +229,28 @@ class BatchesAPI:
             base_url=self.base_url,
             if_unknown=if_unknown,
             if_unmarked=if_unmarked,
+            marker=marker,
         )
         return CreateOperation(plan, self._new_context())
+
+    def mark(self, requests: int) -> Operation[CreateMarker]:
+        """Read the marker for a create of this number of requests, and send nothing else.
+
+        The operation ends with the `CreateMarker`. Event: `RetryScheduled`. Pass the marker to
+        `create`, in this process or another. This is for programs that must store the marker before
+        they begin the create, such as workflow engines. All others need not call it: `create` reads
+        its own marker.
+
+        A create that is sent more than an hour after its marker cannot be settled for certain.
+
+        Raises:
+            InvalidInputError: at once, if `requests` is not a positive int.
+        """
+        if type(requests) is not int or requests < 1:
+            raise InvalidInputError(f"requests must be an int, 1 or more, not {requests!r}")
+        pending = self.ledger.begin(requests)
+        settling = self._build_settling(None, ())
+        return self._operation(lambda context: mark(context, pending, settling, self.base_url))
 
     def settle(
         self,
@@ -540,6 +567,19 @@ class BatchesAPI:
             ledger=self.ledger,
             is_fresh=is_fresh,
         )
+
+    def _check_marker(self, marker: CreateMarker, count: int) -> None:
+        self._check_destination(marker)
+        if marker.scope != self.scope:
+            raise InvalidInputError(
+                "the marker was read with another credential: read a new one with mark()"
+            )
+        if marker.requests != count:
+            raise InvalidInputError(
+                f"the marker is that of a create of {marker.requests:,} requests, and these are "
+                f"{count:,}: read a new one with mark()"
+            )
+        self.ledger.check_unused(marker)
 
     def _check_destination(self, marker: CreateMarker) -> None:
         if marker.base_url != self.base_url:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS: dict[str, list[list[str]]] = {
     "batches_jobs": [
         ["__main__", "_cli/run_verbs", "_cli/plan_verb", "_cli/look_verbs", "_cli/read_verbs"],
-        ["_cli/decide_verbs", "_cli/remote_verbs", "_cli/other_verbs"],
+        ["_cli/decide_verbs", "_cli/remote_verbs", "_cli/other_verbs", "_cli/temporal_verbs"],
         ["_cli/main", "_cli/canary"],
         ["_cli/running", "_cli/inputs"],
         ["_cli/client", "_cli/planning", "_cli/progress"],
@@ -28,6 +28,18 @@ LAYERS: dict[str, list[list[str]]] = {
         ["_cli/places", "_cli/prompts", "_cli/settings", "_cli/options"],
         ["_cli/console"],
         ["_cli/codes", "_cli/"],
+        ["engines/temporal"],
+        ["engines/_temporal/starting"],
+        ["engines/_temporal/workflow", "engines/_temporal/account"],
+        ["engines/_temporal/activities", "engines/_temporal/compact"],
+        ["engines/_temporal/operations"],
+        ["engines/_temporal/messages", "engines/_temporal/fence", "engines/_temporal/payloads"],
+        ["engines/_temporal/", "engines/"],
+        ["storage"],
+        ["_storage/input", "_storage/opening"],
+        ["_storage/folder", "_storage/objects", "_storage/job_files"],
+        ["_storage/interface"],
+        ["_storage/"],
         ["/"],
         ["_runner/_async/run", "_runner/_sync/run"],
         ["_runner/_async/runner", "_runner/_sync/runner"],
@@ -132,7 +144,7 @@ LAYERS: dict[str, list[list[str]]] = {
 
 #: The modules of each package that other packages may import. All others are private.
 DOORS: dict[str, frozenset[str]] = {
-    "batches_jobs": frozenset({"/"}),
+    "batches_jobs": frozenset({"/", "engines/temporal", "storage"}),
     "batches_core_pytest": frozenset({"/"}),
     "transports": frozenset({"httpx", "h11", "trio", "asyncio", "files", "emulator"}),
     "batches_core": frozenset({"/", "lowlevel", "emulator/", "jobs/"}),

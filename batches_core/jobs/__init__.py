@@ -68,11 +68,12 @@ from .records import (
     decode_record,
     encode_record,
 )
-from .state import TRANSITIONS, Chunk, ChunkState, JobState
+from .state import IN_FLIGHT, TRANSITIONS, Chunk, ChunkState, JobState
 from .status import DoubtStatus, JobStatus, Progress, job_status, progress_of
 
 __all__ = [
     "FORMAT",
+    "IN_FLIGHT",
     "TRANSITIONS",
     "BoughtAgain",
     "Cancel",

@@ -50,7 +50,8 @@ class CreatePlan:
     - `pending`: the record of the create in the ledger;
     - `settling`: how the list is read, and how an unknown outcome is settled;
     - `base_url`: recorded in the marker;
-    - `if_unknown`, `if_unmarked`: as `BatchesAPI.create` documents them.
+    - `if_unknown`, `if_unmarked`: as `BatchesAPI.create` documents them;
+    - `marker`: that of an earlier `mark`; None if the list is to be read now.
     """
 
     request: Request
@@ -59,6 +60,7 @@ class CreatePlan:
     base_url: str
     if_unknown: IfUnknown
     if_unmarked: IfUnmarked
+    marker: CreateMarker | None = None
 
 
 class CreateOperation(Operation[MessageBatch]):
@@ -129,7 +131,10 @@ def create(context: OperationContext, plan: CreatePlan) -> Flow[MessageBatch]:
     """
     pending = plan.pending
     pending.known_ids = plan.settling.known_ids
-    yield from _mark(context, plan)
+    if plan.marker is None:
+        yield from _mark(context, plan)
+    else:
+        pending.marker = plan.marker
     if pending.marker is not None:
         yield CreateMarked(marker=pending.marker)
     attempts = _Attempts(context, plan)
@@ -201,25 +206,14 @@ class _Attempts:
 
 
 def _mark(context: OperationContext, plan: CreatePlan) -> Flow[None]:
-    """Record in a marker the newest batch of the list, and those of the 10 seconds before it.
-
-    That is the clock slack: no older batch can be mistaken for the create's.
+    """Read the list for the marker of this create.
 
     Raises:
         TransportError, APIStatusError, RemoteProtocolError: the list cannot be read, and the plan
             does not allow an unmarked create.
     """
-    pending, settling = plan.pending, plan.settling
-    pages = Pages(context, settling.page_request)
-    listed: list[MessageBatch] = []
-    began = context.now
     try:
-        while (page := (yield from pages.next())) is not None:
-            if not listed:
-                read_at = parse_http_date(pages.headers.get("date", ""))
-            listed += page.data
-            if not page.data or len(listed) > _MAX_LISTED or _covers_clock_slack(listed):
-                break
+        yield from mark(context, plan.pending, plan.settling, plan.base_url)
     except FAILURES as error:
         if plan.if_unmarked == "send":
             return
@@ -229,24 +223,44 @@ def _mark(context: OperationContext, plan: CreatePlan) -> Flow[None]:
             "the response is lost"
         )
         raise
+
+
+def mark(
+    context: OperationContext, pending: PendingCreate, settling: Settling, base_url: str
+) -> Flow[CreateMarker]:
+    """Record in a marker the newest batch of the list, and those of the 10 seconds before it.
+
+    That is the clock slack: no older batch can be mistaken for the create's.
+
+    Raises:
+        TransportError, APIStatusError, RemoteProtocolError: the list cannot be read.
+    """
+    pages = Pages(context, settling.page_request)
+    listed: list[MessageBatch] = []
+    began = context.now
+    while (page := (yield from pages.next())) is not None:
+        if not listed:
+            read_at = parse_http_date(pages.headers.get("date", ""))
+        listed += page.data
+        if not page.data or len(listed) > _MAX_LISTED or _covers_clock_slack(listed):
+            break
     stamps = [batch.created_at for batch in listed]
-    pending.mark(
-        CreateMarker(
-            requests=pending.requests,
-            serial=pending.serial,
-            base_url=plan.base_url,
-            workspace_id=settling.workspace_id,
-            organization_id=pages.headers.get(ORGANIZATION_HEADER),
-            scope=settling.scope,
-            listed_ids=tuple(batch.id for batch in listed),
-            newest_created_at=max(stamps, default=None),
-            oldest_created_at=None if pages.is_complete else min(stamps, default=None),
-            read_at=read_at,
-        ),
-        # The time of the request, because the response may arrive long after its ``Date``. If no
-        # time was known then, the time of the first input.
-        now=max(began, context.started),
+    marker = CreateMarker(
+        requests=pending.requests,
+        serial=pending.serial,
+        base_url=base_url,
+        workspace_id=settling.workspace_id,
+        organization_id=pages.headers.get(ORGANIZATION_HEADER),
+        scope=settling.scope,
+        listed_ids=tuple(batch.id for batch in listed),
+        newest_created_at=max(stamps, default=None),
+        oldest_created_at=None if pages.is_complete else min(stamps, default=None),
+        read_at=read_at,
     )
+    # The time of the request, because the response may arrive long after its ``Date``. If no time
+    # was known then, the time of the first input.
+    pending.mark(marker, now=max(began, context.started))
+    return marker
 
 
 def _covers_clock_slack(listed: list[MessageBatch]) -> bool:

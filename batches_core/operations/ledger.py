@@ -56,8 +56,9 @@ class PendingCreate:
         self.known_ids: Collection[str] = ()
         self.batch: MessageBatch | None = None
         self._ledger = ledger
-        #: When the list was read for the marker, in seconds of the driver's clock.
-        self._marked_at = 0.0
+        #: When the list was read for the marker, in seconds of the driver's clock; None if an
+        #: earlier operation read it, perhaps in another process.
+        self._marked_at: float | None = None
         #: Why the response was lost, and how many seconds later the request may still arrive.
         self._reason = ""
         self._settle_time = 0.0
@@ -96,7 +97,7 @@ class PendingCreate:
         """
         self._reason = reason
         self._settle_time = settle_time
-        if self.marker is not None:
+        if self.marker is not None and self._marked_at is not None:
             within = now - self._marked_at + settle_time
             self.marker = msgspec.structs.replace(self.marker, arrives_within=within)
         self.state = CreateState.LOST
@@ -189,6 +190,19 @@ class CreateLedger:
         pending.state = CreateState.LOST
         self.add_pending(pending)
         return pending
+
+    def check_unused(self, marker: CreateMarker) -> None:
+        """Check that no other create of this process was sent with this marker.
+
+        Raises:
+            InvalidInputError: one was, and it made a batch or may have made one.
+        """
+        is_pending = any(each.key == marker.key for each in self._snapshot_pending())
+        if is_pending or self.batch_of(marker) is not None:
+            raise InvalidInputError(
+                "a create was sent with this marker before, and may have made its batch: pass the "
+                "marker to settle()"
+            )
 
     def unfinished(self) -> list[OutcomeUnknownError | MessageBatch]:
         """Return the outcomes of the creates whose callers received no batch.

@@ -52,6 +52,7 @@ _GROUPS: dict[str, dict[str, _Verb]] = {
     },
     "More": {
         "remote": _Verb("remote_verbs", "remote", "Handle single batches, without a job."),
+        "temporal": _Verb("temporal_verbs", "temporal", "Run jobs on Temporal, on any machines."),
         "emulator": _Verb("other_verbs", "emulator", "Serve an emulator of the service."),
         "completion": _Verb("other_verbs", "completion", "Print the completion of a shell."),
     },

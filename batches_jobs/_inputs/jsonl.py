@@ -87,7 +87,7 @@ class JSONLInput(StoredInput):
 
     def _cut(self, file: IO[bytes], spec: Plan, first: int) -> PlannedInput:
         name = quote(str(self._path))
-        cut = _RangeCut(file, spec, self._ids, name=name, first=first, max_bytes=self._max_bytes)
+        cut = RangeCut(file, spec, self._ids, name=name, first=first, max_bytes=self._max_bytes)
         return cut.planned()
 
     def _resume(self, source: str, chunks: list[ChunkPlanned], *, ended: bool) -> None:
@@ -119,7 +119,7 @@ class JSONLInput(StoredInput):
         return f"lines {first:,} to {last:,}"
 
 
-class _RangeCut(Cut):
+class RangeCut(Cut):
     """A chunk that is a range of a file's bytes."""
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Storage that several machines share: a folder, or a bucket of objects."""

@@ -1,0 +1,1 @@
+"""Engines for durable execution that can run a job."""

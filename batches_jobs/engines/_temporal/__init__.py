@@ -1,0 +1,1 @@
+"""The rooms behind `batches_jobs.engines.temporal`."""
