@@ -90,11 +90,11 @@ def worker(
         raise CommandError(ExitCode.PERSON, "there is no API key: set ANTHROPIC_API_KEY")
 
     async def work(client: Client) -> None:
-        from temporalio.worker import Worker  # noqa: PLC0415 - an extra
+        from temporalio.worker import Worker
 
-        from batches_jobs.engines import temporal as engine  # noqa: PLC0415 - likewise
-        from batches_jobs.storage import open_storage  # noqa: PLC0415 - likewise
-        from transports.h11 import BatchesClient  # noqa: PLC0415 - likewise
+        from batches_jobs.engines import temporal as engine
+        from batches_jobs.storage import open_storage
+        from transports.h11 import BatchesClient
 
         options = engine.worker(BatchesClient.from_env, open_storage(storage))
         stopped = asyncio.Event()
@@ -152,8 +152,8 @@ def run(
     """
 
     async def start_and_follow(client: Client) -> int:
-        from batches_jobs.engines import temporal as engine  # noqa: PLC0415 - an extra
-        from batches_jobs.storage import open_storage  # noqa: PLC0415 - likewise
+        from batches_jobs.engines import temporal as engine
+        from batches_jobs.storage import open_storage
 
         files = open_storage(storage)
         account = None
@@ -225,7 +225,7 @@ def _with_client(
     address: str, namespace: str, act: Callable[[Client], Coroutine[Any, Any, T]]
 ) -> T:
     try:
-        from temporalio.client import Client  # noqa: PLC0415 - an extra
+        from temporalio.client import Client
     except ModuleNotFoundError as error:
         raise CommandError(
             ExitCode.INPUT, "this needs Temporal: install batches-core[temporal]"
@@ -248,10 +248,10 @@ def _with_job(
     name: str, address: str, namespace: str, act: Callable[[JobHandle], Coroutine[Any, Any, int]]
 ) -> int:
     async def find_and_act(client: Client) -> int:
-        from temporalio.client import WorkflowQueryFailedError  # noqa: PLC0415 - an extra
-        from temporalio.service import RPCError, RPCStatusCode  # noqa: PLC0415 - likewise
+        from temporalio.client import WorkflowQueryFailedError
+        from temporalio.service import RPCError, RPCStatusCode
 
-        from batches_jobs.engines.temporal import get_job  # noqa: PLC0415 - likewise
+        from batches_jobs.engines.temporal import get_job
 
         try:
             return await act(get_job(client, name))
