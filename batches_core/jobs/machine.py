@@ -231,9 +231,19 @@ class Job:
         if self.state.by_state[_S.INTENT] or not (ready := self._ready()):
             # An outcome is still to be found out, or the input is to be read again after a failure.
             return bool(self.state.by_state[_S.INTENT]) or self.state.rows is None
+        if not self.is_tried and ready[0].number:
+            return False
         backoff = self._backoffs.get("Create")
         is_refused = backoff is not None and self._room < self.state.options.max_waiting
         return self._has_room(ready[0]) and not is_refused and not self._waits
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether the first chunk has its end, if `JobOptions.canary_rows` asks for one."""
+        if not self.state.options.canary_rows:
+            return True
+        ends = (_S.COLLECTED, _S.LOST)
+        return bool(self.state.chunks) and self.state.chunks[0].state in ends
 
     def persisted(self, number: int, now: float) -> None:
         """Report that the records of `Persist` number `number` are durable.
@@ -490,7 +500,7 @@ class Job:
         if not self._submits() or self._is_unproven or self._waits or self._runs(Create):
             return None
         chunk = next(iter(self._ready()), None)
-        if chunk is None or not self._has_room(chunk):
+        if chunk is None or not self._has_room(chunk) or (chunk.number and not self.is_tried):
             return None
         spec = Create(plan=chunk.plan, known_ids=self._known_ids(chunk))
         return spec if self._may_run(spec) else None
@@ -529,9 +539,16 @@ class Job:
             chunk=number,
             first_row=state.planned_rows,
             start=state.planned_bytes,
-            rows=chunk_size(state.job_id, number, state.options.chunk_rows),
+            rows=self._chunk_size(number),
         )
         return spec if self._may_run(spec) else None
+
+    def _chunk_size(self, number: int) -> int:
+        options = self.state.options
+        rows = options.chunk_rows
+        if options.canary_rows and not number:
+            rows = min(rows, options.canary_rows)
+        return chunk_size(self.state.job_id, number, rows)
 
     def _plan_retry(self) -> Spec | None:
         state = self.state

@@ -44,7 +44,9 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     - `ids`: how custom_ids are sent;
     - `poll_interval`: seconds between two polls;
     - `settle_time`: seconds until a batch that no list shows counts as not created;
-    - `parallel`: downloads at once.
+    - `parallel`: downloads at once;
+    - `canary_rows`: rows of the first chunk, which is collected before any other is sent; 0 sends
+      all chunks alike.
     """
 
     chunk_rows: int = 10_000
@@ -54,6 +56,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     poll_interval: float = 30.0
     settle_time: float = 600.0
     parallel: int = 4
+    canary_rows: int = 0
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):

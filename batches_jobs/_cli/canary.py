@@ -1,27 +1,16 @@
-"""Tries the first rows of an input in a job of their own, and shows what they cost.
-
-The rows are paid for again in the whole job: a job's chunks are cut before the first is sent.
-"""
+"""Tries the first rows of a job, shows what came of them, and asks whether to send the others."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from .codes import ExitCode
-from .console import CommandError, Console
-from .endings import cost_value, dollars, exit_code, show_end
+from .console import CommandError, Console, command
+from .endings import cost_value, dollars, show_end
 from .prompts import consent
 from .running import JobCommand
-from .settings import Settings
 
 if TYPE_CHECKING:
     from batches_core.jobs import JobOptions
@@ -31,63 +20,68 @@ if TYPE_CHECKING:
 _SHOWN, _LENGTH = 3, 200
 
 
+def waits_for_consent(job: Path) -> bool:
+    """Whether a job has sent no more than its canary, so that nobody has agreed to the rest."""
+    from batches_jobs import read_status
+
+    if not (job / "journal.db").exists():
+        return True
+    chunks = read_status(job).chunks
+    return sum(number for state, number in chunks.items() if state != "planned") <= 1
+
+
 def try_first_rows(
     console: Console,
-    requests: Any,
+    runner: JobCommand,
+    requests: object,
     job: Path,
-    settings: Settings,
     *,
-    count: int,
-    rows: int,
-    options: JobOptions,
-    every: float,
+    rows: int | None,
+    options: JobOptions | None,
+    max_cost: str | None,
     yes: bool,
 ) -> None:
-    """Run the first `count` of all `rows`, show what came of them, and ask whether to go on.
+    """Run the first rows of a job, show what came of them, and ask whether to send the others.
+
+    `rows` is the number of all rows, None if it is not known.
 
     Raises:
         CommandError: nobody agreed to go on.
-        SystemExit: the rows could not all be run.
+        SystemExit: the rows could not be run.
     """
-    folder = job.with_name("canary" if job.name == "job" else f"{job.stem}.canary.job")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    own = msgspec.structs.replace(settings, output=None, output_format=None)
-    console.note(f"canary: the first {count:,} of {rows:,} requests, in {folder}")
-    again = shlex.join(["batches", *sys.argv[1:]])
-    runner = JobCommand(
-        console, folder, own, every=every, max_cost=settings.max_cost, next_command=again
-    )
-    status = runner.run([*islice(_requests(requests), count)], options=options)
-    if exit_code(status) not in {ExitCode.OK, ExitCode.FAILED_ROWS}:
-        show_end(console, folder, status, output=None)
-        raise SystemExit(exit_code(status))
-    expected = _show(console, folder, status, rows)
-    limit = None if settings.max_cost is None else Decimal(settings.max_cost)
+    from batches_core.jobs import JobState
+    from batches_jobs import JobReader
+
+    status = runner.run(requests, options=options, until="tried")
+    if status.paused is not None or status.doubts or status.is_canceled:
+        runner.leave(status)
+    if status.is_finished:
+        return
+    state: JobState = JobReader(job).state
+    rows = state.rows if rows is None else rows
+    expected = _show(console, job, status, state.chunks[0].count, rows)
+    limit = None if max_cost is None else Decimal(max_cost)
     if yes or (limit is not None and expected is not None and expected <= limit):
         return
     try:
         consent(
-            f"Send all {rows:,} requests?",
+            "Send the other requests?" if rows is None else f"Send all {rows:,} requests?",
             remedy="pass --yes to agree, or a --max-cost above what is expected",
             refused="only the canary was sent",
         )
     except CommandError as error:
-        raise CommandError(error.code, str(error), again) from error
+        show_end(console, job, status, output=None)
+        raise CommandError(error.code, str(error), command("resume", job)) from error
 
 
-def _requests(requests: Any) -> Iterator[Any]:
-    if isinstance(requests, str):
-        with Path(requests).open("rb") as file:
-            yield from (line.removesuffix(b"\n") for line in file if line.strip())
-    else:
-        yield from (request for _, request in requests.read())
-
-
-def _show(console: Console, folder: Path, status: JobStatus, rows: int) -> Decimal | None:
-    """Show what came of the rows. Return what all rows cost at this rate."""
+def _show(
+    console: Console, job: Path, status: JobStatus, tried: int, rows: int | None
+) -> Decimal | None:
+    """Show what came of the first rows. Return what all rows cost at this rate."""
     from batches_jobs import JobReader
 
-    table = JobReader(folder).table(select=["custom_id", "type", "text", "stop_reason"])
+    console.note(f"canary: the first {tried:,} requests")
+    table = JobReader(job).table(select=["custom_id", "type", "text", "stop_reason"])
     stops: Counter[str] = Counter()
     shown = 0
     for custom_id, type_, text, stop in table.rows():
@@ -96,7 +90,6 @@ def _show(console: Console, folder: Path, status: JobStatus, rows: int) -> Decim
             if shown < _SHOWN:
                 shown += 1
                 console.note(f"  {custom_id}: {_short(text)}")
-    tried = status.rows or 1
     console.note(f"  {status.answered:,} of {tried:,} were answered")
     if stops["max_tokens"]:
         console.warn(f"{stops['max_tokens']:,} answers were cut at max_tokens")
@@ -106,11 +99,11 @@ def _show(console: Console, folder: Path, status: JobStatus, rows: int) -> Decim
     if cost is None:
         console.note("  cost: unknown")
         return None
+    if rows is None:
+        console.note(f"  cost: {dollars(cost)}")
+        return None
     expected = cost / tried * rows
-    console.note(
-        f"  cost: {dollars(cost)}, so all {rows:,} cost about {dollars(expected)} "
-        "(and the canary's rows are paid for again)"
-    )
+    console.note(f"  cost: {dollars(cost)}, so all {rows:,} cost about {dollars(expected)}")
     return expected
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import click
 
-from .canary import try_first_rows
+from .canary import try_first_rows, waits_for_consent
 from .client import choose_emulator, destination, has_key
 from .codes import ExitCode
 from .console import CommandError, Console, stdin_bytes
@@ -158,8 +158,8 @@ Examples:
         "--canary",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Try the first N rows in a job of their own, and show what they cost. They are paid "
-        "for again in the whole job.",
+        help="Send the first N rows alone, show what came of them and what they cost, and ask "
+        "before the others.",
     )
 )
 @pass_console
@@ -217,6 +217,18 @@ def resume(
             settings = _with_max_cost(path, settings, max_cost)
     limit = max_cost or (None if settings is None else settings.max_cost)
     runner = JobCommand(console, path, settings, every=progress_every, max_cost=limit)
+    canary = 0 if settings is None else settings.options.get("canary_rows", 0)
+    if canary and waits_for_consent(path):
+        try_first_rows(
+            console,
+            runner,
+            None,
+            path,
+            rows=None,
+            options=None,
+            max_cost=limit,
+            yes=settings is not None and settings.destination == EMULATOR,
+        )
     runner.finish(runner.run(None))
 
 
@@ -242,23 +254,15 @@ def _begin(
         plan = _check(console, input_, opened, _job_options(options, emulator=emulator))
         # On a terminal, a person without a key can choose the emulator here.
         emulator = choose_emulator(console, emulator=options["emulator"])
-    job_options = _job_options(options, emulator=emulator)
+    if is_new:
+        canary = min(canary or 0, plan.requests)
+    elif kept is not None:
+        canary = kept.options.get("canary_rows", 0)
+    job_options = _job_options(options, emulator=emulator, canary=canary or 0)
     settings = _settings(opened, places, job_options, options, emulator=emulator)
     if is_new:
         share = min(1.0, (canary or plan.requests) / plan.requests)
         _ask(plan, share, options, emulator=emulator)
-        if canary is not None and canary < plan.requests:
-            try_first_rows(
-                console,
-                opened.requests,
-                places.job,
-                settings,
-                count=canary,
-                rows=plan.requests,
-                options=job_options,
-                every=options["progress_every"],
-                yes=options["yes"] or emulator,
-            )
         _make_folder(places.job)
         write_settings(places.job, settings)
     elif kept is not None:
@@ -272,19 +276,33 @@ def _begin(
         every=options["progress_every"],
         max_cost=settings.max_cost,
     )
-    status = runner.run(opened.requests, options=job_options, until=until)
+    requests = opened.requests
+    if canary and waits_for_consent(places.job):
+        try_first_rows(
+            console,
+            runner,
+            requests,
+            places.job,
+            rows=plan.requests if is_new else None,
+            options=job_options,
+            max_cost=settings.max_cost,
+            yes=options["yes"] or emulator,
+        )
+        requests = None  # a table is read once in a run; the journal names it
+    status = runner.run(requests, options=job_options, until=until)
     if until == "sent" and not status.is_finished:
         runner.leave(status)
     runner.finish(status)
 
 
-def _job_options(options: dict[str, Any], *, emulator: bool) -> JobOptions:
-    from batches_core.jobs import JobOptions
+def _job_options(options: dict[str, Any], *, emulator: bool, canary: int = 0) -> JobOptions:
+    from batches_core.jobs import Ids, JobOptions
 
     given = {name: options[name] for name in _JOB_OPTIONS if options[name] is not None}
     if emulator:
         given.setdefault("poll_interval", _EMULATOR_POLL)
-    return JobOptions(ids="map" if options["map_ids"] else "keep", **given)
+    ids: Ids = "map" if options["map_ids"] else "keep"
+    return JobOptions(ids=ids, canary_rows=canary, **given)
 
 
 def _settings(

@@ -56,7 +56,7 @@ class JobCommand:
         requests: object,
         *,
         options: JobOptions | None = None,
-        until: Literal["finished", "sent"] = "finished",
+        until: Literal["finished", "sent", "tried"] = "finished",
     ) -> JobStatus:
         """Run the job and return its status.
 

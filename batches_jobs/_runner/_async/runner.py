@@ -57,8 +57,9 @@ _CANCEL_INTERVAL = 2.0
 _PAGE = 1000
 
 
-#: When `run` returns: when no more can be done, or when no more can be sent for now.
-Until: TypeAlias = Literal["finished", "sent"]
+#: When `run` returns: when no more can be done, when no more can be sent for now, or when the first
+#: chunk has its end.
+Until: TypeAlias = Literal["finished", "sent", "tried"]
 
 
 class _LocalError(Exception):
@@ -132,7 +133,7 @@ class AsyncJobRunner:
         self.invalid_input: InvalidInputError | None = None
 
     async def run(self, until: Until = "finished") -> tuple[Job, Ending | None]:
-        """Run the job; return it, and how the run ended: None if nothing more can be sent for now.
+        """Run the job; return it, and how the run ended: None if it ended because of `until`.
 
         Raises:
             StorageError: a file could not be written. The job can be run again.
@@ -145,6 +146,8 @@ class AsyncJobRunner:
                 if workers.error is not None:
                     raise workers.error
                 with workers.turn:
+                    if until == "tried" and job.is_tried and job.unpersisted is None:
+                        return job, None
                     self._look_for_cancel()
                     directive = job.next()
                     if isinstance(directive, Persist):

@@ -43,8 +43,9 @@ def run_job(
     - `max_cost`: US dollars. No chunk is sent with which the answers could cost more; see
       `Budget` for how the limit of a chunk is computed. Needs the extra ``cost``.
 
-    - `until`: ``finished``, or ``sent`` to return as soon as nothing more can be sent for now,
-      because everything is sent or the queue is full. Call it again later to go on.
+    - `until`: ``finished``; or ``sent`` to return as soon as nothing more can be sent for now,
+      because everything is sent or the queue is full; or ``tried`` to return when the first chunk
+      has been collected, whose size is ``options.canary_rows``. Call it again later to go on.
 
     The job can be interrupted at any instant, also by ``kill -9``. Nothing that was paid for is
     lost, and nothing is paid for twice. Returns when every row has its end, or when nothing more

@@ -411,9 +411,11 @@ def test_a_create_that_waits_is_sent_once_a_chunk_has_been_collected() -> None:
     book = JobPlaybook(*history(ONE, ChunkState.SUBMITTED), TWO, END)
     poll = book.expect_run(Poll)
     book.expect_run(Create).fail(WAITING)
-    assert not book.job.is_submitting
     book.expect_idle()
-    poll.succeed(PollResult(batches=(batch_of(ONE, "ended"),)))
+    poll.succeed(PollResult(batches=(batch_of(ONE),)))
+    book.expect_wait(30.0)
+    assert not book.job.is_submitting
+    book.expect_run(Poll).succeed(PollResult(batches=(batch_of(ONE, "ended"),)))
     book.expect_persist(Ended)
     collect = book.expect_run(Collect)
     book.expect_idle()
