@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import msgspec
 
 from batches_core import Request
-from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
+from batches_core.emulator import Emulator, FaultPlan, FaultRule, Responder, Response
 from batches_core.emulator.batch import EmulatedBatch
 from batches_core.emulator.pages import Ties
 from batches_core.http import BytesBody
@@ -100,7 +100,8 @@ def _headers_at(second: int) -> tuple[tuple[str, str], ...]:
 class Service:
     """The emulator and the record of its batches; `now` is the time of the world.
 
-    `page_limit` makes pages of the list smaller than a client asked for.
+    `page_limit` makes pages of the list smaller than a client asked for. The limits are those of
+    the emulator.
     """
 
     def __init__(
@@ -112,13 +113,18 @@ class Service:
         page_limit: int | None,
         date_skew: float,
         ties: Ties,
+        responder: Responder = respond,
+        queue_limit: int | None = None,
+        requests_per_minute: int | None = None,
     ) -> None:
         self._emulator = _Emulator(
             date_skew=date_skew,
             ties=ties,
             parallel=parallel,
             seconds_per_request=seconds,
-            responder=respond,
+            responder=responder,
+            queue_limit=queue_limit,
+            requests_per_minute=requests_per_minute,
             api_keys=[credential],
             faults=FaultPlan(),
         )

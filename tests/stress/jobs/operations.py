@@ -1,0 +1,142 @@
+"""The operations of a job, as its runner carries them out: real operations of `BatchesAPI`.
+
+See `batches_jobs/_runner/_async/runner.py`, whose part this plays.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batches_core import (
+    BatchCreated,
+    Event,
+    MessageBatch,
+    PageReceived,
+    ResultsReceived,
+)
+from batches_core.jobs import (
+    Cancel,
+    Collect,
+    CollectResult,
+    Create,
+    Get,
+    Plan,
+    PlanRetry,
+    Poll,
+    PollResult,
+    Settle,
+    Spec,
+    Value,
+)
+from batches_core.lowlevel import CLOCK_SLACK, prepare
+from batches_jobs._collect import collect
+from tests.stress.simulation.record import OperationRecord
+
+from .rows import is_good
+from .store import custom_ids_of
+
+if TYPE_CHECKING:
+    from .process import Process
+
+
+def execute(
+    process: Process, operation_id: int, spec: Spec
+) -> Generator[float, None, Value]:
+    """Carry out an operation; return what it ends with."""
+    sim, api = process.sim, process.api
+    observe = partial(process.observe, operation_id)
+    match spec:
+        case Plan():
+            yield sim.world.now
+            return sim.rows.plan(spec)
+        case PlanRetry():
+            yield sim.world.now
+            return sim.rows.plan_retry(spec)
+        case Create(plan=plan):
+            prepared = prepare(sim.rows.requests(plan))
+            create = api.create(prepared, known_ids=spec.known_ids)
+            record = process.record("create", plan.chunk)
+            return (yield from process.exchanges.run(create, record, observe, plan.chunk))
+        case Settle(chunk=chunk):
+            settle = api.settle(
+                spec.marker, settle_time=spec.settle_time, known_ids=spec.known_ids
+            )
+            record = process.record("settle", chunk)
+            batch = yield from process.exchanges.run(settle, record, observe)
+            process.check()
+            if batch is None and process.is_open(spec):
+                sim.wire.settled(chunk, by="settle")
+            return batch
+        case Poll():
+            return (yield from _poll(process, spec))
+        case Get(batch_id=batch_id):
+            record = process.record("get", spec.chunk)
+            return (yield from process.exchanges.run(api.get(batch_id), record, observe))
+        case Cancel(batch_id=batch_id):
+            record = process.record("cancel", spec.chunk)
+            return (yield from process.exchanges.run(api.cancel(batch_id), record, observe))
+        case Collect():
+            name = sim.store.name_of(spec.plan.chunk)
+            if name not in sim.store.files:
+                yield from _download(process, spec, name)
+                process.step()
+            return _count(process, spec, name)
+
+
+def _poll(process: Process, spec: Poll) -> Generator[float, None, PollResult]:
+    missing = set(spec.batch_ids)
+    shown: list[MessageBatch] = []
+
+    def on_event(event: Event) -> bool:
+        if not isinstance(event, PageReceived):
+            return False
+        for batch in event.page.data:
+            if batch.id in missing or batch.request_counts.total in spec.sizes:
+                missing.discard(batch.id)
+                shown.append(batch)
+            is_past = spec.since is not None and spec.since - batch.created_at > CLOCK_SLACK
+            if is_past or (not missing and not spec.sizes):
+                return True
+        return False
+
+    operation = process.api.list_all(limit=1000)
+    yield from process.exchanges.run(operation, process.record("list", -1), on_event)
+    return PollResult(batches=tuple(shown))
+
+
+def _download(process: Process, spec: Collect, name: str) -> Generator[float, None, None]:
+    """Receive the results into a part, from where the last download stopped; then rename it."""
+    files, part = process.sim.store.files, process.sim.store.part_of(spec)
+    kept = files.get(part, b"")
+    kept = kept[: kept.rfind(b"\n") + 1]
+    files[part] = kept
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, ResultsReceived):
+            raw: list[Any] = [*event.items]
+            process.write(part, b"".join(item.raw + b"\n" for item in raw))
+
+    operation = process.api.raw_results(spec.batch_id, delivered=custom_ids_of(kept))
+    record = process.record("results", spec.plan.chunk)
+    yield from process.exchanges.run(operation, record, on_event)
+    process.step()
+    files[name] = files.pop(part)
+
+
+def _count(process: Process, spec: Collect, name: str) -> CollectResult:
+    """Count the results with the code of `batches_jobs`, which wants a real file."""
+    sim = process.sim
+    data = sim.store.files[name]
+    with tempfile.NamedTemporaryFile(prefix="sim-") as file:
+        file.write(data)
+        file.flush()
+        result = collect(
+            Path(file.name), sim.rows.ids_of(spec.plan), spec.counts, accept=sim.accept
+        )
+    if result.is_foreign:
+        sim.store.files[f"{name}.{spec.batch_id}.foreign"] = sim.store.files.pop(name)
+    return result

@@ -1,0 +1,84 @@
+"""Watches the creates of one job where they leave: at the wire.
+
+A create of a chunk must not leave before its intent is durable, nor while the outcome of an earlier
+create of this chunk is unknown, nor if that one made a batch.
+"""
+
+from __future__ import annotations
+
+from batches_core.exchange import Head, Lost, ResponseEvent
+from batches_core.jobs import BoughtAgain, ChunkState, Record, Refused, Submitted
+
+from .store import Store
+from .world import JobWorld
+
+
+class Wire:
+    """What left of one job. `name` is that of the job."""
+
+    def __init__(self, world: JobWorld, name: str, store: Store) -> None:
+        self._world = world
+        self._name = name
+        self._store = store
+        #: The chunks whose last create has an unknown outcome.
+        self.unknown: set[int] = set()
+        #: How often a create of each chunk may have made one more batch, and how many left.
+        self.posts = 0
+
+    def label(self, chunk: int) -> str:
+        """Return what the batches of a chunk are known by."""
+        return f"{self._name}.{chunk}"
+
+    def create_leaves(self, chunk: int) -> None:
+        """Check that a chunk's create may leave now."""
+        self.posts += 1
+        kept = self._store.state.chunks
+        if len(kept) <= chunk or kept[chunk].state is not ChunkState.INTENT:
+            self._report(chunk, "a create leaves and its intent is not durable")
+        if chunk in self.unknown:
+            self._report(chunk, "a create leaves while the outcome of an earlier one is unknown")
+        count = kept[chunk].count if len(kept) > chunk else 0
+        rivals = [other for other in self.unknown if kept[other].count == count and other != chunk]
+        if rivals:
+            self._report(chunk, f"a create leaves that looks like that of chunk {rivals[0]}")
+        allowed = kept[chunk].times_lost if len(kept) > chunk else 0
+        label = self.label(chunk)
+        sold = len(self._world.job_service.batches_of[label]) + self._world.held_creates[label]
+        if sold > allowed:
+            self._report(chunk, f"a create leaves and {sold} batches of this chunk exist")
+        self.unknown.add(chunk)
+
+    def answered(self, chunk: int, event: ResponseEvent) -> None:
+        """Note what the sender of a create is told: a refusal leaves nothing unknown."""
+        match event:
+            case Head(status=status) if status == 529 or (300 <= status < 500 and status != 408):
+                self.unknown.discard(chunk)
+            case Lost(sent=False):
+                self.unknown.discard(chunk)
+            case _:
+                pass
+
+    def settled(self, chunk: int, *, by: str) -> None:
+        """Note that somebody says that a chunk's create made no batch."""
+        label = self.label(chunk)
+        kept = self._store.state.chunks[chunk]
+        sold = len(self._world.job_service.batches_of[label]) + self._world.held_creates[label]
+        if sold > kept.times_lost:
+            self._report(chunk, f"{by} says that no batch exists, and one does")
+        self.unknown.discard(chunk)
+
+    def recorded(self, records: tuple[Record, ...]) -> None:
+        """Check records that are durable now."""
+        for record in records:
+            match record:
+                case Submitted(chunk=chunk):
+                    self.unknown.discard(chunk)
+                case Refused(chunk=chunk) if chunk in self.unknown:
+                    self._report(chunk, "a create counts as refused, and nobody has said so")
+                case BoughtAgain(chunk=chunk):
+                    self.unknown.discard(chunk)
+                case _:
+                    pass
+
+    def _report(self, chunk: int, text: str) -> None:
+        self._world.report_violation(f"{text}: {self._name} chunk {chunk}")
