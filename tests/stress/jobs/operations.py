@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batches_core import (
-    BatchCreated,
     Event,
+    InvalidInputError,
+    MalformedResultError,
     MessageBatch,
     PageReceived,
     ResultsReceived,
@@ -34,10 +35,9 @@ from batches_core.jobs import (
 )
 from batches_core.lowlevel import CLOCK_SLACK, prepare
 from batches_jobs._collect import collect
-from tests.stress.simulation.record import OperationRecord
 
 from .rows import is_good
-from .store import custom_ids_of
+from .store import read_part
 
 if TYPE_CHECKING:
     from .process import Process
@@ -109,20 +109,34 @@ def _poll(process: Process, spec: Poll) -> Generator[float, None, PollResult]:
 
 
 def _download(process: Process, spec: Collect, name: str) -> Generator[float, None, None]:
-    """Receive the results into a part, from where the last download stopped; then rename it."""
+    """Receive the results into a part, from where the last download stopped; then rename it.
+
+    Raises:
+        InvalidInputError: the part has lines that the service does not send, as `ResultsFile` says.
+    """
     files, part = process.sim.store.files, process.sim.store.part_of(spec)
     kept = files.get(part, b"")
     kept = kept[: kept.rfind(b"\n") + 1]
     files[part] = kept
+    delivered, unmatched = read_part(kept)
 
     def on_event(event: Event) -> None:
-        if isinstance(event, ResultsReceived):
-            raw: list[Any] = [*event.items]
-            process.write(part, b"".join(item.raw + b"\n" for item in raw))
+        if not isinstance(event, ResultsReceived):
+            return
+        lines: list[bytes] = []
+        for item in event.items:
+            raw: bytes = item.raw  # type: ignore[union-attr]  # it was asked for raw results
+            if isinstance(item, MalformedResultError) and unmatched[raw] > 0:
+                unmatched[raw] -= 1
+            else:
+                lines.append(raw + b"\n")
+        process.write(part, b"".join(lines))
 
-    operation = process.api.raw_results(spec.batch_id, delivered=custom_ids_of(kept))
+    operation = process.api.raw_results(spec.batch_id, delivered=delivered)
     record = process.record("results", spec.plan.chunk)
     yield from process.exchanges.run(operation, record, on_event)
+    if unmatched.total():
+        raise InvalidInputError(f"{part} has unreadable lines that are not in the results")
     process.step()
     files[name] = files.pop(part)
 

@@ -168,6 +168,12 @@ class SimJob:
         world.call_later(world.rng.choice((60.0, 4000.0)), self._after_run)
 
     def _after_run(self) -> None:
+        paused = self.store.state.paused
+        if paused is not None and paused.reason == "input":
+            # As the error of `ResultsFile` says: move the part away.
+            self.world.outcomes["a person moves a part away"] += 1
+            for name in [name for name in self.store.files if name.endswith(".part")]:
+                del self.store.files[name]
         self._decide_doubts()
         self.start()
 

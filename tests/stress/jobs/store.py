@@ -6,11 +6,11 @@ still being received is a part.
 
 from __future__ import annotations
 
-import msgspec
+from collections import Counter
 
+from batches_core import MalformedResultError
 from batches_core.jobs import Collect, JobState, Record, decode_record, encode_record
-
-_decoder = msgspec.json.Decoder(dict[str, object])
+from batches_core.lowlevel import JSONLines, RawDecoder
 
 
 class Store:
@@ -44,7 +44,13 @@ class Store:
         return f"{self.name_of(spec.plan.chunk)}.{spec.batch_id}.part"
 
 
-def custom_ids_of(data: bytes) -> tuple[str, ...]:
-    """Return the custom_ids of the complete lines of a file."""
-    lines = data[: data.rfind(b"\n") + 1].splitlines()
-    return tuple(str(_decoder.decode(line)["custom_id"]) for line in lines)
+def read_part(data: bytes) -> tuple[tuple[str, ...], Counter[bytes]]:
+    """Return the custom_ids of the complete lines of a part, and its unreadable lines."""
+    ids: list[str] = []
+    unreadable: Counter[bytes] = Counter()
+    for line in JSONLines(RawDecoder()).feed(data):
+        if isinstance(line, MalformedResultError):
+            unreadable[line.raw] += 1
+        else:
+            ids.append(line.custom_id)
+    return tuple(ids), unreadable
