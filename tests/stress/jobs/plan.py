@@ -24,13 +24,15 @@ _DAY = 86400.0
 def plan_jobs(world: JobWorld) -> list[SimJob]:
     """Choose the settings of a run, and let its jobs begin."""
     rng = world.rng
-    world.settle_time = rng.choice((60.0, 120.0, 600.0))
+    world.settle_time = rng.choice((60.0, 60.0, 60.0, 120.0, 600.0))
     chunk_rows = rng.choice((1, 2, 5, 5, 10, 10, 20, 40))
-    service = _plan_service(world, chunk_rows)
+    #: The seconds from the create of a whole chunk to the end of its batch, about.
+    duration = rng.choice((1.0, 30.0, 30.0, 600.0, 600.0, 4000.0, 150_000.0))
+    service = _plan_service(world, chunk_rows, duration)
     world.use(service)
     service.add_rules(*_plan_faults(world))
     jobs = [
-        _plan_job(world, f"J{number}", chunk_rows)
+        _plan_job(world, f"J{number}", chunk_rows, duration)
         for number in range(rng.choice((1, 1, 1, 1, 2, 3)))
     ]
     for job in jobs:
@@ -43,8 +45,11 @@ def plan_jobs(world: JobWorld) -> list[SimJob]:
     return jobs
 
 
-def _plan_service(world: JobWorld, chunk_rows: int) -> JobService:
+def _plan_service(world: JobWorld, chunk_rows: int, duration: float) -> JobService:
     rng = world.rng
+    parallel = rng.choice((1, 5, 50))
+    # Otherwise most of the run would be creates that are refused.
+    is_short = duration < 1000.0
     date_skew = rng.choice(_DATE_SKEWS) if rng.random() < 0.1 else 0.0
     if date_skew:
         world.count_hazard("the clock of the Date header is wrong")
@@ -52,11 +57,11 @@ def _plan_service(world: JobWorld, chunk_rows: int) -> JobService:
         credential=world.credential,
         date_skew=date_skew,
         ties=rng.choice(("newest", "oldest", "id")),
-        parallel=rng.choice((1, 5, 50)),
-        seconds=rng.choice((0.5, 5.0, 60.0, 900.0, 4000.0)),
+        parallel=parallel,
+        seconds=duration / -(-chunk_rows // parallel),
         page_limit=rng.choice((None, None, None, 3)),
-        queue_limit=rng.choice((None, None, None, chunk_rows, 2 * chunk_rows)),
-        requests_per_minute=rng.choice((None, None, None, None, 30)),
+        queue_limit=rng.choice((None, None, chunk_rows, 2 * chunk_rows)) if is_short else None,
+        requests_per_minute=30 if rng.random() < 0.05 else None,
     )
     for _ in range(rng.choice((0, 0, 1, 2))):
         service.create("O", rng.randint(1, 3), -rng.choice((5.0, 50.0)))
@@ -93,7 +98,7 @@ def _plan_faults(world: JobWorld) -> Iterator[FaultRule]:
             )
 
 
-def _plan_job(world: JobWorld, name: str, chunk_rows: int) -> SimJob:
+def _plan_job(world: JobWorld, name: str, chunk_rows: int, duration: float) -> SimJob:
     rng = world.rng
     count = rng.choice((0, 1, rng.randint(1, 5), *[rng.randint(1, 4 * chunk_rows)] * 5))
     options = JobOptions(
@@ -101,7 +106,7 @@ def _plan_job(world: JobWorld, name: str, chunk_rows: int) -> SimJob:
         max_waiting=rng.choice((1, chunk_rows, 2 * chunk_rows, 1000)),
         rounds=rng.choice((0, 1, 1, 2, 3)),
         ids=rng.choice(("keep", "map")),
-        poll_interval=rng.choice((30.0, 300.0, 3000.0)),
+        poll_interval=max(rng.choice((30.0, 300.0)), duration / rng.choice((1.0, 4.0))),
         settle_time=world.settle_time,
         parallel=rng.choice((1, 2, 4)),
     )
@@ -125,7 +130,7 @@ def _plan_job(world: JobWorld, name: str, chunk_rows: int) -> SimJob:
             max_delay=rng.choice((1.0, 30.0)),
             max_retry_after=rng.choice((0.0, 10.0, 300.0)),
         ),
-        settling=SettlingPolicy(longest_look=rng.choice((15.0, 60.0))),
+        settling=SettlingPolicy(longest_look=max(15.0, world.settle_time / 4)),
         trouble=_plan_trouble(rng),
         accept=is_good if rng.random() < 0.5 else None,
         same_key=rng.choice((True, None)),

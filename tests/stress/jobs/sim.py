@@ -180,12 +180,12 @@ class SimJob:
     def _decide_doubts(self) -> None:
         """Settle the doubts as somebody does who knows the truth and has waited for it."""
         service = self.world.job_service
-        for number, chunk in [*self.store.state.by_state[ChunkState.DOUBT].items()]:
+        for number in [*self.store.state.by_state[ChunkState.DOUBT]]:
             label = self.wire.label(number)
             if self.world.held_creates[label]:
                 continue
             batches = service.batches_of[label]
-            own = batches[-1] if len(batches) > chunk.times_lost else None
+            own = batches[-1] if len(batches) > self.wire.lost[number] else None
             if own is None:
                 self.wire.settled(number, by="a person")
                 batch = None

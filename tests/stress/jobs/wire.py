@@ -6,8 +6,11 @@ create of this chunk is unknown, nor if that one made a batch.
 
 from __future__ import annotations
 
-from batches_core.exchange import Head, Lost, ResponseEvent
-from batches_core.jobs import BoughtAgain, ChunkState, Record, Refused, Submitted
+from collections import Counter
+
+from batches_core import exchange
+from batches_core.exchange import Head, ResponseEvent
+from batches_core.jobs import ChunkState, Lost, Record, Refused, Submitted
 
 from .store import Store
 from .world import JobWorld
@@ -22,8 +25,9 @@ class Wire:
         self._store = store
         #: The chunks whose last create has an unknown outcome.
         self.unknown: set[int] = set()
-        #: How often a create of each chunk may have made one more batch, and how many left.
         self.posts = 0
+        #: How many of a chunk's own batches are lost. An adopted one can be another's.
+        self.lost: Counter[int] = Counter()
 
     def label(self, chunk: int) -> str:
         """Return what the batches of a chunk are known by."""
@@ -41,11 +45,8 @@ class Wire:
         rivals = [other for other in self.unknown if kept[other].count == count and other != chunk]
         if rivals:
             self._report(chunk, f"a create leaves that looks like that of chunk {rivals[0]}")
-        allowed = kept[chunk].times_lost if len(kept) > chunk else 0
-        label = self.label(chunk)
-        sold = len(self._world.job_service.batches_of[label]) + self._world.held_creates[label]
-        if sold > allowed:
-            self._report(chunk, f"a create leaves and {sold} batches of this chunk exist")
+        if self._is_sold(chunk):
+            self._report(chunk, "a create leaves and a batch of this chunk exists")
         self.unknown.add(chunk)
 
     def answered(self, chunk: int, event: ResponseEvent) -> None:
@@ -53,17 +54,14 @@ class Wire:
         match event:
             case Head(status=status) if status == 529 or (300 <= status < 500 and status != 408):
                 self.unknown.discard(chunk)
-            case Lost(sent=False):
+            case exchange.Lost(sent=False):
                 self.unknown.discard(chunk)
             case _:
                 pass
 
     def settled(self, chunk: int, *, by: str) -> None:
         """Note that somebody says that a chunk's create made no batch."""
-        label = self.label(chunk)
-        kept = self._store.state.chunks[chunk]
-        sold = len(self._world.job_service.batches_of[label]) + self._world.held_creates[label]
-        if sold > kept.times_lost:
+        if self._is_sold(chunk):
             self._report(chunk, f"{by} says that no batch exists, and one does")
         self.unknown.discard(chunk)
 
@@ -75,10 +73,20 @@ class Wire:
                     self.unknown.discard(chunk)
                 case Refused(chunk=chunk) if chunk in self.unknown:
                     self._report(chunk, "a create counts as refused, and nobody has said so")
-                case BoughtAgain(chunk=chunk):
+                case Lost(chunk=chunk):
+                    label = self.label(chunk)
+                    batches = self._world.job_service.batches_of[label]
+                    batch_id = self._store.state.chunks[chunk].batch_id
+                    self.lost[chunk] += batch_id in {batch.id for batch in batches}
                     self.unknown.discard(chunk)
                 case _:
                     pass
+
+    def _is_sold(self, chunk: int) -> bool:
+        """Whether a create of this chunk made a batch that is not lost, or still can."""
+        label = self.label(chunk)
+        made = len(self._world.job_service.batches_of[label]) + self._world.held_creates[label]
+        return made > self.lost[chunk]
 
     def _report(self, chunk: int, text: str) -> None:
         self._world.report_violation(f"{text}: {self._name} chunk {chunk}")
