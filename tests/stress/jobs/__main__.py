@@ -11,7 +11,8 @@ from collections import Counter
 
 from tests.stress.simulation.runs import Figures
 
-from .runs import run, run_on_processes
+from .breaks import BREAKS
+from .runs import run, run_on_processes, run_seeds
 
 
 def main() -> int:
@@ -23,11 +24,16 @@ def main() -> int:
         "--processes", type=int, default=os.cpu_count() or 1, help="by default one for each core"
     )
     parser.add_argument("--trace", type=int, metavar="SEED", help="print the steps of one seed")
+    parser.add_argument(
+        "--break", dest="broken", metavar="NAME", help="break one mechanism, or all one by one"
+    )
     arguments = parser.parse_args()
     if arguments.trace is not None:
         return _trace(arguments.trace)
     first = secrets.randbelow(10**9) if arguments.seed is None else arguments.seed
     seeds = range(first, first + arguments.runs)
+    if arguments.broken is not None:
+        return _break(arguments.broken, seeds)
     began = time.perf_counter()
     figures = Figures()
     for part in run_on_processes(seeds, arguments.processes):
@@ -44,6 +50,20 @@ def _trace(seed: int) -> int:
     world = run(seed, traced=True)
     _write(f"seed {seed}", *world.trace or (), f"{len(world.violations)} violations")
     return 1 if world.violations else 0
+
+
+def _break(name: str, seeds: range) -> int:
+    """Break mechanisms; return 1 if no seed saw one of them."""
+    unseen = 0
+    for each in BREAKS if name == "all" else [name]:
+        seen = next((violation for seed in seeds for violation in _violations(seed, each)), None)
+        unseen += seen is None
+        _write(f"{each}: " + ("NOT SEEN" if seen is None else f"seed {seen[0]}: {seen[1]}"))
+    return 1 if unseen else 0
+
+
+def _violations(seed: int, name: str) -> list[tuple[int, str]]:
+    return run_seeds(range(seed, seed + 1), name).violations
 
 
 def _print_figures(figures: Figures, seeds: range, seconds: float) -> None:

@@ -36,19 +36,15 @@ from batches_core.jobs import (
 from batches_core.lowlevel import CLOCK_SLACK, prepare
 from batches_jobs._collect import collect
 
-from .rows import is_good
 from .store import read_part
 
 if TYPE_CHECKING:
     from .process import Process
 
 
-def execute(
-    process: Process, operation_id: int, spec: Spec
-) -> Generator[float, None, Value]:
+def execute(process: Process, operation_id: int, spec: Spec) -> Generator[float, None, Value]:
     """Carry out an operation; return what it ends with."""
-    sim, api = process.sim, process.api
-    observe = partial(process.observe, operation_id)
+    sim = process.sim
     match spec:
         case Plan():
             yield sim.world.now
@@ -56,35 +52,55 @@ def execute(
         case PlanRetry():
             yield sim.world.now
             return sim.rows.plan_retry(spec)
-        case Create(plan=plan):
-            prepared = prepare(sim.rows.requests(plan))
-            create = api.create(prepared, known_ids=spec.known_ids)
-            record = process.record("create", plan.chunk)
-            return (yield from process.exchanges.run(create, record, observe, plan.chunk))
-        case Settle(chunk=chunk):
-            settle = api.settle(
-                spec.marker, settle_time=spec.settle_time, known_ids=spec.known_ids
-            )
-            record = process.record("settle", chunk)
-            batch = yield from process.exchanges.run(settle, record, observe)
-            process.check()
-            if batch is None and process.is_open(spec):
-                sim.wire.settled(chunk, by="settle")
-            return batch
         case Poll():
             return (yield from _poll(process, spec))
-        case Get(batch_id=batch_id):
-            record = process.record("get", spec.chunk)
-            return (yield from process.exchanges.run(api.get(batch_id), record, observe))
-        case Cancel(batch_id=batch_id):
-            record = process.record("cancel", spec.chunk)
-            return (yield from process.exchanges.run(api.cancel(batch_id), record, observe))
         case Collect():
-            name = sim.store.name_of(spec.plan.chunk)
-            if name not in sim.store.files:
-                yield from _download(process, spec, name)
-                process.step()
-            return _count(process, spec, name)
+            return (yield from _collect(process, spec))
+        case Settle():
+            return (yield from _settle(process, operation_id, spec))
+        case _:
+            return (yield from _request(process, operation_id, spec))
+
+
+def _request(
+    process: Process, operation_id: int, spec: Create | Get | Cancel
+) -> Generator[float, None, MessageBatch | None]:
+    api, run = process.api, process.exchanges.run
+    observe = partial(process.observe, operation_id)
+    match spec:
+        case Create(plan=plan):
+            prepared = prepare(process.sim.rows.requests(plan))
+            create = api.create(prepared, known_ids=spec.known_ids)
+            batch = yield from run(
+                create, process.record("create", plan.chunk), observe, plan.chunk
+            )
+            process.check()
+            process.sim.wire.created(plan.chunk, batch)
+            return batch
+        case Get(chunk=chunk, batch_id=batch_id):
+            return (yield from run(api.get(batch_id), process.record("get", chunk), observe))
+        case Cancel(chunk=chunk, batch_id=batch_id):
+            return (yield from run(api.cancel(batch_id), process.record("cancel", chunk), observe))
+
+
+def _settle(
+    process: Process, operation_id: int, spec: Settle
+) -> Generator[float, None, MessageBatch | None]:
+    settle = process.api.settle(spec.marker, settle_time=spec.settle_time, known_ids=spec.known_ids)
+    record = process.record("settle", spec.chunk)
+    batch = yield from process.exchanges.run(settle, record, partial(process.observe, operation_id))
+    process.check()
+    if batch is None and process.is_open(spec):
+        process.sim.wire.settled(spec.chunk, by="settle")
+    return batch
+
+
+def _collect(process: Process, spec: Collect) -> Generator[float, None, CollectResult]:
+    name = process.sim.store.name_of(spec.plan.chunk)
+    if name not in process.sim.store.files:
+        yield from _download(process, spec, name)
+        process.step()
+    return _count(process, spec, name)
 
 
 def _poll(process: Process, spec: Poll) -> Generator[float, None, PollResult]:
@@ -125,7 +141,7 @@ def _download(process: Process, spec: Collect, name: str) -> Generator[float, No
             return
         lines: list[bytes] = []
         for item in event.items:
-            raw: bytes = item.raw  # type: ignore[union-attr]  # it was asked for raw results
+            raw: bytes = item.raw
             if isinstance(item, MalformedResultError) and unmatched[raw] > 0:
                 unmatched[raw] -= 1
             else:

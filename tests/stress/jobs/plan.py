@@ -113,7 +113,7 @@ def _plan_job(world: JobWorld, name: str, chunk_rows: int, duration: float) -> S
     count = min(count, 60)
     tag = job_tag(f"{name}-{world.seed}")
     ids = [wire_id(tag, row) if options.ids == "map" else f"{name}-{row}" for row in range(count)]
-    job = SimJob(
+    return SimJob(
         world=world,
         name=name,
         rows=Rows(
@@ -135,7 +135,6 @@ def _plan_job(world: JobWorld, name: str, chunk_rows: int, duration: float) -> S
         accept=is_good if rng.random() < 0.5 else None,
         same_key=rng.choice((True, None)),
     )
-    return job
 
 
 def _plan_fates(rng: Random, count: int) -> Iterator[tuple[str, ...]]:

@@ -186,9 +186,7 @@ class Process:
 
     def record(self, name: str, chunk: int) -> OperationRecord:
         """Return what the network writes down about one operation."""
-        record = OperationRecord(
-            self._world, name, self.sim.wire.label(chunk), self.sim.policy
-        )
+        record = OperationRecord(self._world, name, self.sim.wire.label(chunk), self.sim.policy)
         # The settle time of a new process can begin right after the create has left.
         record.interrupts_after = 0
         return record

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from batches_core import BatchesAPI, CreateLedger, MessageBatch, RetryPolicy, SettlingPolicy
 from batches_core.jobs import (
@@ -18,7 +21,7 @@ from batches_core.jobs import (
     Persist,
     Record,
 )
-from tests.stress.simulation.network import READ_TIMEOUT, Network
+from tests.stress.simulation.network import Network
 from tests.stress.simulation.service import EPOCH, ORIGIN
 
 from .process import Process
@@ -157,7 +160,8 @@ class SimJob:
         if ending in {Ending.FINISHED, Ending.CANCELED}:
             if lost and self.trouble.buys_again and not state.is_canceled:
                 self.trouble.buys_again = False
-                self._act(lambda job: [job.buy_again(chunk, 0.0) for chunk in lost])
+                for chunk in lost:
+                    self._act(partial(Job.buy_again, chunk=chunk, now=0.0))
                 self.start()
                 return
             self.ending = ending
@@ -195,11 +199,9 @@ class SimJob:
                 batch = self._describe(own.id)
             self.decided += 1
             self.world.outcomes["a person decides"] += 1
-            self._act(lambda job, n=number, b=batch: job.decide(n, b, 0.0))
+            self._act(partial(Job.decide, chunk=number, batch=batch, now=0.0))
 
     def _describe(self, batch_id: str) -> MessageBatch:
-        import msgspec
-
         found = self.world.job_service.find(batch_id)
         assert found is not None
         described = found.batch.describe(EPOCH + self.world.now, ORIGIN)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from batches_core import exchange
+from batches_core import MessageBatch, exchange
 from batches_core.exchange import Head, ResponseEvent
 from batches_core.jobs import ChunkState, Lost, Record, Refused, Submitted
 
@@ -45,6 +45,9 @@ class Wire:
         rivals = [other for other in self.unknown if kept[other].count == count and other != chunk]
         if rivals:
             self._report(chunk, f"a create leaves that looks like that of chunk {rivals[0]}")
+        state = self._store.state
+        if max(count, state.options.max_waiting) < state.in_flight != count:
+            self._report(chunk, f"a create leaves, and {state.in_flight} rows are in flight")
         if self._is_sold(chunk):
             self._report(chunk, "a create leaves and a batch of this chunk exists")
         self.unknown.add(chunk)
@@ -58,6 +61,11 @@ class Wire:
                 self.unknown.discard(chunk)
             case _:
                 pass
+
+    def created(self, chunk: int, batch: MessageBatch | None) -> None:
+        """Check that a batch's id is durable when its create has ended."""
+        if batch is None or batch.id not in self._store.state.batches:
+            self._report(chunk, "a create ended before its batch was durable")
 
     def settled(self, chunk: int, *, by: str) -> None:
         """Note that somebody says that a chunk's create made no batch."""
