@@ -12,7 +12,8 @@ from unittest.mock import patch
 
 import msgspec
 
-from batches_core import BatchCreated, BatchesAPI, CreateMarked, CreateMarker, Event
+from batches_core import BatchCreated, BatchesAPI, CreateMarked, Event, OutcomeUnknownError
+from batches_core.context import Flow
 from batches_core.jobs import (
     ChunkState,
     Collect,
@@ -24,7 +25,7 @@ from batches_core.jobs import (
     machine,
 )
 from batches_core.jobs.failure import Failure, is_passing, pause_of
-from batches_core.operations import create
+from batches_core.operations import create, settle
 
 from . import operations
 from .process import Process
@@ -164,10 +165,19 @@ def _forget_retries(self: JobState, chunk: Any, record: Any) -> None:
 _settle = BatchesAPI.settle
 
 
-def _settle_any_size(self: BatchesAPI, outcome: Any, **options: Any) -> Any:
-    marker: CreateMarker = outcome
-    size = _AnySize(marker.requests)
-    return _settle(self, msgspec.structs.replace(marker, requests=size), **options)
+_find = settle._find_candidates
+
+
+def _find_any_size(context: Any, pending: Any, settling: Any, *, is_last: bool) -> Flow[Any]:
+    marker = pending.marker
+    pending.marker = msgspec.structs.replace(marker, requests=_AnySize(marker.requests))
+    try:
+        return (yield from _find(context, pending, settling, is_last=is_last))
+    except OutcomeUnknownError as error:
+        error.marker = marker
+        raise
+    finally:
+        pending.marker = marker
 
 
 def _settle_at_once(self: BatchesAPI, outcome: Any, **options: Any) -> Any:
@@ -190,7 +200,7 @@ BREAKS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "lost response taken for a refusal": lambda: patch.object(
         create, "may_have_had_effect", _never
     ),
-    "settle adopts any size": lambda: patch.object(BatchesAPI, "settle", _settle_any_size),
+    "settle adopts any size": lambda: patch.object(settle, "_find_candidates", _find_any_size),
     "settle looks only once": lambda: patch.object(BatchesAPI, "settle", _settle_at_once),
     "adopted batch not proven by its ids": lambda: patch.object(
         operations, "_count", _count_anything

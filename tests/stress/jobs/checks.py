@@ -22,9 +22,6 @@ from batches_core.jobs import (
     Resumed,
 )
 from batches_core.jobs.failure import pause_of
-
-from tests.stress.simulation.service import EPOCH
-
 from .rows import is_good, rows_of
 from .sim import SimJob
 
@@ -96,12 +93,8 @@ def _rows(job: SimJob, state: JobState, collected: list[Collected]) -> Iterator[
         ends.update(failed)
         if not state.is_canceled and any(pause_of(row) for row in record.failed):
             yield f"rows of chunk {chunk.number} failed because there was no money"
-    now = job.world.now + EPOCH
     for chunk in state.by_state[ChunkState.LOST].values():
         ends.update(rows_of(chunk.plan))
-        created = job.world.job_service.find(chunk.batch_id)
-        if created is None or created.batch.archived_at(now) is None:
-            yield f"chunk {chunk.number} counts as lost, and its results can be read"
     if twice := [row for row, times in ends.items() if times > 1]:
         yield f"rows have two ends: {twice}"
     if job.ending is Ending.FINISHED and set(ends) != set(range(len(job.rows.ids))):

@@ -12,6 +12,8 @@ from batches_core import MessageBatch, exchange
 from batches_core.exchange import Head, ResponseEvent
 from batches_core.jobs import ChunkState, Lost, Record, Refused, Submitted
 
+from tests.stress.simulation.service import EPOCH
+
 from .store import Store
 from .world import JobWorld
 
@@ -82,13 +84,18 @@ class Wire:
                 case Refused(chunk=chunk) if chunk in self.unknown:
                     self._report(chunk, "a create counts as refused, and nobody has said so")
                 case Lost(chunk=chunk):
-                    label = self.label(chunk)
-                    batches = self._world.job_service.batches_of[label]
-                    batch_id = self._store.state.chunks[chunk].batch_id
-                    self.lost[chunk] += batch_id in {batch.id for batch in batches}
-                    self.unknown.discard(chunk)
+                    self._is_lost(chunk)
                 case _:
                     pass
+
+    def _is_lost(self, chunk: int) -> None:
+        service = self._world.job_service
+        batch_id = self._store.state.chunks[chunk].batch_id
+        created = service.find(batch_id)
+        if created is None or created.batch.archived_at(self._world.now + EPOCH) is None:
+            self._report(chunk, "a batch counts as lost, and its results can be read")
+        self.lost[chunk] += created in service.batches_of[self.label(chunk)]
+        self.unknown.discard(chunk)
 
     def _is_sold(self, chunk: int) -> bool:
         """Whether a create of this chunk made a batch that is not lost, or still can."""
