@@ -22,6 +22,7 @@ from batches_core.jobs import (
     Resumed,
 )
 from batches_core.jobs.failure import pause_of
+
 from .rows import is_good, rows_of
 from .sim import SimJob
 
