@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, TypeVar
 
-from batches_core import Done, Event, Need, Operation, SendRequest, WaitUntil
+from batches_core import CreateOperation, Done, Event, Need, Operation, SendRequest, WaitUntil
 from batches_core.exchange import END_OF_BODY, Head, Lost, ResponseEvent
 from tests.stress.simulation.delivery import Timeline, headers_in_form
 from tests.stress.simulation.network import route_of
@@ -50,6 +50,7 @@ class Exchanges:
         """
         timeline: Timeline = iter(())
         process = self._process
+        must_end = isinstance(operation, CreateOperation)
         exchange = 0
         if self._rng.random() < 0.7:
             operation.handle_timeout(process.clock)
@@ -59,24 +60,29 @@ class Exchanges:
                 if isinstance(event, Done):
                     return event.value
                 if isinstance(event, SendRequest):
-                    process.step()
+                    process.step(must_end=must_end)
                     exchange = event.exchange
                     timeline = self._send(event, record, chunk)
                 elif isinstance(event, WaitUntil):
-                    process.step()
+                    process.step(must_end=must_end)
                     timeline = iter(())
                     yield max(self._world.now, process.time_of(event.deadline)) + self._late()
-                    process.check()
+                    process.check(must_end=must_end)
                     operation.handle_timeout(max(event.deadline, process.clock))
                 elif event is Need.DATA:
-                    process.step()
+                    process.step(must_end=must_end)
                     yield from self._receive(operation, exchange, timeline, record, chunk)
                 elif on_event(event):
                     return None
-        except DeadError:
-            if self._rng.random() < _ARRIVES:
-                self._world.spawn(self._run_out(timeline))
+        except DeadError as error:
+            self._abandon(operation, error, timeline)
             raise
+
+    def _abandon(self, operation: Operation[T], error: DeadError, timeline: Timeline) -> None:
+        if isinstance(operation, CreateOperation) and not self._process.was_killed:
+            operation.interrupt(error, self._process.clock)
+        if self._rng.random() < _ARRIVES:
+            self._world.spawn(self._run_out(timeline))
 
     def _late(self) -> float:
         chance = self._rng.random()
@@ -102,18 +108,19 @@ class Exchanges:
     ) -> Generator[float, None, None]:
         """Pass the next event of the timeline, or end the exchange at its deadline."""
         process, world = self._process, self._world
+        must_end = isinstance(operation, CreateOperation)
         deadline = operation.deadline
         for seconds, event in timeline:
             left = float("inf") if deadline is None else max(0.0, deadline - process.clock)
             if deadline is not None and left <= seconds:
                 yield world.now + left
-                process.check()
+                process.check(must_end=must_end)
                 world.spawn(self._run_out(timeline), seconds - left)
                 operation.handle_timeout(max(deadline, process.clock))
                 return
             if seconds:
                 yield world.now + seconds
-                process.check()
+                process.check(must_end=must_end)
             if event is not None:
                 self._pass(operation, exchange, event)
                 if record.name == "create":

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from batches_core import (
     Event,
@@ -34,12 +35,16 @@ from batches_core.jobs import (
     Value,
 )
 from batches_core.lowlevel import CLOCK_SLACK, prepare
+from batches_jobs import _collect as _collect_module
 from batches_jobs._collect import collect
+from batches_jobs._usage import AnswerDecoder
 
 from .store import read_part
 
 if TYPE_CHECKING:
     from .process import Process
+
+_shared_decoder = cache(AnswerDecoder)
 
 
 def execute(process: Process, operation_id: int, spec: Spec) -> Generator[float, None, Value]:
@@ -74,7 +79,7 @@ def _request(
             batch = yield from run(
                 create, process.record("create", plan.chunk), observe, plan.chunk
             )
-            process.check()
+            process.check(must_end=True)
             process.sim.wire.created(plan.chunk, batch)
             return batch
         case Get(chunk=chunk, batch_id=batch_id):
@@ -164,9 +169,11 @@ def _count(process: Process, spec: Collect, name: str) -> CollectResult:
     with tempfile.NamedTemporaryFile(prefix="sim-") as file:
         file.write(data)
         file.flush()
-        result = collect(
-            Path(file.name), sim.rows.ids_of(spec.plan), spec.counts, accept=sim.accept
-        )
+        # To make a decoder takes longer than everything else here.
+        with patch.object(_collect_module, "AnswerDecoder", _shared_decoder):
+            result = collect(
+                Path(file.name), sim.rows.ids_of(spec.plan), spec.counts, accept=sim.accept
+            )
     if result.is_foreign:
         sim.store.files[f"{name}.{spec.batch_id}.foreign"] = sim.store.files.pop(name)
     return result

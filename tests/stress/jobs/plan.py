@@ -53,8 +53,11 @@ def _plan_service(world: JobWorld, chunk_rows: int, duration: float) -> JobServi
     date_skew = rng.choice(_DATE_SKEWS) if rng.random() < 0.1 else 0.0
     if date_skew:
         world.count_hazard("the clock of the Date header is wrong")
+    elsewhere = f"{world.credential}-elsewhere"
     service = JobService(
         credential=world.credential,
+        more_credentials=(f"{world.credential}-2", elsewhere),
+        workspaces={elsewhere: "wrkspc_elsewhere"},
         date_skew=date_skew,
         ties=rng.choice(("newest", "oldest", "id")),
         parallel=parallel,
@@ -133,8 +136,18 @@ def _plan_job(world: JobWorld, name: str, chunk_rows: int, duration: float) -> S
         settling=SettlingPolicy(longest_look=max(15.0, world.settle_time / 4)),
         trouble=_plan_trouble(rng),
         accept=is_good if rng.random() < 0.5 else None,
-        same_key=rng.choice((True, None)),
+        knows_key=rng.random() < 0.7,
+        keys=_plan_keys(world),
     )
+
+
+def _plan_keys(world: JobWorld) -> tuple[str, ...]:
+    """Choose the keys that a person uses for the runs of a job, one of them at the first."""
+    first, chance = world.credential, world.rng.random()
+    if chance < 0.9:
+        return (first,)
+    # The second key is that of the same workspace, or of another one.
+    return first, f"{first}-2" if chance < 0.96 else f"{first}-elsewhere"
 
 
 def _plan_fates(rng: Random, count: int) -> Iterator[tuple[str, ...]]:
@@ -187,6 +200,8 @@ def _plan_trouble(rng: Random) -> Trouble:
 def _plan_acts(rng: Random, job: SimJob) -> Iterator[tuple[float, Callable[[], None]]]:
     for _ in range(rng.choice((0, 0, 1, 3))):
         yield rng.expovariate(1 / rng.choice((5.0, 60.0, 4000.0))), job.kill
+    for _ in range(rng.choice((0, 0, 0, 1, 2))):
+        yield rng.expovariate(1 / rng.choice((5.0, 60.0, 4000.0))), job.stop
     if rng.random() < 0.12:
         yield rng.expovariate(1 / rng.choice((5.0, 60.0, 4000.0))), job.cancel
 

@@ -9,8 +9,9 @@ from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batches_core import BatchesAPI, BatchesError, CreateLedger, Event
+from batches_core import BatchCreated, BatchesAPI, BatchesError, Event
 from batches_core.jobs import (
+    Create,
     Done,
     Job,
     Persist,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from .sim import SimJob
 
 
+#: Seconds that a run that is stopped waits for a create under way; see `batches_jobs`.
+_CREATE_GRACE = 90.0
+
+
 class Process:
     """One process. Its clock begins anywhere."""
 
@@ -39,7 +44,11 @@ class Process:
         rng = sim.world.rng
         self._skew = rng.choice((0.0, 5.0, 1e6))
         self.is_over = False
-        self.api: BatchesAPI = sim.new_api(CreateLedger(rng.getrandbits(32)))
+        #: Whether the run is being stopped: only a create under way goes on.
+        self.is_stopping = False
+        self._creates = 0
+        self.was_killed = False
+        self.api: BatchesAPI = sim.api()
         self.exchanges = Exchanges(self)
         self._running = 0
         #: How many waits have begun: a timer of an earlier one does nothing.
@@ -62,14 +71,14 @@ class Process:
 
     # --- death -------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Stop what runs in a process that is over."""
-        if self.is_over:
+    def check(self, *, must_end: bool = False) -> None:
+        """Stop what runs in a process that is over, or being stopped unless it must end."""
+        if self.is_over or (self.is_stopping and not must_end):
             raise DeadError
 
-    def step(self) -> None:
+    def step(self, *, must_end: bool = False) -> None:
         """Go one step further; the process may die here."""
-        self.check()
+        self.check(must_end=must_end)
         if self.sim.dies_now(is_write=False):
             self.die("between two steps")
 
@@ -81,15 +90,29 @@ class Process:
     def kill(self) -> None:
         """End this process at once."""
         if not self.is_over:
-            self.is_over = True
+            self.is_over = self.was_killed = True
             self.sim.crashed()
+
+    def stop(self) -> None:
+        """Stop the run as Ctrl-C does: a create under way is given time to end."""
+        if not self.is_over and not self.is_stopping:
+            self.is_stopping = True
+            if self._creates:
+                self._world.call_later(_CREATE_GRACE, self._end)
+            else:
+                self._end()
+
+    def _end(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.sim.stopped(self)
 
     # --- the runner --------------------------------------------------------------------------
 
     def pump(self) -> None:
         """Carry out directives until there is nothing to do but wait."""
         try:
-            while not self.is_over and self._pump():
+            while not self.is_over and not self.is_stopping and self._pump():
                 pass
         except DeadError:
             pass
@@ -131,14 +154,13 @@ class Process:
         self._world.call_later(after, partial(self._wake, self._waits, deadline))
 
     def _wake(self, wait: int, deadline: float) -> None:
-        if not self.is_over and wait == self._waits:
+        if not self.is_over and not self.is_stopping and wait == self._waits:
             self.job.handle_timeout(max(deadline, self.clock))
             self.pump()
 
     def persist(self, persist: Persist) -> None:
         """Make records durable; the process can die before and after that."""
         sim = self.sim
-        self.check()
         if sim.dies_now(is_write=True):
             self.die("before a write")
         sim.persist(persist.records)
@@ -148,7 +170,8 @@ class Process:
 
     def observe(self, operation_id: int, event: Event) -> None:
         """Report an operation's event; what the job records of it is durable when this returns."""
-        self.step()
+        # The id of a batch is recorded even while the run is being stopped.
+        self.step(must_end=isinstance(event, BatchCreated))
         self.job.event(operation_id, event, self.clock)
         while (persist := self.job.unpersisted) is not None:
             self.persist(persist)
@@ -164,18 +187,24 @@ class Process:
         files[name] += data
 
     def _operate(self, operation_id: int, spec: Spec) -> Generator[float, None, None]:
+        is_create = isinstance(spec, Create)
+        self._creates += is_create
         try:
-            self.step()
+            self.step(must_end=is_create)
             value = yield from execute(self, operation_id, spec)
-            self.step()
+            self.step(must_end=is_create)
             self.job.succeeded(operation_id, value, self.clock)
         except DeadError:
             return
         except BatchesError as error:
-            if self.is_over:
+            if self.is_over or (self.is_stopping and not is_create):
                 return
             self._world.note(f"  {type(spec).__name__} failed: {error!r:.200}")
             self.job.failed(operation_id, error, self.clock)
+        finally:
+            self._creates -= is_create
+            if is_create and self.is_stopping:
+                self._world.call_later(0.0, self._end)
         self._running -= 1
         if self._world.rng.random() < 0.3:
             # Something else comes first.

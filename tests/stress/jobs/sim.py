@@ -60,11 +60,17 @@ class SimJob:
     settling: SettlingPolicy
     trouble: Trouble
     accept: Callable[[Any], bool] | None = None
-    same_key: bool | None = True
+    #: Whether a process can tell that its key is the one that opened the job.
+    knows_key: bool = True
+    #: The keys that a person uses; the first one opened the job.
+    keys: tuple[str, ...] = ()
     store: Store = field(init=False)
     wire: Wire = field(init=False)
     process: Process | None = None
     ending: Ending | None = None
+    #: The API object of a run that has ended in a process that lives on.
+    kept_api: BatchesAPI | None = None
+    key: str = ""
     runs: int = 0
     processes: int = 0
     endings: Counter[str] = field(default_factory=Counter)
@@ -76,16 +82,32 @@ class SimJob:
         self.store = Store(opened)
         self.wire = Wire(self.world, self.name, self.store)
 
-    def new_api(self, ledger: CreateLedger) -> BatchesAPI:
-        """Make the API object of a new process."""
+    def api(self) -> BatchesAPI:
+        """Return the API object of the next run: that of the process, or that of a new process."""
+        rng, state = self.world.rng, self.store.state
+        key = self.keys[0]
+        is_refused = state.paused is not None and state.paused.reason == "credential"
+        if len(self.keys) > 1 and self.processes > 1 and not is_refused and rng.random() < 0.4:
+            self.world.count_hazard("run with another key")
+            key = self.keys[1]
+        if key == self.key and self.kept_api is not None and rng.random() < 0.5:
+            self.world.count_hazard("run again in the same process")
+            return self.kept_api
+        self.key = key
+        ledger = CreateLedger(rng.getrandbits(32))
         return BatchesAPI(
-            api_key=self.world.credential,
+            api_key=key,
             base_url=ORIGIN,
             retry=self.policy,
             settling=self.settling,
             jitter=self.world.rng.random,
             ledger=ledger,
         )
+
+    @property
+    def same_key(self) -> bool | None:
+        """Whether the key in use opened the job, as far as a process knows."""
+        return self.key == self.keys[0] if self.knows_key else None
 
     # --- processes ---------------------------------------------------------------------------
 
@@ -110,7 +132,7 @@ class SimJob:
     def crashed(self) -> None:
         """The process is dead; another one begins later."""
         world, rng = self.world, self.world.rng
-        self.process = None
+        self.process = self.kept_api = None
         for name, data in self.store.files.items():
             if name.endswith(".part") and data and rng.random() < 0.3:
                 # Not everything had reached the disk.
@@ -124,6 +146,18 @@ class SimJob:
         if self.process is not None:
             self.world.count_hazard("killed at a random time")
             self.process.kill()
+
+    def stop(self) -> None:
+        """Press Ctrl-C."""
+        if self.process is not None:
+            self.world.count_hazard("stopped by Ctrl-C")
+            self.process.stop()
+
+    def stopped(self, process: Process) -> None:
+        """A run has ended that was stopped; it goes on later, perhaps in the same process."""
+        self.process, self.kept_api = None, process.api
+        self.world.note(f"{self.name}: stopped")
+        self.world.call_later(self.world.rng.choice((0.0, 1.0, 60.0)), self.start)
 
     def persist(self, records: tuple[Record, ...]) -> None:
         """Make records durable."""
@@ -148,7 +182,7 @@ class SimJob:
 
     def run_ended(self, process: Process, ending: Ending) -> None:
         """Decide what a person does after a run: nothing more, or to run the job again."""
-        self.process = None
+        self.process, self.kept_api = None, process.api
         world, state = self.world, self.store.state
         world.note(f"{self.name}: run ended, {ending.value} {state.paused or ''}")
         world.outcomes[f"ending: {ending.value}"] += 1

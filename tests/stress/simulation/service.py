@@ -5,6 +5,7 @@ Checks compare what clients received with this record. `world` has the clock.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import lru_cache
@@ -100,8 +101,8 @@ def _headers_at(second: int) -> tuple[tuple[str, str], ...]:
 class Service:
     """The emulator and the record of its batches; `now` is the time of the world.
 
-    `page_limit` makes pages of the list smaller than a client asked for. The limits are those of
-    the emulator.
+    `page_limit` makes pages of the list smaller than a client asked for. The limits and
+    workspaces are those of the emulator.
     """
 
     def __init__(
@@ -116,6 +117,8 @@ class Service:
         responder: Responder = respond,
         queue_limit: int | None = None,
         requests_per_minute: int | None = None,
+        workspaces: Mapping[str, str | None] | None = None,
+        more_credentials: Collection[str] = (),
     ) -> None:
         self._emulator = _Emulator(
             date_skew=date_skew,
@@ -125,7 +128,8 @@ class Service:
             responder=responder,
             queue_limit=queue_limit,
             requests_per_minute=requests_per_minute,
-            api_keys=[credential],
+            api_keys=[credential, *more_credentials],
+            workspaces=workspaces,
             faults=FaultPlan(),
         )
         self._credential = credential
