@@ -33,7 +33,7 @@ def plan_jobs(world: JobWorld) -> list[SimJob]:
     service.add_rules(*_plan_faults(world))
     jobs = [
         _plan_job(world, f"J{number}", chunk_rows, duration)
-        for number in range(rng.choice((1, 1, 1, 1, 2, 3)))
+        for number in range(rng.choice((1, 1, 1, 1, 1, 1, 2, 3)))
     ]
     for job in jobs:
         service.rows[job.rows.ids[0].partition("-")[0] if job.rows.ids else job.name] = job.rows
@@ -103,7 +103,8 @@ def _plan_faults(world: JobWorld) -> Iterator[FaultRule]:
 
 def _plan_job(world: JobWorld, name: str, chunk_rows: int, duration: float) -> SimJob:
     rng = world.rng
-    count = rng.choice((0, 1, rng.randint(1, 5), *[rng.randint(1, 4 * chunk_rows)] * 5))
+    most = chunk_rows * rng.choice((1, 1, 2, 2, 4, 8))
+    count = rng.choice((0, 1, rng.randint(1, 5), *[rng.randint(1, most)] * 9))
     options = JobOptions(
         chunk_rows=chunk_rows,
         max_waiting=rng.choice((1, chunk_rows, 2 * chunk_rows, 1000)),
