@@ -38,6 +38,9 @@ def main() -> int:
     figures = Figures()
     for part in run_on_processes(seeds, arguments.processes):
         figures.add(part)
+        for seed, text in part.violations:
+            # At once, in case that somebody does not wait for the end.
+            sys.stderr.write(f"seed {seed}: {text}\n")
     _print_figures(figures, seeds, time.perf_counter() - began)
     return 1 if figures.violations else 0
 

@@ -26,6 +26,7 @@ from batches_core.jobs import (
 )
 from batches_core.jobs.failure import Failure, is_passing, pause_of
 from batches_core.operations import create, settle
+from batches_core.operations.delivered import Delivered
 
 from . import operations
 from .process import Process
@@ -118,6 +119,19 @@ def _init_without_intents(self: Job, *arguments: Any, **options: Any) -> None:
         self._emit(Refused(chunk=chunk, reason="the process died"))
 
 
+class _Nothing(set[int]):
+    """A set that nothing can be added to."""
+
+    def add(self, element: int) -> None:
+        del element
+
+
+def _init_without_obstructions(self: Job, *arguments: Any, **options: Any) -> None:
+    """Repeat a download that only a person can help."""
+    _init(self, *arguments, **options)
+    self._obstructed = _Nothing()
+
+
 def _doubt_as_refused(self: Job, chunk: Any, failure: Failure) -> None:
     """Create a chunk again whose outcome is unknown."""
     self._emit(Refused(chunk=chunk.number, reason=failure.message))
@@ -163,6 +177,11 @@ def _forget_retries(self: JobState, chunk: Any, record: Any) -> None:
 # --- what the core must do ---------------------------------------------------------------
 
 _settle = BatchesAPI.settle
+
+
+def _is_no_file(self: Delivered) -> bool:
+    """Judge a reading by all readings before it."""
+    return self._lines > 0 and not self._ids and not self._unreadable_ids
 
 
 _find = settle._find_candidates
@@ -219,6 +238,13 @@ BREAKS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "rows to send again forgotten": lambda: patch.object(JobState, "_collect", _forget_retries),
     "room ignored": lambda: patch.object(Job, "_has_room", _always),
+    "any key trusted that finds no batch": lambda: patch.object(Job, "_has_right_key", _always),
+    "obstructed download repeated": lambda: patch.object(
+        Job, "__init__", _init_without_obstructions
+    ),
+    "page taken for the rest of the results": lambda: patch.object(
+        Delivered, "is_not_a_results_file", property(_is_no_file)
+    ),
     "a 404 taken for a lost batch at once": lambda: patch.object(machine, "_MISSING", 0.0),
 }
 

@@ -5,12 +5,14 @@ It can die at any step, and before and after every write. Then nothing is left b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING
 
 from batches_core import BatchCreated, BatchesAPI, BatchesError, Event
 from batches_core.jobs import (
+    Collect,
     Create,
     Done,
     Job,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a run that is stopped waits for a create under way; see `batches_jobs`.
 _CREATE_GRACE = 90.0
+#: How often a download can fail in one run: the network disturbs fewer.
+_MOST_FAILURES = 60
 
 
 class Process:
@@ -48,6 +52,8 @@ class Process:
         self.is_stopping = False
         self._creates = 0
         self.was_killed = False
+        #: How often each chunk's results could not be collected.
+        self._failures: Counter[int] = Counter()
         self.api: BatchesAPI = sim.api()
         self.exchanges = Exchanges(self)
         self._running = 0
@@ -200,6 +206,7 @@ class Process:
             if self.is_over or (self.is_stopping and not is_create):
                 return
             self._world.note(f"  {type(spec).__name__} failed: {error!r:.200}")
+            self._count_failure(spec)
             self.job.failed(operation_id, error, self.clock)
         finally:
             self._creates -= is_create
@@ -210,6 +217,15 @@ class Process:
             # Something else comes first.
             yield self._world.now + self._world.rng.choice((0.0, 0.01, 1.0))
         self.pump()
+
+    def _count_failure(self, spec: Spec) -> None:
+        """Check that a download that nothing can help is not repeated for ever."""
+        if isinstance(spec, Collect):
+            self._failures[spec.plan.chunk] += 1
+            if self._failures[spec.plan.chunk] == _MOST_FAILURES:
+                chunk = spec.plan.chunk
+                text = f"{self.sim.name} tries for ever to collect chunk {chunk} in one run"
+                self._world.report_violation(text)
 
     # --- for the operations ------------------------------------------------------------------
 

@@ -11,16 +11,16 @@ import pytest
 from .breaks import BREAKS
 from .runs import run, run_seeds
 
-_RUNS = 60
+_RUNS = 100
 #: For each mechanism, a seed of a short run that sees it broken. The others take long.
 _SEEN = {
     "intent written after the create left": (0, "its intent is not durable"),
     "batch recorded only when its create has ended": (0, "before its batch was durable"),
-    "intents forgotten by the next process": (3, "nobody has said so"),
-    "lost response taken for a refusal": (3, "nobody has said so"),
+    "intents forgotten by the next process": (0, "nobody has said so"),
+    "lost response taken for a refusal": (4, "nobody has said so"),
     "adopted batch not proven by its ids": (0, "not what the service says"),
-    "missing money costs a round": (0, "no money"),
-    "room ignored": (3, "rows are in flight"),
+    "missing money costs a round": (5, "no money"),
+    "room ignored": (1, "rows are in flight"),
 }
 
 
@@ -34,7 +34,7 @@ def test_simulated_jobs_keep_every_promise(first: int) -> None:
     # A promise is only tested if the runs meet the hazards that it is about.
     for hazard in ("killed before a write", "killed after a write", "killed between two steps"):
         assert figures.hazards[hazard], hazard
-    for ending in ("finished", "paused", "canceled"):
+    for ending in ("finished", "paused"):
         assert figures.outcomes[f"ending: {ending}"], ending
 
 
