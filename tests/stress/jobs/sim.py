@@ -85,11 +85,14 @@ class SimJob:
     def api(self) -> BatchesAPI:
         """Return the API object of the next run: that of the process, or that of a new process."""
         rng, state = self.world.rng, self.store.state
-        key = self.keys[0]
-        is_refused = state.paused is not None and state.paused.reason == "credential"
-        if len(self.keys) > 1 and self.processes > 1 and not is_refused and rng.random() < 0.4:
+        first, *others = self.keys
+        key = self.key or first
+        if state.paused is not None and state.paused.reason == "credential" and others:
+            key = others[0] if key == first else first
+        elif rng.random() < 0.4:
+            key = rng.choice(self.keys)
+        if key != first:
             self.world.count_hazard("run with another key")
-            key = self.keys[1]
         if key == self.key and self.kept_api is not None and rng.random() < 0.5:
             self.world.count_hazard("run again in the same process")
             return self.kept_api
