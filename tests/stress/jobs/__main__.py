@@ -25,7 +25,11 @@ def main() -> int:
     )
     parser.add_argument("--trace", type=int, metavar="SEED", help="print the steps of one seed")
     parser.add_argument(
-        "--break", dest="broken", metavar="NAME", help="break one mechanism, or all one by one"
+        "--break",
+        dest="broken",
+        metavar="NAME",
+        choices=["all", *BREAKS],
+        help=f"break a mechanism: all one by one, or {', '.join(BREAKS)}",
     )
     arguments = parser.parse_args()
     if arguments.trace is not None:

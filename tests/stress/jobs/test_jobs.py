@@ -16,10 +16,12 @@ _RUNS = 100
 _SEEN = {
     "intent written after the create left": (0, "its intent is not durable"),
     "batch recorded only when its create has ended": (0, "before its batch was durable"),
-    "intents forgotten by the next process": (0, "nobody has said so"),
+    "intents forgotten by the next process": (8, "nobody has said so"),
     "lost response taken for a refusal": (4, "nobody has said so"),
+    "settle looks only once": (8, "and one does"),
     "adopted batch not proven by its ids": (0, "not what the service says"),
     "missing money costs a round": (5, "no money"),
+    "rows to send again forgotten": (0, "have no end"),
     "room ignored": (1, "rows are in flight"),
 }
 
