@@ -173,6 +173,8 @@ class Job:
         self._is_unproven = same_key is False and self._has_foreign_batches()
         #: The chunks whose batches this run could not find meanwhile.
         self._not_found: set[int] = set()
+        #: The chunks whose results cannot be kept before a person has moved a file away.
+        self._obstructed: set[int] = set()
         #: Whether the next create waits until a chunk has been collected.
         self._waits = False
         #: What has succeeded in this run: "Create", and "list" for all that reads the list.
@@ -350,6 +352,8 @@ class Job:
                 self._is_missing(self.state.chunks[chunk], failure)
             case Collect(plan=plan) if failure.meaning in {"gone", "missing"}:
                 self._results_are_missing(self.state.chunks[plan.chunk], failure)
+            case Collect(plan=plan) if failure.pause == "input":
+                self._obstructed.add(plan.chunk)
             case _:
                 pass
         if failure.meaning == "person" and not self._is_harmless(spec, failure):
@@ -358,7 +362,8 @@ class Job:
             self._endpoint_is_missing(spec, failure)
         # What is not tried again in this run is no trouble.
         needs_person = failure.meaning == "person" or self.state.paused is not paused
-        if not self._is_blind() and not (needs_person and _key(spec) in _SUBMITTING):
+        is_over = _key(spec) in _SUBMITTING or _chunk_of(spec) in self._obstructed
+        if not self._is_blind() and not (needs_person and is_over):
             self._delay(spec, failure)
 
     def pause(self, reason: PauseReason, message: str, now: float) -> None:
@@ -472,7 +477,7 @@ class Job:
         # The oldest first: results are there for 29 days.
         for chunk in sorted(ended, key=lambda each: (each.created_at, each.number)):
             spec = Collect(plan=chunk.plan, batch_id=chunk.batch_id, counts=chunk.counts)
-            if chunk.number not in busy and self._may_run(spec):
+            if chunk.number not in busy | self._obstructed and self._may_run(spec):
                 return spec
         return None
 

@@ -39,6 +39,7 @@ class Delivered:
         self._unreadable: Counter[int] = Counter()
         # The other attributes describe the current reading.
         self._lines = 0
+        self._has_results = False
         self._unreadable_in_reading: Counter[int] = Counter()
         #: The custom_ids of unreadable lines, and how many such lines show none.
         self._unreadable_ids: set[str] = set()
@@ -57,8 +58,8 @@ class Delivered:
 
     @property
     def is_not_a_results_file(self) -> bool:
-        """Whether the current reading has lines, but no custom_id was ever seen."""
-        return self._lines > 0 and not self._ids and not self._unreadable_ids
+        """Whether the current reading has lines, but shows no custom_id."""
+        return self._lines > 0 and not self._has_results and not self._unreadable_ids
 
     @property
     def unconfirmed(self) -> int:
@@ -76,6 +77,7 @@ class Delivered:
     def begin_reading(self) -> None:
         """Begin another reading of the file."""
         self._lines = 0
+        self._has_results = False
         self._unreadable_in_reading.clear()
         self._unreadable_ids.clear()
         self._unreadable_without_id = 0
@@ -89,6 +91,7 @@ class Delivered:
         if MalformedResultError in map(type, block):
             readable = [item for item in block if not isinstance(item, MalformedResultError)]
         ids = set(map(_custom_id_of, readable))
+        self._has_results = self._has_results or bool(ids)
         self._unconfirmed -= ids
         if len(ids) == len(block) and self._ids.isdisjoint(ids):
             # Nearly every block is new as a whole. This path saves look-ups, which take longer than

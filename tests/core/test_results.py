@@ -547,6 +547,20 @@ def test_an_html_page_with_enough_lines_is_not_taken_for_results() -> None:
     book.expect_done()
 
 
+def test_a_page_in_place_of_the_rest_of_results_is_not_taken_for_results() -> None:
+    book = start_reading(total=2)
+    book.respond(A)
+    assert received_ids(book) == ["a"]
+    expect_another_reading(book, delivered=1)
+    book.respond(b"<html>Log in</html>\n")
+    assert received_ids(book) == [None]
+    error = expect_another_reading(book, delivered=1, delay=1.0)
+    assert "holds no results" in str(error)
+    book.respond(A + B)
+    assert received_ids(book) == ["b"]
+    book.expect_done()
+
+
 @pytest.mark.parametrize("body", [b"", b"\n\n"], ids=["empty", "blank lines"])
 def test_a_results_body_without_lines_is_incomplete(body: bytes) -> None:
     book = start_reading(total=2)

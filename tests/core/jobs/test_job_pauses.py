@@ -190,6 +190,26 @@ def test_a_read_that_is_refused_pauses_the_job_and_is_repeated_with_a_backoff(
         book.expect_run(kind).fail(SPEND_LIMIT)
 
 
+def test_results_that_a_file_stands_in_the_way_of_end_the_run_and_the_others_are_collected() -> (
+    None
+):
+    book = JobPlaybook(*histories([ONE, TWO], ChunkState.ENDED), END)
+    first, second = book.expect_run(Collect), book.expect_run(Collect)
+    first.fail(InvalidInputError("chunk.part cannot be continued: move it away"))
+    book.expect_persist(Paused)
+    assert book.expect_news(JobPaused).reason == "input"
+    book.expect_idle()
+    second.succeed(CollectResult(answered=8))
+    book.expect_persist(Collected)
+    book.expect_done(Ending.PAUSED)
+
+    book.restart(0.0)
+    book.expect_persist(Resumed)
+    book.expect_run(Collect).succeed(CollectResult(answered=ROWS))
+    book.expect_persist(Collected)
+    book.expect_persist(Finished)
+
+
 def test_a_paused_job_whose_credential_is_refused_too_ends_at_once() -> None:
     book = JobPlaybook(*history(ONE, ChunkState.SUBMITTED), TWO)
     poll = book.expect_run(Poll)

@@ -5,6 +5,7 @@ Checks compare what clients received with this record. `world` has the clock.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import lru_cache
@@ -14,7 +15,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import msgspec
 
 from batches_core import Request
-from batches_core.emulator import Emulator, FaultPlan, FaultRule, Response
+from batches_core.emulator import Emulator, FaultPlan, FaultRule, Responder, Response
 from batches_core.emulator.batch import EmulatedBatch
 from batches_core.emulator.pages import Ties
 from batches_core.http import BytesBody
@@ -100,7 +101,8 @@ def _headers_at(second: int) -> tuple[tuple[str, str], ...]:
 class Service:
     """The emulator and the record of its batches; `now` is the time of the world.
 
-    `page_limit` makes pages of the list smaller than a client asked for.
+    `page_limit` makes pages of the list smaller than a client asked for. The limits and
+    workspaces are those of the emulator.
     """
 
     def __init__(
@@ -112,14 +114,22 @@ class Service:
         page_limit: int | None,
         date_skew: float,
         ties: Ties,
+        responder: Responder = respond,
+        queue_limit: int | None = None,
+        requests_per_minute: int | None = None,
+        workspaces: Mapping[str, str | None] | None = None,
+        more_credentials: Collection[str] = (),
     ) -> None:
         self._emulator = _Emulator(
             date_skew=date_skew,
             ties=ties,
             parallel=parallel,
             seconds_per_request=seconds,
-            responder=respond,
-            api_keys=[credential],
+            responder=responder,
+            queue_limit=queue_limit,
+            requests_per_minute=requests_per_minute,
+            api_keys=[credential, *more_credentials],
+            workspaces=workspaces,
             faults=FaultPlan(),
         )
         self._credential = credential

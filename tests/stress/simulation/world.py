@@ -17,7 +17,8 @@ from .service import Service
 #: A task: a generator that yields the times at which it wants to continue.
 Task: TypeAlias = Generator[float, None, None]
 
-#: A run that takes longer than this, in virtual seconds or in steps of its tasks, is endless.
+#: By default, a run that takes longer than this, in virtual seconds or in steps of its tasks, is
+#: endless.
 MAX_TIME = 10 * 24 * 3600.0
 MAX_STEPS = 50_000
 
@@ -45,6 +46,7 @@ class World:
         self.list_lag = 0.0
         #: Whether the service's clocks disagree by more than clients have to tolerate.
         self.exceeds_clock_slack = False
+        self.max_time, self.max_steps = MAX_TIME, MAX_STEPS
         self.service: Service
         self._heap: list[tuple[float, int, Iterator[float]]] = []
         self._tasks = 0
@@ -87,7 +89,7 @@ class World:
 
     def run(self) -> None:
         """Run all tasks to their ends, each step at its time."""
-        for _ in range(MAX_STEPS):
+        for _ in range(self.max_steps):
             if not self._heap:
                 return
             time, number, task = heapq.heappop(self._heap)
@@ -100,7 +102,7 @@ class World:
                 return
             if wanted is not None:
                 heapq.heappush(self._heap, (wanted, number, task))
-            if self.now > MAX_TIME:
-                self.report_violation(f"endless: the run did not end within {MAX_TIME:g} s")
+            if self.now > self.max_time:
+                self.report_violation(f"endless: the run did not end within {self.max_time:g} s")
                 return
-        self.report_violation(f"endless: the run did not end within {MAX_STEPS:,} steps")
+        self.report_violation(f"endless: the run did not end within {self.max_steps:,} steps")
