@@ -10,7 +10,7 @@ from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batches_core import BatchCreated, BatchesAPI, BatchesError, Event
+from batches_core import BatchCreated, BatchesAPI, BatchesError, Event, LocalProtocolError
 from batches_core.jobs import (
     Collect,
     Create,
@@ -126,6 +126,8 @@ class Process:
     def _pump(self) -> bool:
         self.step()
         job = self.job
+        if self.sim.store.cancel_asked and not job.state.is_canceled:
+            job.cancel(self.clock)
         match job.next():
             case Persist() as persist:
                 self.persist(persist)
@@ -135,9 +137,6 @@ class Process:
             case Report(news=news):
                 self.sim.news(news)
             case Wait(deadline=deadline):
-                if self.sim.store.cancel_asked and not job.state.is_canceled:
-                    job.cancel(self.clock)
-                    return True
                 self._wait(deadline)
                 return False
             case Done(ending=ending):
@@ -201,6 +200,9 @@ class Process:
             self.step(must_end=is_create)
             self.job.succeeded(operation_id, value, self.clock)
         except DeadError:
+            return
+        except LocalProtocolError as error:
+            self._world.report_violation(f"{self.sim.name} was told what cannot be: {error}")
             return
         except BatchesError as error:
             if self.is_over or (self.is_stopping and not is_create):

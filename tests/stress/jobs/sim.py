@@ -86,11 +86,14 @@ class SimJob:
         """Return the API object of the next run: that of the process, or that of a new process."""
         rng, state = self.world.rng, self.store.state
         first, *others = self.keys
-        key = self.key or first
+        if others and others[0].endswith("-elsewhere") and not (self.knows_key and state.batches):
+            # Before there is a batch, nothing can show that a key is another workspace's.
+            others = []
+        key = self.key if self.key in others else first
         if state.paused is not None and state.paused.reason == "credential" and others:
             key = others[0] if key == first else first
         elif rng.random() < 0.4:
-            key = rng.choice(self.keys)
+            key = rng.choice((first, *others))
         if key != first:
             self.world.count_hazard("run with another key")
         if key == self.key and self.kept_api is not None and rng.random() < 0.5:
