@@ -29,7 +29,7 @@ from typing import Any, Self
 
 import msgspec
 
-from batches_core import BatchesError, LocalProtocolError
+from batches_core import BatchesError, InvalidInputError, LocalProtocolError
 from batches_core.jobs import (
     FORMAT,
     Chunk,
@@ -325,7 +325,7 @@ class Journal:
     def _decode(self, seq: int, data: Any) -> Record:
         try:
             record = decode_record(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, InvalidInputError) as error:
             raise _damaged(self.path, f"record {seq}: {error}") from error
         if isinstance(record, JobOpened) and record.format > FORMAT:
             raise _newer(self.path, record.format, FORMAT)

@@ -12,7 +12,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from batches_core.errors import InvalidInputError
 from batches_core.marker import CreateMarker
+from batches_core.request_checker import MAX_REQUESTS
+from batches_core.validation import check_seconds
 
 #: The format of the records. A reader refuses a newer one.
 FORMAT = 1
@@ -34,19 +37,32 @@ PauseReason: TypeAlias = Literal[
 #: What became of a row that was not answered.
 Outcome: TypeAlias = Literal["errored", "expired", "canceled", "rejected", "unreadable", "lost"]
 
+#: The options that are whole numbers, with the least and the most of each.
+_WHOLE_NUMBERS = (
+    ("chunk_rows", 1, MAX_REQUESTS),
+    ("max_waiting", 1, None),
+    ("rounds", 0, 100),
+    ("parallel", 1, 100),
+    ("canary_rows", 0, MAX_REQUESTS),
+)
+
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The choices that are made when a job is opened, and kept when it is resumed.
 
-    - `chunk_rows`: rows of a chunk, less up to 1 %;
+    - `chunk_rows`: rows of a chunk, less up to 1 %; at most 100,000, the limit of a batch;
     - `max_waiting`: rows in flight at most, in all batches; the queue of the smallest tier;
     - `rounds`: how often a row that failed can be sent again;
     - `ids`: how custom_ids are sent;
     - `poll_interval`: seconds between two polls;
-    - `settle_time`: seconds until a batch that no list shows counts as not created;
-    - `parallel`: downloads at once;
+    - `settle_time`: seconds until a batch that no list shows counts as not created. If it is
+      shorter than a request can take to arrive, rows can be paid for twice;
+    - `parallel`: downloads at once, at most 100;
     - `canary_rows`: rows of the first chunk, which is collected before any other is sent; 0 sends
       all chunks alike.
+
+    Raises:
+        InvalidInputError: a value is not one of these.
     """
 
     chunk_rows: int = 10_000
@@ -57,6 +73,19 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     settle_time: float = 600.0
     parallel: int = 4
     canary_rows: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least, most in _WHOLE_NUMBERS:
+            value: object = getattr(self, name)
+            if type(value) is not int or value < least or (most is not None and value > most):
+                limits = f"{least} or more" if most is None else f"{least:,} to {most:,}"
+                raise InvalidInputError(
+                    f"JobOptions.{name} must be a whole number, {limits}, not {value!r}"
+                )
+        for name in ("poll_interval", "settle_time"):
+            check_seconds(f"JobOptions.{name}", getattr(self, name), positive=True)
+        if self.ids not in {"keep", "map"}:
+            raise InvalidInputError(f"JobOptions.ids must be 'keep' or 'map', not {self.ids!r}")
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 from hypothesis import strategies as st
 
-from batches_core.jobs import Record
+from batches_core.jobs import JobOptions, Record
 
 #: All kinds of records.
 KINDS: tuple[type[Record], ...] = get_args(Record)
@@ -22,6 +22,18 @@ _SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(max_size=20),
     type(None): st.none(),
     datetime: st.datetimes(timezones=st.just(UTC)),
+    # Its values have limits.
+    JobOptions: st.builds(
+        JobOptions,
+        chunk_rows=st.integers(1, 100_000),
+        max_waiting=st.integers(1, 2**53),
+        rounds=st.integers(0, 100),
+        ids=st.sampled_from(["keep", "map"]),
+        poll_interval=st.floats(0.001, 1e9),
+        settle_time=st.floats(0.001, 1e9),
+        parallel=st.integers(1, 100),
+        canary_rows=st.integers(0, 100_000),
+    ),
 }
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from batches_core import InvalidInputError
 from batches_core.jobs import (
     FORMAT,
     Collected,
@@ -94,3 +95,24 @@ def test_records_cannot_be_changed() -> None:
     record: Any = Collected(chunk=0, answered=1, failed=(FailedRow(row=0, outcome="expired"),))
     with pytest.raises(AttributeError):
         record.answered = 2
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("chunk_rows", (0, -5, 100_001, True, 2.0, None), "a whole number, 1 to 100,000"),
+        ("max_waiting", (0, "9"), "a whole number, 1 or more"),
+        ("rounds", (-1, 101), "a whole number, 0 to 100"),
+        ("parallel", (0, 101), "a whole number, 1 to 100"),
+        ("canary_rows", (-1, 100_001), "a whole number, 0 to 100,000"),
+        ("poll_interval", (0, -5, float("nan"), float("inf")), "a number of seconds, more than 0"),
+        ("settle_time", (0, float("nan")), "a number of seconds, more than 0"),
+        ("ids", ("drop", None), "'keep' or 'map'"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(
+    name: str, values: tuple[Any, ...], words: str
+) -> None:
+    for value in values:
+        with pytest.raises(InvalidInputError, match=f"JobOptions.{name} must be {words}"):
+            JobOptions(**{name: value})
