@@ -67,7 +67,7 @@ _NETWORK_FUSE = frozenset(
     }
 )
 #: The names that an interrupted creation can leave in a folder without a journal.
-_OWN_NAMES = re.compile(r"lock|cancel|command\.json.*|raw|retry|spool|rows\..*|journal\.db\.new.*")
+_OWN_NAMES = re.compile(r"lock|command\.json.*|raw|retry|spool|rows\..*|journal\.db\.new.*")
 
 
 def read_mounts() -> str:
@@ -188,6 +188,12 @@ class JobFolder:
             self.path.mkdir(exist_ok=True)
             names = sorted(each.name for each in self.path.iterdir())
             other = [name for name in names if not _OWN_NAMES.fullmatch(name)]
+            other += [
+                f"{name}/{each.name}"
+                for name in ("raw", "retry", "spool")
+                if name in names
+                for each in sorted((self.path / name).iterdir())[:1]
+            ]
             if other and not self.has_job:
                 raise JobFolderError(self._foreign(other))
             for name in ("raw", "retry", "spool"):
@@ -220,6 +226,12 @@ class JobFolder:
                 return (
                     f"{self.path} has a {name}, but its journal.db is missing: put that back, or "
                     "choose another folder"
+                )
+            if "/" in name:
+                # These rows would be taken for those of the new job.
+                return (
+                    f"{self.path} has files of an earlier job ({name}), but its journal.db is "
+                    "missing: put that back, or choose another folder"
                 )
         return (
             f"{self.path} is not the folder of a job: it contains other files ({names[0]!r}); "

@@ -176,6 +176,21 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
         run_job(client, requests, tmp_path)
 
 
+@pytest.mark.parametrize("left", ["raw/000000.jsonl", "spool/000000.jsonl", "cancel"])
+def test_the_files_of_an_earlier_job_are_not_taken_for_those_of_a_new_one(
+    left: str, tmp_path: Path
+) -> None:
+    requests = write_requests(tmp_path / "in.jsonl", 50)
+    path = tmp_path / "a.job"
+    (path / left).parent.mkdir(parents=True)
+    (path / left).touch()
+    with (
+        BatchesClient(base_url="http://127.0.0.1:9", **SETTINGS) as client,
+        pytest.raises(JobFolderError, match=left),
+    ):
+        run_job(client, requests, path)
+
+
 # A limit of the size of files acts as a full disk: writing fails. Python ignores the signal.
 FULL = """
 import resource, sys
