@@ -37,13 +37,36 @@ class OwnColumns:
         self, table: TableSource, described: Description, plans: Sequence[ChunkPlanned]
     ) -> None:
         self._table = table
-        if table.describe().version != described.version:
-            self._compare([plan for plan in plans if not plan.rows])
+        self._plans = [plan for plan in plans if not plan.rows]
+        #: The version of the file whose rows are known to be those of the job.
+        self._version = described.version
+        self._check()
         self.columns = tuple(_columns_of(table))
 
     def rows(self) -> Iterator[tuple[int, Row]]:
-        """Read each row with its number."""
+        """Read each row with its number. Call `check_read` after the last one.
+
+        Raises:
+            InputChangedError: the rows are not those of the job.
+        """
+        self._check()
         return enumerate(self._table.rows())
+
+    def check_read(self) -> None:
+        """Check that the file is still the one that `rows` began to read.
+
+        Raises:
+            InputChangedError: it is not, so the rows may be those of two versions.
+        """
+        if self._table.describe().version != self._version:
+            reason = "it was changed while it was read"
+            raise InputChangedError(self._table.name, reason, chunk=None)
+
+    def _check(self) -> None:
+        version = self._table.describe().version
+        if version != self._version:
+            self._compare(self._plans)
+            self._version = version
 
     def missing(self, row: int) -> InputChangedError:
         """Return the error for a table that ends before a row."""

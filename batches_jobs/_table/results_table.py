@@ -68,6 +68,8 @@ class ResultsTable:
         for row in self._result_rows():
             own = {} if self._own is None else self._own_row(row.row)
             yield tuple([get(row, own) for get in getters])
+        if self._own is not None:
+            self._own.check_read()
 
     def _result_rows(self) -> Iterator[ResultRow]:
         self._own_rows = iter(()) if self._own is None else self._own.rows()

@@ -306,12 +306,23 @@ class TestOwnColumns:
         (tmp_path / "a.csv").write_text(text, "utf-8")
         assert len(read(path)) == 10
 
-    def test_of_a_file_that_shrinks_while_it_is_read_are_refused(self, tmp_path: Path) -> None:
-        table = JobReader(csv_job(tmp_path)).table()
+    def test_of_a_file_that_changes_between_two_readings_are_refused(self, tmp_path: Path) -> None:
+        reader = JobReader(csv_job(tmp_path))
+        table = reader.table()
+        assert len([*table.rows()]) == 10
         text = (tmp_path / "a.csv").read_text("utf-8")
-        (tmp_path / "a.csv").write_text(text[: text.index("x9")], "utf-8")
-        with pytest.raises(InputChangedError, match="it has no row 9 any more"):
-            [*table.rows()]
+        (tmp_path / "a.csv").write_text(text.replace("good", "baad"), "utf-8")
+        for again in (table, reader.table()):
+            with pytest.raises(InputChangedError, match="chunk 0 "):
+                [*again.rows()]
+
+    def test_of_a_file_that_changes_while_it_is_read_are_refused(self, tmp_path: Path) -> None:
+        rows = JobReader(csv_job(tmp_path)).table().rows()
+        next(rows)
+        text = (tmp_path / "a.csv").read_text("utf-8")
+        (tmp_path / "a.csv").write_text(text.replace("good", "baad"), "utf-8")
+        with pytest.raises(InputChangedError, match="it was changed while it was read"):
+            assert len([*rows]) == 9
 
     def test_of_parquet_keep_their_types(self, tmp_path: Path) -> None:
         rows = {
