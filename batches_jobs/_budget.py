@@ -47,13 +47,15 @@ class Budget:
     `max_cost` is in US dollars. Before a chunk is sent, its cost limit is computed: every answer
     has `max_tokens`, and the input has twice as many tokens as its bytes suggest. Prompts with a
     cache breakpoint are priced as cache writes. The limits of all chunks whose answers have not
-    been counted are reserved. So are those of lost chunks, because their answers may be billed.
+    been counted are reserved. So are those of lost chunks, and the share of answers that could not
+    be read, because these may be billed.
     Chunks of retries count as any others. Once answers have been counted, their real tokens
     replace the factor of two, with a margin of 25 % over the highest ratio of any chunk.
 
     The bill can only exceed `max_cost` for these reasons: input tokens are estimated still too low,
-    as for documents and large images; the service's tools are used; or a surcharge is not in the
-    price list, as that for a region.
+    as for documents and large images; the service's tools are used; a surcharge is not in the price
+    list, as that for a region; results have a type that this version does not know; or a person
+    decided that a create in doubt made no batch, although it did.
 
     Raises:
         InvalidInputError: `max_cost` is not a positive number.
@@ -113,6 +115,9 @@ class Budget:
                     lost += self._limit(chunk.plan, read)
                 if chunk.times_lost:
                     lost += chunk.times_lost * self._limit(chunk.plan, read)
+                if chunk.unknown_answers:
+                    share = Decimal(chunk.unknown_answers) / chunk.count
+                    lost += share * self._limit(chunk.plan, read)
             spent = self._spent(state)
         except _UnknownPriceError as error:
             return _person(
@@ -139,7 +144,7 @@ class Budget:
             if chunk.state is not ChunkState.COLLECTED:
                 continue
             tally = self._tallies[number]
-            if not chunk.times_lost:
+            if not _is_reserved(chunk):
                 del self._tallies[number]
             if ratio := _ratio(chunk, tally):
                 self._highest_ratio = max(self._highest_ratio, ratio)
@@ -178,7 +183,8 @@ class _UnknownPriceError(Exception):
 
 
 def _is_reserved(chunk: Chunk) -> bool:
-    return chunk.state in {*_PENDING, ChunkState.DOUBT} or chunk.times_lost > 0
+    is_unsettled = chunk.state in {*_PENDING, ChunkState.DOUBT}
+    return is_unsettled or chunk.times_lost > 0 or chunk.unknown_answers > 0
 
 
 def _tally(requests: Iterable[bytes]) -> _Tally:

@@ -34,6 +34,7 @@ from .records import (
     JobOpened,
     JobOptions,
     Lost,
+    Outcome,
     Paused,
     Record,
     Refused,
@@ -93,6 +94,10 @@ _Timed: TypeAlias = tuple[datetime, int, str]
 AT_REST = frozenset({_S.COLLECTED, _S.LOST})
 
 
+#: The outcomes of rows for which an answer may have been paid.
+_MAY_BE_PAID: frozenset[Outcome] = frozenset({"rejected", "unreadable", "lost"})
+
+
 @dataclass(slots=True)
 class Chunk:
     """One chunk: its plan, and what is known of its batch."""
@@ -117,6 +122,8 @@ class Chunk:
     #: The answers of its results that were paid for, and their input tokens, cached ones too.
     paid_answers: int = 0
     input_tokens: int = 0
+    #: The rows whose answers may have been paid for, and whose tokens are not known.
+    unknown_answers: int = 0
 
     @property
     def number(self) -> int:
@@ -326,6 +333,11 @@ class JobState:
             chunk.paid_answers += usage.answers
             chunk.input_tokens += usage.prompt_tokens
             self._add_usage(usage)
+        may_have_answers = sum(
+            row.outcome in _MAY_BE_PAID for row in (*record.retried, *record.failed)
+        )
+        unknown = record.answered + may_have_answers - chunk.paid_answers
+        chunk.unknown_answers = max(0, unknown)
 
     def _add_usage(self, usage: Usage) -> None:
         was = self.usage.get(usage.key)

@@ -19,6 +19,7 @@ from batches_core.jobs import (
     ChunkPlanned,
     ChunkState,
     Collected,
+    FailedRow,
     JobOpened,
     JobOptions,
     JobState,
@@ -85,7 +86,8 @@ class Requests:
 
 def collected(chunk: int, *, input_tokens: int, answers: int = 2) -> Collected:
     usage = Usage(model=SONNET, answers=answers, input_tokens=input_tokens)
-    return Collected(chunk=chunk, answered=2, usage=(usage,))
+    failed = tuple(FailedRow(row=row, outcome="errored") for row in range(answers, 2))
+    return Collected(chunk=chunk, answered=answers, failed=failed, usage=(usage,))
 
 
 def most(prices: PriceList, state: JobState, plan: ChunkPlanned, *lines: bytes) -> Decimal:
@@ -222,6 +224,17 @@ class TestWhatIsReserved:
             BoughtAgain(chunk=0),
         )
         assert most(prices, job, ONE) == 3 * LIMIT
+
+    @pytest.mark.parametrize("outcome", ["unreadable", "lost", "rejected"])
+    def test_answers_without_readable_tokens_are_at_their_limit(
+        self, prices: PriceList, outcome: Any
+    ) -> None:
+        row = FailedRow(row=1, outcome=outcome)
+        usage = Usage(model=SONNET, answers=1, input_tokens=1_000_000)
+        record = Collected(chunk=0, answered=1, retried=(row,), usage=(usage,))
+        job = state_of(*history(ONE, ChunkState.ENDED), record, TWO)
+        assert job.chunks[0].unknown_answers == 1
+        assert most(prices, job, TWO) == Decimal("1.5") + LIMIT / 2 + LIMIT
 
     def test_what_was_spent_is_added(self, prices: PriceList) -> None:
         job = state_of(*history(ONE, ChunkState.ENDED), collected(0, input_tokens=1_000_000), TWO)
