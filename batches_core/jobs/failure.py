@@ -15,6 +15,7 @@ from batches_core.errors import (
     APIStatusError,
     BatchesError,
     InvalidInputError,
+    LocalProtocolError,
     OutcomeUnknownError,
     ResultsUnavailableError,
     UntrustedHostError,
@@ -34,6 +35,14 @@ PASSING_TYPES = frozenset({"api_error", "overloaded_error", "timeout_error", "ra
 #: Beginnings of messages that say that money is missing, in errors and inside results.
 _CREDIT = "credit balance is too low"
 _USAGE_LIMIT = "api usage limits"
+
+
+#: The other errors that waiting does not mend, and why each pauses the job.
+_PAUSES: tuple[tuple[type[BatchesError], PauseReason], ...] = (
+    (InvalidInputError, "input"),
+    (LocalProtocolError, "refused"),
+    (UntrustedHostError, "permission"),
+)
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,17 +66,33 @@ def describe(error: BatchesError) -> Failure:
     match error:
         case OutcomeUnknownError():
             ids = tuple(batch.id for batch in error.candidates)
-            return Failure(meaning="unknown", message=message, marker=error.marker, candidates=ids)
+            return Failure(
+                meaning="unknown",
+                message=_describe_doubt(error.reason, ids),
+                marker=error.marker,
+                candidates=ids,
+            )
         case APIStatusError():
             return _describe_status(error, message)
         case ResultsUnavailableError(batch=batch) if batch.archived_at is not None:
             return Failure(meaning="gone", message=message)
-        case InvalidInputError():
-            return Failure(meaning="person", message=message, pause="input")
-        case UntrustedHostError():
-            return Failure(meaning="person", message=message, pause="permission")
         case _:
-            return Failure(meaning="passing", message=message)
+            pause = next((pause for kind, pause in _PAUSES if isinstance(error, kind)), None)
+            meaning: Meaning = "passing" if pause is None else "person"
+            return Failure(meaning=meaning, message=message, pause=pause)
+
+
+def _describe_doubt(reason: str, candidates: tuple[str, ...]) -> str:
+    """Say what is unknown. The error itself advises users of a client, who have it at hand."""
+    if not candidates:
+        return (
+            f"it is not known whether its create made a batch ({reason}); the next run looks again"
+        )
+    which = "batch" if len(candidates) == 1 else "one of the batches"
+    return (
+        f"it is not known whether {which} {', '.join(candidates)} is that of this chunk "
+        f"({reason}): compare the custom_ids, and decide"
+    )
 
 
 def _describe_status(error: APIStatusError, message: str) -> Failure:

@@ -94,6 +94,8 @@ _LEAST_FAILED = 20
 
 #: How often a request that never succeeded in this run may get a 404 before a person is needed.
 _MOST_MISSING = 4
+#: How many batches that have ended are read to see whether the key is the right one.
+_MOST_PROVERS = 3
 #: How often an outcome is looked for in one run, each time for the whole settle time.
 _MOST_SETTLES = 3
 
@@ -169,10 +171,10 @@ class Job:
         self._settle_failures: Counter[int] = Counter()
         #: The scopes of the batches that this run has read: its key is the right one for these.
         self._seen_scopes: set[str] = set()
+        #: The chunks whose batches this run could not find before it read one of the job's.
+        self._not_found: set[int] = set()
         #: Whether this run must read one of the job's batches first, to see that the key is right.
         self._is_unproven = same_key is False and self._has_foreign_batches()
-        #: The chunks whose batches this run could not find meanwhile.
-        self._not_found: set[int] = set()
         #: The chunks whose results cannot be kept before a person has moved a file away.
         self._obstructed: set[int] = set()
         #: Whether the next create waits until a chunk has been collected.
@@ -433,11 +435,15 @@ class Job:
 
     def _prove(self) -> Spec | None:
         """Read a batch of the job that is not in flight, if only that can show the right key."""
-        if not self._is_unproven or self._is_blind() or self._in_flight():
+        if not self._is_unproven or self._is_blind():
             return None
-        chunk = max(self._provers(), key=lambda each: each.number)
+        if self._in_flight().keys() - self._not_found:
+            return None  # a poll will show them
+        chunk = next(iter(self._provers()), None)
+        if chunk is None or chunk.number in self._busy(Get):
+            return None
         get = Get(chunk=chunk.number, batch_id=chunk.batch_id)
-        return get if chunk.number not in self._busy(Get) and self._may_run(get) else None
+        return get if self._may_run(get) else None
 
     def _settle(self) -> Spec | None:
         if self._is_blind() or self._is_unproven:
@@ -584,17 +590,19 @@ class Job:
     def _has_foreign_batches(self) -> bool:
         """Whether the job has batches, and none of them was created with the key in use."""
         chunks = [chunk for chunk in self.state.chunks if chunk.batch_id]
-        return bool(self._provers()) and not any(
+        return bool(self._in_flight() or self._provers()) and not any(
             self._scope and _scope_of(chunk) == self._scope for chunk in chunks
         )
 
     def _provers(self) -> list[Chunk]:
-        """Return the chunks whose batches a key of the right workspace can read."""
+        """Return the newest chunks whose batches have ended and were not looked for in vain.
+
+        A key of the right workspace can read them, unless somebody has deleted them.
+        """
         by_state = self.state.by_state
-        known = (_S.ENDED, _S.COLLECTED)
-        return [*self._in_flight().values()] or [
-            chunk for state in known for chunk in by_state[state].values()
-        ]
+        ended = [*by_state[_S.ENDED].values(), *by_state[_S.COLLECTED].values()]
+        newest = sorted(ended, key=lambda each: -each.number)[:_MOST_PROVERS]
+        return [chunk for chunk in newest if chunk.number not in self._not_found]
 
     def _submits(self) -> bool:
         return self.state.paused is None and not self.state.is_canceled
@@ -785,8 +793,7 @@ class Job:
     def _is_missing(self, chunk: Chunk, failure: Failure) -> None:
         if self._is_unproven:
             self._not_found.add(chunk.number)
-            in_flight = self._in_flight()
-            if self._not_found >= in_flight.keys():
+            if self._not_found >= self._in_flight().keys() and not self._provers():
                 self._pause(
                     "credential",
                     f"this key did not open the job, and cannot read its batch {chunk.batch_id}: "
@@ -902,7 +909,9 @@ class Job:
     def _settle_failed(self, chunk: Chunk, failure: Failure) -> None:
         if failure.meaning == "unknown":
             self._settle_failures[chunk.number] += 1
-            if failure.candidates or chunk.state is _S.INTENT:
+            # A new reason can be that the key is that of another workspace.
+            is_new = failure.message != chunk.reason
+            if failure.candidates or chunk.state is _S.INTENT or is_new:
                 self._doubt(chunk, failure)
 
     def _doubt(self, chunk: Chunk, failure: Failure) -> None:

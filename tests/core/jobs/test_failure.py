@@ -42,7 +42,8 @@ CREDIT = "Your credit balance is too low to access the Anthropic API."
 
 def meaning(error: BatchesError) -> tuple[str, str | None]:
     failure = describe(error)
-    assert failure.message == str(error)
+    if not isinstance(error, OutcomeUnknownError):
+        assert failure.message == str(error)
     return failure.meaning, failure.pause
 
 
@@ -106,7 +107,7 @@ OTHERS: list[tuple[BatchesError, tuple[str, str | None]]] = [
     (MalformedResultError(line_number=1, raw=b"{", reason="cut"), ("passing", None)),
     (IncompleteResultsError(batch_id="b", received=1, expected=2), ("passing", None)),
     (WaitTimeoutError("b", timeout=1.0, batch=None), ("passing", None)),
-    (LocalProtocolError("a bug"), ("passing", None)),
+    (LocalProtocolError("a bug"), ("person", "refused")),
     (InvalidInputError("line 3 is not JSON"), ("person", "input")),
     (UntrustedHostError("files.example", plain=False), ("person", "permission")),
     (ResultsUnavailableError(batch("b")), ("passing", None)),
@@ -126,6 +127,18 @@ def test_any_other_error_passes_unless_it_says_that_waiting_is_of_no_use(
     error: BatchesError, expected: tuple[str, str | None]
 ) -> None:
     assert meaning(error) == expected
+
+
+def test_a_doubt_says_what_a_job_does_about_it() -> None:
+    assert describe(unknown(PLAN)).message == (
+        "it is not known whether its create made a batch (read timeout); the next run looks again"
+    )
+    one, two = batch("msgbatch_a"), batch("msgbatch_b")
+    assert "whether batch msgbatch_a is that of this chunk" in describe(unknown(PLAN, one)).message
+    assert describe(unknown(PLAN, one, two)).message == (
+        "it is not known whether one of the batches msgbatch_a, msgbatch_b is that of this chunk "
+        "(read timeout): compare the custom_ids, and decide"
+    )
 
 
 def subclasses(kind: type[BatchesError]) -> set[type[BatchesError]]:

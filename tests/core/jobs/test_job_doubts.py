@@ -514,3 +514,16 @@ def test_a_doubt_that_ends_well_leaves_no_trace() -> None:
     book.expect_persist(Collected)
     book.expect_persist(Finished)
     book.expect_done(Ending.FINISHED)
+
+
+def test_a_new_reason_of_a_doubt_is_recorded() -> None:
+    book = JobPlaybook(*history(PLAN, ChunkState.DOUBT))
+    settle = book.expect_run(Settle)
+    book.expect_run(Plan)
+    settle.fail(unknown(PLAN))
+    [doubted] = book.expect_persist(Doubted)
+    assert isinstance(doubted, Doubted)
+    assert "(read timeout)" in doubted.reason
+    book.sleep(book.expect_news(Trouble).delay)
+    book.expect_run(Settle).fail(unknown(PLAN))
+    book.expect_news(Trouble)

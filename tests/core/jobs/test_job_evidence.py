@@ -244,11 +244,34 @@ def test_a_changed_key_reads_the_newest_batch_if_none_is_in_flight(state: ChunkS
     assert book.expect_run(Create).spec.plan == THREE
 
 
-def test_a_changed_key_that_cannot_read_the_newest_batch_pauses_the_job() -> None:
-    book = JobPlaybook(*histories([ONE, TWO], ChunkState.COLLECTED), THREE, END, same_key=False)
+def test_a_changed_key_that_can_read_none_of_the_newest_batches_pauses_the_job() -> None:
+    *chunks, last = plans(*[ROWS] * 5)
+    records = [*histories(chunks, ChunkState.COLLECTED), last, InputEnded(rows=5 * ROWS)]
+    book = JobPlaybook(*records, same_key=False)
+    for number in (3, 2):
+        get = book.expect_run(Get)
+        assert get.spec.chunk == number
+        get.fail(not_found())
+        book.expect_news(Trouble)
     book.expect_run(Get).fail(not_found())
     assert "cannot read its batch msgbatch_1" in expect_paused(book).message
-    book.expect_done(Ending.PAUSED)
+
+
+def test_a_changed_key_is_proven_by_an_ended_batch_if_the_one_in_flight_was_deleted() -> None:
+    sent = history(TWO, ChunkState.SUBMITTED)
+    records = [*history(ONE, ChunkState.COLLECTED), *sent, END_OF_TWO]
+    book = JobPlaybook(*records, same_key=False)
+    book.expect_run(Poll).succeed(PollResult(batches=()))
+    deleted = book.expect_run(Get)
+    assert deleted.spec.chunk == 1
+    deleted.fail(not_found())
+    book.expect_news(Trouble)
+    get = book.expect_run(Get)
+    assert get.spec.chunk == 0
+    get.succeed(batch_of(ONE, "ended"))
+    book.sleep(600.0)
+    book.expect_run(Get).fail(not_found())
+    assert book.expect_persist(Lost) == (Lost(chunk=1, reason=str(not_found())),)
 
 
 def test_a_changed_key_settles_nothing_before_it_is_known_to_be_right() -> None:
