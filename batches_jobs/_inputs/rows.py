@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -93,20 +94,40 @@ def copy_rows(rows: BinaryIO, path: Path) -> None:
     if path.exists():
         _compare(rows, path)
         return
-    part = path.with_name(path.name + ".part")
+    part: Path | None = None
     try:
-        with part.open("wb") as file:
+        # With a name of its own, because the job can be started twice at the same time.
+        descriptor, name = tempfile.mkstemp(".part", path.name + ".", path.parent)
+        part = Path(name)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - an open file has no path
             while data := _read(rows, READ):
                 file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        _publish(part, path)
         sync_folder(path.parent)
     except OSError as error:
         raise StorageError(path, error.strerror or str(error)) from error
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Give a copy its name, unless another start of the job was faster. No file is replaced.
+
+    Raises:
+        InputChangedError: the copy of the other start has other bytes.
+    """
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        with part.open("rb") as file:
+            _compare(file, path)
+    except OSError:
+        # The file system has no links.
+        part.rename(path)
 
 
 def _read(rows: BinaryIO, size: int) -> bytes:

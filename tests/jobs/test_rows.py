@@ -310,3 +310,21 @@ class TestOpenFiles:
         with pytest.raises(InvalidInputError, match=r"cannot be read \(Input/output error\)"):
             self.open(Broken(b"x" * 20), tmp_path / "copy.csv")
         assert [*tmp_path.iterdir()] == []
+
+    def test_of_a_slower_second_start_replace_nothing(self, tmp_path: Path) -> None:
+        data, copy = write(tmp_path / "a.csv").read_bytes(), tmp_path / "copy.csv"
+
+        class Slow(OneByOne):
+            """While it is read, another start of the job copies its rows."""
+
+            def read(self, size: int = -1, /) -> bytes:
+                if not copy.exists():
+                    outer.open(OneByOne(data), copy)
+                return super().read(size)
+
+        outer = self
+        with pytest.raises(InputChangedError, match="it differs near byte"):
+            self.open(Slow(data + b"8,other,x\n"), copy)
+        assert copy.read_bytes() == data
+        assert len([*self.open(Slow(data), copy).rows()]) == 7
+        assert [each.name for each in tmp_path.glob("copy*")] == ["copy.csv"]
