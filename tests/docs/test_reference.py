@@ -19,6 +19,8 @@ MODULES = (
     "batches_core.jobs",
     "batches_core.lowlevel",
     "batches_jobs",
+    "batches_jobs.engines.temporal",
+    "batches_jobs.storage",
     "transports.asyncio",
     "transports.emulator",
     "transports.files",
