@@ -118,7 +118,7 @@ def _new_job_options(*more: Any) -> Callable[[Verb], Verb]:
         ),
         click.option(
             "--settle-time",
-            type=click.FloatRange(min=0),
+            type=click.FloatRange(min=0, min_open=True),
             metavar="SECONDS",
             help="How long a lost create is looked for. [default: 600]",
         ),

@@ -149,7 +149,7 @@ def test_a_running_job_is_canceled_by_another_process(tmp_path: Path) -> None:
 def test_a_doubt_is_shown_and_decided(tmp_path: Path) -> None:
     requests = write_requests(tmp_path / "in.jsonl", 30)
     emulator = Emulator(speed=1000, faults=FaultPlan("create:drop=after"))
-    arguments = ("run", "in.jsonl", "-o", "out/", *QUICK, "--settle-time", "0")
+    arguments = ("run", "in.jsonl", "-o", "out/", *QUICK, "--settle-time", "0.1")
     with served(emulator) as base_url:
         with started(tmp_path, *arguments, base_url=base_url) as process:
             while not emulator.sales:
