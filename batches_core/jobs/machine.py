@@ -390,7 +390,7 @@ class Job:
             other = self.state.batches[batch.id]
             raise LocalProtocolError(f"batch {batch.id} is that of chunk {other}")
         else:
-            self._submit(chunk, batch, adopted=True)
+            self._submit(chunk, batch, adopted=True, decided=True)
 
     def buy_again(self, chunk: int, now: float) -> None:
         """Send a lost chunk once more. It is paid for twice if its batch had answers.
@@ -691,7 +691,9 @@ class Job:
         elif value.plan is None:
             raise LocalProtocolError(f"chunk {spec.chunk} has no rows, and the input has not ended")
 
-    def _submit(self, number: int, batch: MessageBatch, *, adopted: bool) -> None:
+    def _submit(
+        self, number: int, batch: MessageBatch, *, adopted: bool, decided: bool = False
+    ) -> None:
         chunk = self.state.chunks[number]
         if chunk.state is _S.PLANNED:
             # The driver let it leave without an intent. Its id must not be lost for that.
@@ -707,6 +709,7 @@ class Job:
                     created_at=batch.created_at,
                     expires_at=batch.expires_at,
                     adopted=adopted,
+                    decided=decided,
                 )
             )
         elif chunk.batch_id != batch.id:
@@ -806,13 +809,29 @@ class Job:
     def _lose(self, chunk: Chunk, failure: Failure) -> None:
         """Record that a batch is gone, unless the key may be that of another workspace."""
         if self._has_right_key(chunk):
-            self._emit(Lost(chunk=chunk.number, reason=failure.message))
+            self._is_gone(chunk, failure)
         else:
             self._pause(
                 "credential",
                 f"batch {chunk.batch_id} cannot be read, nor any other that was created with the "
                 "same key: use that key, or another of its workspace",
             )
+
+    def _is_gone(self, chunk: Chunk, failure: Failure) -> None:
+        """Record that a batch is lost, or open the doubt again if it may have been another's."""
+        if not chunk.adopted or chunk.decided:
+            self._emit(Lost(chunk=chunk.number, reason=failure.message))
+            return
+        # To buy a lost chunk again would buy it twice if its own batch is another one.
+        self._emit(
+            Doubted(
+                chunk=chunk.number,
+                reason=f"batch {chunk.batch_id}, which was found in the list, is gone before its "
+                f"results could show whether it was this chunk's: {failure.message}",
+                candidates=(chunk.batch_id,),
+                needs_person=True,
+            )
+        )
 
     def _has_right_key(self, chunk: Chunk) -> bool:
         """Whether the key in use surely belongs to the workspace of a chunk's batch."""
@@ -824,7 +843,7 @@ class Job:
 
     def _results_are_missing(self, chunk: Chunk, failure: Failure) -> None:
         if failure.meaning == "gone":
-            self._emit(Lost(chunk=chunk.number, reason=failure.message))
+            self._is_gone(chunk, failure)
             return
         since = self._missing_since.setdefault(chunk.number, self._now)
         if self._now >= since + _MISSING:

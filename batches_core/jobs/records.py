@@ -136,13 +136,18 @@ class CreateIntended(_Record, frozen=True, kw_only=True, tag="intended"):
 
 
 class Submitted(_Record, frozen=True, kw_only=True, tag="submitted"):
-    """A chunk is a batch now; `adopted` if it was found in the list."""
+    """A chunk is a batch now.
+
+    It is `adopted` if it was found in the list, and `decided` too if a person said that it is the
+    chunk's.
+    """
 
     chunk: int
     batch_id: str
     created_at: datetime
     expires_at: datetime
     adopted: bool = False
+    decided: bool = False
 
 
 class Refused(_Record, frozen=True, kw_only=True, tag="refused"):

@@ -74,7 +74,10 @@ TRANSITIONS: dict[tuple[ChunkState, type[ChunkRecord]], ChunkState] = {
     (_S.SUBMITTED, CancelSent): _S.CANCELING,
     (_S.SUBMITTED, Ended): _S.ENDED,
     (_S.CANCELING, Ended): _S.ENDED,
-    # The results show that an adopted batch is another's.
+    # An adopted batch is gone before its results could show whose it was.
+    (_S.SUBMITTED, Doubted): _S.DOUBT,
+    (_S.CANCELING, Doubted): _S.DOUBT,
+    # The same, or its results show that it is another's.
     (_S.ENDED, Doubted): _S.DOUBT,
     (_S.ENDED, Collected): _S.COLLECTED,
     (_S.SUBMITTED, Lost): _S.LOST,
@@ -108,7 +111,9 @@ class Chunk:
     batch_id: str = ""
     created_at: datetime | None = None
     expires_at: datetime | None = None
+    #: Whether its batch was found in the list, and whether a person said that it is the chunk's.
     adopted: bool = False
+    decided: bool = False
     #: Why it is in doubt or lost, or why its last create was refused.
     reason: str = ""
     candidates: tuple[str, ...] = ()
@@ -295,6 +300,7 @@ class JobState:
 
     def _submit(self, chunk: Chunk, record: Submitted) -> None:
         chunk.batch_id, chunk.adopted = record.batch_id, record.adopted
+        chunk.decided = record.decided
         chunk.created_at, chunk.expires_at = record.created_at, record.expires_at
         chunk.candidates, chunk.reason, chunk.needs_person = (), "", False
         self.batches[record.batch_id] = chunk.number
@@ -312,7 +318,7 @@ class JobState:
 
     def _doubt(self, chunk: Chunk, record: Doubted) -> None:
         self.batches.pop(chunk.batch_id, None)
-        chunk.batch_id, chunk.adopted = "", False
+        chunk.batch_id, chunk.adopted, chunk.decided = "", False, False
         chunk.marker = record.marker or chunk.marker
         chunk.reason, chunk.candidates = record.reason, record.candidates
         chunk.needs_person = record.needs_person

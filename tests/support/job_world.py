@@ -42,6 +42,7 @@ from batches_core.jobs import (
     JobOpened,
     JobOptions,
     JobState,
+    Lost,
     News,
     Persist,
     Plan,
@@ -56,7 +57,6 @@ from batches_core.jobs import (
     Settle,
     Spec,
     StraySeen,
-    Submitted,
     Value,
     Wait,
     decode_record,
@@ -458,12 +458,8 @@ class World:
         for chunk in [*state.by_state[ChunkState.DOUBT].values()]:
             if self.service.is_on_its_way(chunk.number):
                 continue
-            known = {
-                record.batch_id
-                for record in self.journal
-                if isinstance(record, Submitted) and record.chunk == chunk.number
-            }
-            own = [each for each in self.service.of_chunk(chunk.number) if each.id not in known]
+            lost = self.count(Lost)[chunk.number]
+            own = self.service.of_chunk(chunk.number)[lost:]
             if not own:
                 self.job.decide(chunk.number, None, self.now)
             elif own[-1].id not in state.batches:
@@ -498,9 +494,12 @@ class World:
             self.service.make(chunks[number % len(chunks)].count)
 
     def archive(self) -> None:
-        """The results of the job's oldest batch that has ended are not kept any more."""
+        """The results of the job's oldest batch that has ended are not kept any more.
+
+        It may be one that was adopted, and is a colleague's.
+        """
         for batch in self.service.batches:
-            is_known = self.job.state.batches.get(batch.id, -1) == batch.chunk
+            is_known = batch.id in self.job.state.batches
             if is_known and batch.ended is not None and not batch.archived:
                 batch.archived = True
                 return
@@ -541,7 +540,7 @@ class World:
             assert directive.deadline > self.now, "a wait is for a time to come"
             self.sleep(directive.deadline - self.now)
 
-    def count(self, kind: type[BoughtAgain]) -> Counter[int]:
+    def count(self, kind: type[BoughtAgain | Lost]) -> Counter[int]:
         return Counter(record.chunk for record in self.journal if isinstance(record, kind))
 
     def check_end(self, ending: Ending) -> None:

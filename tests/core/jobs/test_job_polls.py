@@ -6,15 +6,18 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import pytest
 
 from batches_core import RequestCounts
 from batches_core.jobs import (
+    CancelSent,
     ChunkState,
     Collect,
     Collected,
     CollectResult,
     Counts,
     CreateIntended,
+    Doubted,
     Ended,
     Get,
     InputEnded,
@@ -24,6 +27,8 @@ from batches_core.jobs import (
     Plan,
     Poll,
     PollResult,
+    Record,
+    Submitted,
     Trouble,
 )
 from tests.support.job_playbook import (
@@ -33,6 +38,7 @@ from tests.support.job_playbook import (
     batch_of,
     histories,
     history,
+    intended,
     marker,
     not_found,
     outage,
@@ -206,6 +212,22 @@ def test_a_404_that_stays_for_ten_minutes_loses_the_chunk() -> None:
     assert isinstance(lost, Lost)
     assert lost.chunk == 0
     assert "not_found_error" in lost.reason
+
+
+@pytest.mark.parametrize("more", [(), (CancelSent(chunk=0),)], ids=["submitted", "canceling"])
+def test_a_404_that_stays_opens_the_doubt_of_an_adopted_batch_again(
+    more: tuple[Record, ...],
+) -> None:
+    adopted = Submitted(chunk=0, batch_id="b", created_at=CREATED, expires_at=CREATED, adopted=True)
+    book = JobPlaybook(ONE, intended(ONE), adopted, *more, *history(TWO, ChunkState.SUBMITTED), END)
+    poll_shows(book, 1)
+    is_not_found(book)
+    book.expect_news(Trouble)
+    book.sleep(600.0)
+    is_not_found(book)
+    (doubt,) = book.expect_persist(Doubted)
+    assert isinstance(doubt, Doubted)
+    assert (doubt.chunk, doubt.candidates, doubt.needs_person) == (0, ("b",), True)
 
 
 def test_the_ten_minutes_begin_anew_when_the_batch_was_seen() -> None:

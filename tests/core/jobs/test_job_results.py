@@ -16,6 +16,7 @@ from batches_core.jobs import (
     Collected,
     CollectResult,
     Create,
+    Doubted,
     Ended,
     Ending,
     FailedRow,
@@ -490,3 +491,30 @@ def test_the_results_of_an_adopted_batch_are_taken_if_they_are_the_chunks() -> N
     book = JobPlaybook(PLAN, intended(PLAN), adopted, ended(PLAN), END)
     collects(book)
     book.expect_persist(Finished)
+
+
+def test_an_adopted_batch_that_is_gone_before_it_was_proven_opens_the_doubt_again() -> None:
+    adopted = Submitted(chunk=0, batch_id="b", created_at=CREATED, expires_at=CREATED, adopted=True)
+    book = JobPlaybook(PLAN, intended(PLAN), adopted, ended(PLAN), END)
+    book.expect_run(Collect).fail(archived())
+    (doubt,) = book.expect_persist(Doubted)
+    assert isinstance(doubt, Doubted)
+    assert "batch b, which was found in the list, is gone before" in doubt.reason
+    assert "were archived" in doubt.reason
+    assert (doubt.candidates, doubt.needs_person) == (("b",), True)
+    book.expect_news(Trouble)
+    book.expect_done(Ending.DOUBTS)
+
+
+def test_a_batch_that_is_gone_is_lost_if_a_person_said_that_it_is_the_chunks() -> None:
+    book = JobPlaybook(*history(PLAN, ChunkState.DOUBT), END)
+    book.expect_run(Settle)
+    book.job.decide(0, batch("b", status="ended"), book.now)
+    (submitted,) = book.expect_persist(Submitted)
+    assert isinstance(submitted, Submitted)
+    assert (submitted.adopted, submitted.decided) == (True, True)
+    book.restart(now=0.0)
+    book.expect_run(Poll).succeed(PollResult(batches=(batch("b", status="ended"),)))
+    book.expect_persist(Ended)
+    book.expect_run(Collect).fail(archived())
+    book.expect_persist(Lost)

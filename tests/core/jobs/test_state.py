@@ -84,8 +84,8 @@ TABLE = """
     PLANNED    | -       INTENT   -         -       -       -          -     -         -    -
     INTENT     | -       -        SUBMITTED PLANNED DOUBT   -          -     -         -    -
     DOUBT      | -       -        SUBMITTED PLANNED DOUBT   -          -     -         -    -
-    SUBMITTED  | -       -        -         -       -       CANCELING  ENDED -         LOST -
-    CANCELING  | -       -        -         -       -       -          ENDED -         LOST -
+    SUBMITTED  | -       -        -         -       DOUBT   CANCELING  ENDED -         LOST -
+    CANCELING  | -       -        -         -       DOUBT   -          ENDED -         LOST -
     ENDED      | -       -        -         -       DOUBT   -          -     COLLECTED LOST -
     COLLECTED  | -       -        -         -       -       -          -     -         -    -
     LOST       | -       -        -         -       -       -          -     -         -    PLANNED

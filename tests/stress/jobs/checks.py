@@ -62,10 +62,6 @@ def _sold(job: SimJob, state: JobState) -> Iterator[str]:
         own = service.batches_of[job.wire.label(chunk.number)]
         is_sold = chunk.state in {ChunkState.COLLECTED, ChunkState.LOST}
         wanted = job.wire.lost[chunk.number] + (chunk.state is ChunkState.COLLECTED)
-        if chunk.times_lost > job.wire.lost[chunk.number]:
-            # An adopted batch was another's, and was lost before its results could show that.
-            job.world.outcomes["another's batch was adopted and lost"] += 1
-            continue
         if len(own) != wanted:
             yield f"chunk {chunk.number}, {chunk.state.value}, was bought {len(own)} times"
         if not is_sold and not (state.is_canceled and chunk.state is ChunkState.PLANNED):

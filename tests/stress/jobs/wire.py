@@ -27,7 +27,7 @@ class Wire:
         #: The chunks whose last create has an unknown outcome.
         self.unknown: set[int] = set()
         self.posts = 0
-        #: How many of a chunk's own batches are lost. An adopted one can be another's.
+        #: How many of a chunk's batches are lost.
         self.lost: Counter[int] = Counter()
 
     def label(self, chunk: int) -> str:
@@ -95,7 +95,9 @@ class Wire:
         created = service.find(batch_id)
         if created is None or created.batch.archived_at(self._world.now + EPOCH) is None:
             self._report(chunk, "a batch counts as lost, and its results can be read")
-        self.lost[chunk] += created in service.batches_of[self.label(chunk)]
+        if created not in service.batches_of[self.label(chunk)]:
+            self._report(chunk, "another's batch counts as this chunk's, and as lost")
+        self.lost[chunk] += 1
         self.unknown.discard(chunk)
 
     def _is_sold(self, chunk: int) -> bool:
