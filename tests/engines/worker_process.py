@@ -4,7 +4,6 @@ The instants:
 
 - ``marked``: the create's marker is in the history, and the create has not left;
 - ``last-bytes``: all of the create but its last bytes has left;
-- ``sent``: the create has left, and its response has not arrived;
 - ``answered``: the batch is known here, and nowhere else;
 - ``download``: some results have arrived;
 - ``raw``, ``output``: half of a chunk's results, or of the output, is written to the storage.

@@ -363,7 +363,7 @@ def nested(depth: int) -> bytes:
 
 
 def test_a_request_that_is_nested_too_deeply_to_map_its_id_is_a_problem(make: Make) -> None:
-    rows = [*lines(3), nested(2000), line(4), nested(3000)]
+    rows = [*lines(3), nested(100_000), line(4), nested(200_000)]
     input_ = make(b"\n".join(rows), ids="map")
     with pytest.raises(InvalidInputError) as caught:
         plan_all(input_, 10)
@@ -377,7 +377,8 @@ def test_a_request_that_is_nested_too_deeply_to_map_its_id_is_a_problem(make: Ma
 
 
 def test_a_request_that_is_nested_too_deeply_is_never_sent_under_its_own_id(make: Make) -> None:
-    # The limit counts the calls that are under way: find the deepest request that can be planned.
+    # On Python 3.11 the limit counts the calls that are under way, so that a request that could be
+    # planned can fail later: find the deepest one that can be planned.
     for depth in range(1000, 500, -1):
         input_ = make(nested(depth), ids="map")
         with contextlib.suppress(InvalidInputError):
@@ -388,8 +389,12 @@ def test_a_request_that_is_nested_too_deeply_is_never_sent_under_its_own_id(make
         return body_within(calls - 1) if calls else body(input_, plan)
 
     assert b"own" not in body(input_, plan)
-    with pytest.raises(InvalidInputError, match="row 0 is nested too deeply"):
-        body_within(100)
+    try:
+        sent = body_within(100)
+    except InvalidInputError as error:
+        assert "row 0 is nested too deeply" in str(error)  # noqa: PT017 - on Python 3.11 alone
+    else:
+        assert b"own" not in sent
 
 
 @pytest.mark.parametrize(
