@@ -30,6 +30,18 @@ _SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
 )
 
 
+def _check_faults(
+    _context: click.Context, _parameter: click.Parameter, faults: tuple[str, ...]
+) -> tuple[str, ...]:
+    from batches_core.emulator import FaultPlan
+
+    try:
+        FaultPlan(*faults)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}") from error
+    return faults
+
+
 @click.command(
     epilog="""\b
 Example, in two terminals:
@@ -41,6 +53,7 @@ Example, in two terminals:
     "--fault",
     "faults",
     multiple=True,
+    callback=_check_faults,
     metavar="RULE",
     help="Inject a fault, such as create:status=503,times=2. Can be repeated.",
 )

@@ -56,6 +56,7 @@ _WITHOUT_KEY = (
     "remote list",
     "remote create reviews.csv",
     "remote create in.jsonl",
+    "emulator --fault create:status=x",
 )
 _WITH_KEY = (
     "run in.jsonl -o out/ --ask-above 0",
