@@ -1,6 +1,6 @@
 """Cut one chunk off the input, and check that its requests can be sent.
 
-`jsonl` and `spooled` read the requests. `ChunkFiller` decides where the chunk ends.
+`jsonl` and `source_cut` read the requests. `ChunkFiller` decides where the chunk ends.
 """
 
 from __future__ import annotations

@@ -5,41 +5,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
-from collections.abc import Iterator
 from hashlib import sha256
-from typing import NamedTuple
 
-from batches_core import MAX_BYTES, BatchesError, InvalidInputError, RequestLike
+from batches_core import MAX_BYTES, InvalidInputError
 from batches_core.jobs import ChunkPlanned, Ids, Plan, PlannedInput
-from batches_core.lowlevel import NotEncodableError, encode_request, quote
 from batches_jobs._errors import InputChangedError, StorageError
 from batches_jobs._folder import JobFolder
 
 from .chunk_file import ChunkFile
-from .cut import Cut
-from .request_ids import RequestIds, TooDeepError
+from .request_ids import RequestIds
+from .source_cut import SourceCut
+from .source_items import SourceItems
 from .sources import Source
 from .spool_file import SpoolFile
 from .stored import StoredInput
-
-#: Replaces line breaks between the values of JSON text by spaces.
-_SPACES = bytes.maketrans(b"\r\n", b"  ")
-
-
-class _Item(NamedTuple):
-    """A request of the source, or a blank line.
-
-    `position` counts the items of the source, from 0. `line` is the line in which the item begins,
-    if that is known. `encoded` is the request as JSON on one line. It is empty for a blank line,
-    and None if the request cannot be written as JSON.
-    """
-
-    position: int
-    line: int | None
-    request: RequestLike
-    encoded: bytes | None
 
 
 class SpooledInput(StoredInput):
@@ -66,11 +46,8 @@ class SpooledInput(StoredInput):
         super().__init__(folder, job_id=job_id, ids=ids, max_bytes=max_bytes)
         self.kind = source.kind
         self._source = source
-        self._items = self._read()
-        #: An item that was read already, and belongs to the next chunk.
-        self._pushed: _Item | None = None
-        #: The position of the next item in the source, and the row of the next request.
-        self._position = 0
+        self._items = SourceItems(source)
+        #: The row of the next request.
         self._row = 0
         #: The planned chunks that the source has not been compared with yet.
         self._to_compare: deque[ChunkPlanned] = deque()
@@ -107,7 +84,9 @@ class SpooledInput(StoredInput):
         return planned
 
     def _cut(self, spec: Plan, file: SpoolFile) -> PlannedInput:
-        cut = _CopyCut(self, file, spec, self._ids, source=self._source, max_bytes=self._max_bytes)
+        cut = _CopyCut(
+            self._items, spec, self._ids, source=self._source, max_bytes=self._max_bytes, file=file
+        )
         return cut.planned()
 
     def _resume(self, source: str, chunks: list[ChunkPlanned], *, ended: bool) -> None:
@@ -128,7 +107,7 @@ class SpooledInput(StoredInput):
         """
         digest = sha256()
         count = 0
-        while count < plan.count and (item := self.take()) is not None:
+        while count < plan.count and (item := self._items.take()) is not None:
             if item.encoded != b"":
                 digest.update((item.encoded or b"") + b"\n")
                 count += 1
@@ -141,50 +120,6 @@ class SpooledInput(StoredInput):
             )
             raise InputChangedError(self._source.name, reason, chunk=plan.chunk)
 
-    def take(self) -> _Item | None:
-        """Return the next item of the source; None after the last one.
-
-        Raises:
-            InvalidInputError: the source cannot be read, or raised an error.
-        """
-        item, self._pushed = self._pushed, None
-        if item is not None:
-            return item
-        try:
-            item = next(self._items, None)
-        except BatchesError:
-            raise
-        except Exception as error:
-            raise InvalidInputError(
-                f"reading {self._source.name} failed at its item {self._position:,} "
-                f"({type(error).__name__}: {quote(str(error))}): correct that, then run the job "
-                "again with the same requests"
-            ) from error
-        if item is not None:
-            self._position = item.position + 1
-        return item
-
-    def push_back(self, item: _Item) -> None:
-        """Put back an item that belongs to the next chunk. `take` returns it again."""
-        self._pushed = item
-
-    @property
-    def position(self) -> int:
-        """The position of the next item, from 0."""
-        return self._position if self._pushed is None else self._pushed.position
-
-    def _read(self) -> Iterator[_Item]:
-        for index, (line, request) in enumerate(self._source.read()):
-            try:
-                encoded = encode_request(request, index)
-            except NotEncodableError:
-                yield _Item(index, line, request, None)
-                continue
-            # JSON text from the caller can contain line breaks between its values.
-            if b"\n" in encoded or b"\r" in encoded:
-                encoded = encoded.translate(_SPACES)
-            yield _Item(index, line, request, encoded)
-
     def _cannot_go_on(self, after: str) -> InvalidInputError:
         return InvalidInputError(
             f"{self._source.name} cannot be continued after {after}: run the job again with the "
@@ -192,76 +127,30 @@ class SpooledInput(StoredInput):
         )
 
 
-class _CopyCut(Cut):
+class _CopyCut(SourceCut):
     """A chunk that is copied to a file."""
 
     def __init__(
         self,
-        input_: SpooledInput,
-        file: SpoolFile,
+        items: SourceItems,
         spec: Plan,
         ids: RequestIds,
         *,
         source: Source,
         max_bytes: int,
+        file: SpoolFile,
     ) -> None:
-        super().__init__(
-            spec,
-            ids,
-            name=source.name,
-            first=input_.position,
-            lines=source.lines,
-            max_bytes=max_bytes,
-        )
-        self._input = input_
+        super().__init__(items, spec, ids, source=source, max_bytes=max_bytes)
         self._file = file
-        #: The line of each item, for the problems.
-        self._lines: list[int | None] = []
 
-    def requests(self) -> Iterator[RequestLike]:
-        """See `Cut`."""
-        filler = self.filler
-        # No item is read ahead, because a source can be slow.
-        while filler.count < filler.rows:
-            if (item := self._input.take()) is None:
-                self.is_last = True
-                return
-            self._lines.append(item.line)
-            if not item.encoded:
-                # A blank line is not a row. Any other item has a problem, which the checker finds.
-                if item.encoded is None and not filler.add(0):
-                    self._input.push_back(item)
-                    return
-                yield item.request
-                continue
-            try:
-                request = self.ids.as_sent(item.encoded, self.spec.first_row + filler.count)
-            except TooDeepError as error:
-                if not self.refuse(len(item.encoded), error.problem, item.position):
-                    self._input.push_back(item)
-                    return
-                yield b""
-                continue
-            if not filler.add(len(request)):
-                self._input.push_back(item)
-                return
-            self._file.write(item.encoded)
-            yield request
+    def keep(self, encoded: bytes) -> None:
+        """See `SourceCut`."""
+        self._file.write(encoded)
 
     def finish(self) -> tuple[int, str]:
         """See `Cut`."""
         self._file.finish()
         return self.spec.start + self._file.size, self._file.digest
-
-    def explain(self, error: InvalidInputError) -> InvalidInputError:
-        """Add the line to each problem that names the position of an item."""
-        problems = [
-            each
-            if each.index is None
-            else dataclasses.replace(each, line=self._lines[each.index - self.first])
-            for each in error.problems
-        ]
-        return super().explain(InvalidInputError(*problems, omitted=error.omitted))
 
 
 def _rows_of(plan: ChunkPlanned) -> str:

@@ -113,6 +113,16 @@ def test_a_plan_finds_every_problem_of_the_input(tmp_path: Path) -> None:
     assert "… and 130 more" in ended.err
 
 
+def test_a_plan_finds_a_request_whose_id_cannot_be_mapped(tmp_path: Path) -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    write_requests(tmp_path / "in.jsonl", 2)
+    with (tmp_path / "in.jsonl").open("ab") as file:
+        file.write(b'{"params":{"messages":%b}}\n' % deep)
+    ended = batches(tmp_path, "plan", "in.jsonl", "--map-ids")
+    assert ended.code == ExitCode.INPUT
+    assert "line 3: is nested too deeply to replace its custom_id" in ended.err
+
+
 def test_a_canceled_job_keeps_what_was_answered(tmp_path: Path) -> None:
     write_requests(tmp_path / "in.jsonl", 200)
     emulator = Emulator(speed=2)
