@@ -5,6 +5,7 @@ A verb's module is imported when the verb is called, so that ``batches --help`` 
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import os
 import sys
@@ -145,6 +146,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     code = run(arguments)
     _close_output()
+    if "temporalio" in sys.modules:
+        # A thread of its library can crash Python's own end, and with it the exit code: see issue
+        # 300 of temporalio/sdk-python.
+        atexit._run_exitfuncs()  # noqa: SLF001 - there is no public name for it
+        os._exit(code)
     sys.exit(code)
 
 

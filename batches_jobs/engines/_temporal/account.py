@@ -8,7 +8,6 @@ asks those that hold rows whether they still run.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
@@ -19,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
 
     from .messages import AccountStart, AccountStatus, Ask
     from .payloads import pack, unpack
+    from .waiting import wait_for
 
 
 @workflow.defn(name="BatchesAccount")
@@ -106,10 +106,8 @@ class BatchesAccount:
 
     async def _wait(self) -> None:
         """Wait for a signal. While jobs wait for others, look whether those still run."""
-        lease = timedelta(seconds=self._start.lease) if self._asked else None
-        try:
-            await workflow.wait_condition(lambda: self._is_woken, timeout=lease)
-        except TimeoutError:
+        lease = self._start.lease if self._asked else None
+        if not await wait_for(lambda: self._is_woken, lease):
             for workflow_id in dict.fromkeys(each for each, _ in self._granted):
                 if not await self._is_told(workflow_id, "still_running", ""):
                     self._forget(workflow_id)

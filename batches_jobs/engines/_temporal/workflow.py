@@ -59,6 +59,7 @@ with workflow.unsafe.imports_passed_through():
     from .compact import compact
     from .messages import Ask, JobPlace, JobStart, Output, Ran, Work, WriteWork
     from .payloads import pack, unpack
+    from .waiting import wait_for
 
 #: What each operation ends with.
 _VALUES: dict[type[Any], Any] = {
@@ -264,13 +265,10 @@ class BatchesJob:
     async def _wait(self, deadline: float | None) -> None:
         await self._release()
         left = None if deadline is None else max(0.0, deadline - workflow.time())
-        passed = 0.0
-        try:
-            await workflow.wait_condition(lambda: self._is_woken, timeout=left)
-        except TimeoutError:
-            # The clock of the workflow can be a little behind its timer.
-            passed = deadline or 0.0
+        is_woken = await wait_for(lambda: self._is_woken, left)
         self._is_woken = False
+        # The clock of the workflow can be a little behind its timer.
+        passed = 0.0 if is_woken or deadline is None else deadline
         self._job.handle_timeout(max(passed, workflow.time()))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
