@@ -184,10 +184,14 @@ class Journal:
     @classmethod
     def _opened(cls, path: Path, mode: str) -> Self:
         is_read_only = mode != "rw"
+        # After a crash the file may end within a page, which the log then has.
+        is_whole = not is_read_only and not _is_unfinished(path)
         try:
             database = _connect(path, mode)
             try:
                 journal = cls(path, database, is_read_only=is_read_only)
+                if is_whole:
+                    journal._check_whole()
                 if not is_read_only:
                     _configure(database, path)
             except BaseException:
@@ -294,6 +298,11 @@ class Journal:
         if format_ != JOURNAL_FORMAT or not isinstance(salt, bytes):
             raise _damaged(self.path, f"its format is {format_!r}")
         return salt
+
+    def _check_whole(self) -> None:
+        # SQLite would read what is missing of the last page as zeros.
+        if self.path.stat().st_size % self._value("PRAGMA page_size"):
+            raise _damaged(self.path, "it is cut off")
 
     def _value(self, query: str) -> Any:
         row = self._database.execute(query).fetchone()

@@ -267,7 +267,7 @@ def test_problems_name_the_place_in_the_whole_iterable(make: Make) -> None:
 def test_a_request_that_is_nested_too_deeply_to_map_its_id_is_a_problem(
     make: Make, folder: JobFolder
 ) -> None:
-    deep = b'{"custom_id":"own","params":{"messages":%b%b}}' % (b"[" * 2000, b"]" * 2000)
+    deep = b'{"custom_id":"own","params":{"messages":%b%b}}' % (b"[" * 100_000, b"]" * 100_000)
     rows = [line("a"), deep, line("b"), deep]
     with pytest.raises(InvalidInputError) as caught:
         plan_all(make(iter(rows), ids="map"), 10)
