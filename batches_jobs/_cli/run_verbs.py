@@ -12,7 +12,7 @@ import click
 from .canary import try_first_rows, waits_for_consent
 from .client import choose_emulator, destination, has_key
 from .codes import ExitCode
-from .console import CommandError, Console, stdin_bytes
+from .console import CommandError, Console, command, stdin_bytes
 from .endings import dollars
 from .inputs import OpenedInput, TemplateOptions, open_input, template_options
 from .options import common, job_argument, pass_console, progress_option, yes_option
@@ -410,6 +410,7 @@ def _ask(plan: InputPlan, share: float, options: dict[str, Any], *, emulator: bo
 
 def _copy(job: Path, suffix: str) -> Path:
     """Copy stdin into the folder of the job, so that it can be resumed without stdin."""
+    from batches_jobs import InputChangedError
     from batches_jobs._folder import JobFolder
     from batches_jobs._inputs.rows import copy_rows
 
@@ -419,7 +420,10 @@ def _copy(job: Path, suffix: str) -> Path:
     if not folder.has_job:
         # The copy of a command that began no job.
         path.unlink(missing_ok=True)
-    copy_rows(stdin_bytes(), path)
+    try:
+        copy_rows(stdin_bytes(), path)
+    except InputChangedError as error:
+        raise CommandError(ExitCode.PERSON, str(error), command("status", job)) from error
     return path
 
 

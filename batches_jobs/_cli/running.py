@@ -12,7 +12,7 @@ from .console import CommandError, Console, command, shown_path
 from .endings import exit_code, show_end, status_lines
 from .failures import in_options
 from .progress import ShownProgress
-from .settings import EMULATOR, Settings, is_written, remember_written
+from .settings import EMULATOR, Settings, Settled, is_written, remember_written
 from .signals import leave_at_once, watched_signals
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class JobCommand:
         output = self._output
         if output is None or self._settings is None:
             return
-        settled = status.answered + status.failed + status.lost
+        settled = Settled(status.answered, status.failed, status.lost)
         if is_written(self._job, output, settled):
             return
         from batches_jobs import JobReader

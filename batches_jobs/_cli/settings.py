@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -42,13 +42,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_cost: str | None = None
 
 
+class Settled(NamedTuple):
+    """How many rows of a job have which end. A row that was lost can be answered later."""
+
+    answered: int
+    failed: int
+    lost: int
+
+
 class Written(msgspec.Struct, frozen=True):
     """The output that was written last: its file's version, and the rows that were settled."""
 
     path: str
     size: int
     mtime_ns: int
-    settled: int
+    settled: Settled
 
 
 _WRITTEN = "written.json"
@@ -97,8 +105,8 @@ def check_unchanged(job: Path, kept: Settings, given: Settings) -> None:
             )
 
 
-def is_written(job: Path, output: Path, settled: int) -> bool:
-    """Whether the output was written from as many rows, and has not changed since."""
+def is_written(job: Path, output: Path, settled: Settled) -> bool:
+    """Whether the output was written from rows with these ends, and has not changed since."""
     try:
         written = msgspec.json.decode((job / _WRITTEN).read_bytes(), type=Written)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -106,14 +114,14 @@ def is_written(job: Path, output: Path, settled: int) -> bool:
     return written == _written(output, settled)
 
 
-def remember_written(job: Path, output: Path, settled: int) -> None:
+def remember_written(job: Path, output: Path, settled: Settled) -> None:
     """Remember that the output was written."""
     written = _written(output, settled)
     if written is not None:
         _replace(job / _WRITTEN, written)
 
 
-def _written(output: Path, settled: int) -> Written | None:
+def _written(output: Path, settled: Settled) -> Written | None:
     try:
         info = output.stat()
     except OSError:

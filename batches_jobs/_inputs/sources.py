@@ -29,6 +29,8 @@ class Source(ABC):
     kind: str
     name: str
     lines: ClassVar[bool] = False
+    #: Whether it can have been used up by an earlier run in this process.
+    is_read_once = False
 
     @abstractmethod
     def describe(self) -> Description:
@@ -54,6 +56,11 @@ class Source(ABC):
         """
         del source  # planning compares the requests themselves
 
+    def may_have_changed(self, source: str) -> bool:
+        """Whether its requests can be others than those of the job whose source was this."""
+        described = self.describe()
+        return described.version is None or described.encode() != source
+
 
 class MissingSource(Source):
     """The source of a job that is continued without its requests. They can be read no further.
@@ -71,6 +78,11 @@ class MissingSource(Source):
         """See `Source`."""
         return Description(kind=self.kind)
 
+    def may_have_changed(self, source: str) -> bool:
+        """See `Source`. There is nothing to compare."""
+        del source
+        return False
+
     def read(self) -> Iterator[tuple[int | None, RequestLike]]:
         """See `Source`."""
         raise InvalidInputError(
@@ -87,6 +99,7 @@ class IterableSource(Source):
 
     def __init__(self, requests: Iterable[RequestLike]) -> None:
         self._requests = requests
+        self.is_read_once = isinstance(requests, Iterator)
 
     def describe(self) -> Description:
         """See `Source`."""
@@ -106,6 +119,7 @@ class LinesSource(Source):
 
     kind = "lines"
     lines = True
+    is_read_once = True
 
     def __init__(self, file: LineFile, name: str | None = None) -> None:
         self._file = file

@@ -27,8 +27,8 @@ class SpooledInput(StoredInput):
 
     The file of a chunk is complete and durable before `plan` returns. If a job is resumed before
     its source was read to the end, the source is read again from the beginning. The requests of
-    planned chunks must then have the digests of the plans. After its end a source is not read
-    again.
+    planned chunks must then have the digests of the plans. If it was read to the end, it is
+    compared at once, unless it is a file that has not changed since.
 
     A source is read once in a run. After any failure, `plan` raises an error until the job is run
     again with the same requests from their beginning.
@@ -94,6 +94,26 @@ class SpooledInput(StoredInput):
         self._source.check_resumed(source)
         if not ended:
             self._to_compare.extend(chunks)
+        elif chunks and self._source.may_have_changed(source):
+            self._compare_all(chunks)
+
+    def _compare_all(self, chunks: list[ChunkPlanned]) -> None:
+        """Read the whole source again, and compare it with the chunks.
+
+        Raises:
+            InputChangedError: it has other requests, or more.
+            InvalidInputError: it cannot be read.
+        """
+        if (first := self._items.take()) is not None:
+            self._items.push_back(first)
+        elif self._source.is_read_once:
+            return  # an earlier run has used it up
+        for plan in chunks:
+            self._compare(plan)
+        while (item := self._items.take()) is not None:
+            if item.encoded != b"":
+                reason = f"it has more than the {self._row:,} rows of the job"
+                raise InputChangedError(self._source.name, reason, chunk=None)
 
     def _input_file(self, plan: ChunkPlanned) -> ChunkFile:
         path = self._folder.spool(plan.chunk)

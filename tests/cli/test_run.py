@@ -120,7 +120,7 @@ def test_stdin_is_copied_so_that_the_job_goes_on_without_it(
         other = batches(tmp_path, *arguments, base_url=base_url, stdin=data[:-20])
     assert ended.code == ExitCode.OK, ended.err
     assert same.code == ExitCode.OK, same.err
-    assert other.code == ExitCode.INPUT, other.err
+    assert other.code == ExitCode.PERSON, other.err
     assert set(sold(emulator).values()) == {1}
     assert len(rows_of(tmp_path / "out/results.jsonl")) == 200
 
@@ -408,3 +408,28 @@ def test_an_input_that_changed_after_rows_were_sent_needs_a_person(tmp_path: Pat
     assert ended.code == ExitCode.PERSON, ended.err
     assert "was changed after the job read it" in ended.err
     assert ended.err.rstrip().endswith("next: batches status out/job")
+
+
+def test_another_table_for_a_job_that_is_done_is_refused(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "night.csv", 20)
+    arguments = ("run", "night.csv", "-o", "night.csv.jsonl", *TEMPLATE, *QUICK)
+    with served(Emulator(speed=1000)) as base_url:
+        first = batches(tmp_path, *arguments, base_url=base_url)
+        table.touch()
+        same = batches(tmp_path, *arguments, base_url=base_url)
+        write_table(table, 21)
+        other = batches(tmp_path, *arguments, base_url=base_url)
+    assert (first.code, same.code) == (ExitCode.OK, ExitCode.OK), first.err + same.err
+    assert other.code == ExitCode.PERSON, other.err
+    assert "it has more than the 20 rows of the job" in other.err
+    assert "start another job in another folder" in other.err
+
+
+def test_the_output_is_written_again_when_lost_rows_were_bought_again(tmp_path: Path) -> None:
+    write_requests(tmp_path / "in.jsonl", 20)
+    with served(Emulator(speed=1000, faults=FaultPlan("create:archived"))) as base_url:
+        lost = batches(tmp_path, *RUN, *QUICK, base_url=base_url)
+        batches(tmp_path, "settle", "out/", "--buy-again", "0")
+        bought = batches(tmp_path, "resume", "out/", base_url=base_url)
+    assert (lost.code, bought.code) == (ExitCode.FAILED_ROWS, ExitCode.OK), lost.err + bought.err
+    assert (tmp_path / "out/results.jsonl").read_text("utf-8").count('"succeeded"') == 20

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import tracemalloc
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -358,18 +358,63 @@ def test_an_input_is_chosen_by_what_it_is(make: Make, tmp_path: Path) -> None:
 # --- resuming ----------------------------------------------------------------------------
 
 
-def test_a_source_that_was_read_to_its_end_is_not_read_again(make: Make) -> None:
-    input_ = make(requests(5))
+def test_a_file_that_was_read_to_its_end_is_not_read_again_unless_it_has_changed(
+    make: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id\n" + "".join(f"r{n}\n" for n in range(5)))
+    calls: list[str] = []
+
+    def to_request(row: Mapping[str, Any]) -> RequestLike:
+        calls.append(row["id"])
+        return request(row["id"])
+
+    def source() -> CSVSource:
+        return CSVSource(path, to_request)
+
+    input_ = make(source())
+    described = input_.describe()
     chunks = plan_all(input_, 2)
-
-    def never() -> Iterator[RequestLike]:
-        raise AssertionError
-        yield
-
-    again = make(never())
-    again.resume(input_.describe(), chunks, ended=True)
+    calls.clear()
+    again = make(source())
+    again.resume(described, chunks, ended=True)
+    assert not calls
     assert [len(sent_requests(again, each)) for each in chunks] == [2, 2, 1]
     assert gather(again, chunks, [0, 4]).rows == (0, 4)
+    path.touch()
+    make(source()).resume(described, chunks, ended=True)
+    assert len(calls) == 5
+    path.write_text("id\nr0\nr1\nr2\nother\nr4\n")
+    with pytest.raises(InputChangedError, match=r"chunk 1 \(rows 2 to 3\) is not what was"):
+        make(source()).resume(described, chunks, ended=True)
+
+
+@pytest.mark.parametrize(
+    ("other", "place"),
+    [
+        ([*requests(4), request("new")], r"chunk 2 \(rows 4 to 4\) is not what was planned"),
+        (requests(6), "it has more than the 5 rows of the job"),
+        (requests(4), r"it ends in chunk 2 \(rows 4 to 4\), after 4 rows"),
+        ([], r"it ends in chunk 0 \(rows 0 to 1\), after 0 rows"),
+    ],
+)
+def test_other_requests_for_a_job_that_has_read_its_input_are_refused(
+    make: Make, other: list[Any], place: str
+) -> None:
+    input_ = make(requests(5))
+    chunks = plan_all(input_, 2)
+    make(requests(5)).resume(input_.describe(), chunks, ended=True)
+    with pytest.raises(InputChangedError, match=place):
+        make(other).resume(input_.describe(), chunks, ended=True)
+
+
+def test_an_iterator_that_an_earlier_run_has_used_up_changes_nothing(make: Make) -> None:
+    rows = iter(requests(5))
+    input_ = make(rows)
+    chunks = plan_all(input_, 2)
+    again = make(rows)
+    again.resume(input_.describe(), chunks, ended=True)
+    assert [len(sent_requests(again, each)) for each in chunks] == [2, 2, 1]
 
 
 @pytest.mark.parametrize(
