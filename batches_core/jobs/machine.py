@@ -389,6 +389,8 @@ class Job:
         elif batch.id in self.state.batches:
             other = self.state.batches[batch.id]
             raise LocalProtocolError(f"batch {batch.id} is that of chunk {other}")
+        elif batch.id in self.state.chunks[chunk].foreign:
+            raise LocalProtocolError(f"the results of batch {batch.id} are those of other requests")
         else:
             self._submit(chunk, batch, adopted=True, decided=True)
 
@@ -620,12 +622,13 @@ class Job:
         return {_chunk_of(spec) for spec in self._running.values() if isinstance(spec, kind)}
 
     def _known_ids(self, chunk: Chunk) -> tuple[str, ...]:
-        """Return the batches of the chunk's size that other creates made, its own earlier too."""
-        return tuple(
+        """Return the batches of the chunk's size that are not its own, or are its earlier ones."""
+        others = (
             batch_id
             for batch_id, number in self.state.batches.items()
             if self.state.chunks[number].count == chunk.count
         )
+        return (*others, *chunk.foreign)
 
     def _done(self) -> Done:
         if self.state.is_finished:
@@ -721,7 +724,7 @@ class Job:
         return chunk.state in {_S.INTENT, _S.DOUBT} and chunk.marker == spec.marker
 
     def _adopt(self, spec: Settle, batch: MessageBatch, *, adopted: bool) -> None:
-        if batch.id in self.state.batches:
+        if batch.id in self.state.batches or batch.id in self.state.chunks[spec.chunk].foreign:
             return
         if self._is_open(spec):
             self._submit(spec.chunk, batch, adopted=adopted)
@@ -745,8 +748,8 @@ class Job:
     def _look_for_strays(self, value: PollResult) -> None:
         for chunk in self.state.by_state[_S.DOUBT].values():
             for batch in value.batches:
-                is_own = batch.id in self.state.batches or batch.id in chunk.candidates
-                if batch.request_counts.total != chunk.count or is_own:
+                known = {*self.state.batches, *chunk.candidates, *chunk.foreign}
+                if batch.request_counts.total != chunk.count or batch.id in known:
                     continue
                 if chunk.marker is not None and batch.id in chunk.marker.listed_ids:
                     continue
@@ -828,7 +831,7 @@ class Job:
                 chunk=chunk.number,
                 reason=f"batch {chunk.batch_id}, which was found in the list, is gone before its "
                 f"results could show whether it was this chunk's: {failure.message}",
-                candidates=(chunk.batch_id,),
+                candidates=(chunk.batch_id, *chunk.other_candidates),
                 needs_person=True,
             )
         )
@@ -852,15 +855,7 @@ class Job:
     def _collected(self, spec: Collect, value: CollectResult) -> None:
         chunk = self.state.chunks[spec.plan.chunk]
         if value.is_foreign:
-            reason = f"the results of batch {chunk.batch_id} are those of other requests"
-            self._emit(
-                Doubted(
-                    chunk=chunk.number,
-                    reason=reason,
-                    candidates=(chunk.batch_id,),
-                    needs_person=True,
-                )
-            )
+            self._is_foreign(chunk)
             return
         self._seen_scopes.add(_scope_of(chunk))
         retried: list[FailedRow] = []
@@ -880,6 +875,23 @@ class Job:
             )
         )
         self._check_failures(chunk, value.failed, failed)
+
+    def _is_foreign(self, chunk: Chunk) -> None:
+        """Open the doubt again: the results of the chunk's batch are those of other requests.
+
+        An adopted batch is another's, so that the chunk's own is looked for again. If its create
+        returned this batch, nobody can explain that but a person.
+        """
+        others = chunk.other_candidates
+        candidates = others if chunk.adopted else (chunk.batch_id, *others)
+        self._emit(
+            Doubted(
+                chunk=chunk.number,
+                reason=f"the results of batch {chunk.batch_id} are those of other requests",
+                candidates=candidates,
+                needs_person=bool(candidates) or chunk.marker is None,
+            )
+        )
 
     def _is_sent_again(self, chunk: Chunk, row: FailedRow) -> bool:
         if self.state.is_canceled or row.outcome == "canceled":

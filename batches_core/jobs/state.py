@@ -118,6 +118,10 @@ class Chunk:
     reason: str = ""
     candidates: tuple[str, ...] = ()
     needs_person: bool = False
+    #: The other candidates of the doubt in which its batch was found, and the batches that turned
+    #: out to be another's.
+    other_candidates: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
     counts: Counts = field(default_factory=Counts)
     answered: int = 0
     failed: int = 0
@@ -302,7 +306,9 @@ class JobState:
         chunk.batch_id, chunk.adopted = record.batch_id, record.adopted
         chunk.decided = record.decided
         chunk.created_at, chunk.expires_at = record.created_at, record.expires_at
-        chunk.candidates, chunk.reason, chunk.needs_person = (), "", False
+        others = tuple(each for each in chunk.candidates if each != record.batch_id)
+        chunk.candidates, chunk.other_candidates = (), others
+        chunk.reason, chunk.needs_person = "", False
         self.batches[record.batch_id] = chunk.number
         heapq.heappush(self._expiring, (record.expires_at, chunk.number, record.batch_id))
         heapq.heappush(self._collectable, (record.created_at, chunk.number, record.batch_id))
@@ -318,6 +324,8 @@ class JobState:
 
     def _doubt(self, chunk: Chunk, record: Doubted) -> None:
         self.batches.pop(chunk.batch_id, None)
+        if chunk.batch_id and chunk.batch_id not in record.candidates:
+            chunk.foreign += (chunk.batch_id,)
         chunk.batch_id, chunk.adopted, chunk.decided = "", False, False
         chunk.marker = record.marker or chunk.marker
         chunk.reason, chunk.candidates = record.reason, record.candidates

@@ -201,8 +201,11 @@ def settle_later(
         OutcomeUnknownError: the list does not decide the outcome.
     """
     if (known := settling.ledger.batch_of(marker)) is not None:
-        yield BatchCreated(batch=known)
-        return known
+        if known.id not in settling.known_ids:
+            yield BatchCreated(batch=known)
+            return known
+        # The caller has found out that the batch, which was adopted, is another create's.
+        settling.ledger.disown(known)
     pending = settling.ledger.resume(marker)
     pending.known_ids = settling.known_ids
     batch = yield from settle(context, pending, settling)
