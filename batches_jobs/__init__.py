@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         JobFolderError,
         JobLockedError,
         JournalError,
+        ObjectStoreError,
         ResultsFileError,
         StorageError,
     )
@@ -60,6 +61,7 @@ __all__ = [
     "LinesSource",
     "MergedFile",
     "ModelEstimate",
+    "ObjectStoreError",
     "ParquetSource",
     "PriceList",
     "PricedUsage",
@@ -94,6 +96,7 @@ _MODULES = {
         "JobFolderError",
         "JobLockedError",
         "JournalError",
+        "ObjectStoreError",
         "ResultsFileError",
         "StorageError",
     ),

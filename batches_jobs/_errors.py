@@ -7,6 +7,7 @@ The modules that raise an error decide when. The tree, below the core's `Batches
     ├── JobFolderError         the folder cannot hold a job
     ├── JournalError           the journal cannot be read or continued
     ├── StorageError           a file of the job could not be written
+    │   └── ObjectStoreError   an object store refused, or did not answer
     ├── ResultsFileError       a chunk's results file is missing or wrong
     └── InvalidInputError
         └── InputChangedError  the input is not the one that was planned
@@ -57,12 +58,37 @@ class StorageError(BatchesError):
     """A file of the job could not be written, for example because the disk is full.
 
     Everything recorded before is kept. Correct the cause, then run the job again.
+
+    `reason` says why, in a few words.
     """
 
+    reason: str
+
     def __init__(self, path: Path, reason: str) -> None:
+        self.reason = reason
         super().__init__(
             f"{path} could not be written ({reason}): everything recorded before is kept; free "
             "some space or repair the disk, then run the job again"
+        )
+
+
+class ObjectStoreError(StorageError):
+    """An object store refused a request, or did not answer.
+
+    `passes` is True if the same can succeed later without a change, for example after an error of
+    the network. It is False if a person must change something, such as the credentials.
+    """
+
+    passes: bool
+
+    def __init__(self, name: str, reason: str, *, passes: bool) -> None:
+        self.reason = reason
+        self.passes = passes
+        remedy = "try again later" if passes else "correct that, then try again"
+        BatchesError.__init__(
+            self,
+            f"{name} could not be read or written in the object store ({reason}): everything "
+            f"recorded before is kept; {remedy}",
         )
 
 

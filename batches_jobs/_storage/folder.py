@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import shutil
@@ -38,25 +39,37 @@ class FolderStorage:
     def put_new(self, name: str, path: Path) -> bool:
         """See `Storage`."""
         target = self._target(name)
-        # Of this process and this call alone, so that two writers never share it.
-        part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with path.open("rb") as source, part.open("xb") as copy:
-                    shutil.copyfileobj(source, copy, _PIECE)
-                    copy.flush()
-                    os.fsync(copy.fileno())
-                # Unlike a rename, a link replaces nothing.
-                os.link(part, target)
+            with path.open("rb") as source, _part_of(target, source) as part:
+                try:
+                    # Unlike a rename, a link replaces nothing.
+                    os.link(part, target)
+                except FileExistsError:
+                    return False
                 sync_folder(target.parent)
-            finally:
-                part.unlink(missing_ok=True)
-        except FileExistsError:
-            return False
         except OSError as error:
             raise StorageError(target, error.strerror or str(error)) from error
         return True
+
+    def replace(self, name: str, file: IO[bytes]) -> None:
+        """See `Storage`."""
+        target = self._target(name)
+        file.seek(0)
+        try:
+            with _part_of(target, file) as part:
+                part.replace(target)
+                sync_folder(target.parent)
+        except OSError as error:
+            raise StorageError(target, error.strerror or str(error)) from error
+
+    def check_writable(self, name: str) -> None:
+        """See `Storage`."""
+        target = self._target(name)
+        try:
+            with _part_of(target, io.BytesIO()):
+                pass
+        except OSError as error:
+            raise StorageError(target, error.strerror or str(error)) from error
 
     def fetch(self, name: str, path: Path) -> None:
         """See `Storage`."""
@@ -88,3 +101,19 @@ class FolderStorage:
         if not parts or name.startswith("/") or ".." in parts:
             raise InvalidInputError(f"{name!r} is no name in the storage: use letters and slashes")
         return self._path.joinpath(*parts)
+
+
+@contextlib.contextmanager
+def _part_of(target: Path, source: IO[bytes]) -> Iterator[Path]:
+    """Copy a file to a path beside the target, durably. It is removed at the end."""
+    # Of this process and this call alone, so that two writers never share it.
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with part.open("xb") as copy:
+            shutil.copyfileobj(source, copy, _PIECE)
+            copy.flush()
+            os.fsync(copy.fileno())
+        yield part
+    finally:
+        part.unlink(missing_ok=True)

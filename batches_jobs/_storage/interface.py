@@ -8,11 +8,12 @@ from typing import IO, Protocol
 
 
 class Storage(Protocol):
-    """Files by name, which never change once they are there.
+    """Files by name, which never change once they are there. Only `replace` changes one.
 
     A name has parts with slashes between them, such as ``reviews/raw/000003.jsonl``. A file appears
     whole or not at all, and is durable when a method that stores it has returned. No method removes
-    a file. So a process that was thought dead, and wakes up, cannot damage anything.
+    a file, and no worker of a job calls `replace`. So a process that was thought dead, and wakes
+    up, cannot damage anything.
 
     A failure raises `StorageError`.
     """
@@ -28,6 +29,21 @@ class Storage(Protocol):
         """Store a copy of a file, unless the name is there already; return whether it was stored.
 
         If several processes do this at the same time, one of them stores its file.
+        """
+        ...
+
+    def replace(self, name: str, file: IO[bytes]) -> None:
+        """Store what an open file has, from its beginning, under a fixed name.
+
+        What was stored there before is replaced at once: a reader sees the old file or the new one.
+        """
+        ...
+
+    def check_writable(self, name: str) -> None:
+        """Check that a file can be stored under a name. No file appears, and none is replaced.
+
+        Raises:
+            StorageError: it cannot, for example because the credentials do not allow it.
         """
         ...
 

@@ -9,10 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from batches_jobs._errors import StorageError
+from batches_jobs._errors import ObjectStoreError, StorageError
+
+from .store_failures import failure_of
 
 #: How much is fetched at once, in bytes.
 _PIECE = 4 * 1024 * 1024
+#: The bytes of a part of an upload, if there are at most `_PARTS`: no store takes more parts.
+_PART, _PARTS = 5 * 1024 * 1024, 10_000
+#: How many parts are sent at once. Each must be sent in 30 seconds, also on a slow line.
+_AT_ONCE = 4
 #: A file of more bytes than this is sent in parts, which no store can do on a condition.
 _LARGEST_PUT = 512 * 1024 * 1024
 
@@ -29,7 +35,7 @@ class ObjectStorage:
 
         self._obstore = obstore
         self._exists_error = AlreadyExistsError
-        self._errors = (BaseError, OSError)
+        self._errors = BaseError
         self._store = store
 
     def __repr__(self) -> str:
@@ -40,17 +46,39 @@ class ObjectStorage:
         if path.stat().st_size <= _LARGEST_PUT:
             self.put_new(name, path)
             return
-        with self._explained(name):
+        with self._explained(name, is_stored=True):
             self._obstore.put(self._store, name, path)
 
     def put_new(self, name: str, path: Path) -> bool:
         """See `Storage`."""
-        with self._explained(name):
+        with self._explained(name, is_stored=True):
             try:
                 self._obstore.put(self._store, name, path, mode="create", use_multipart=False)
             except self._exists_error:
                 return False
         return True
+
+    def replace(self, name: str, file: IO[bytes]) -> None:
+        """See `Storage`."""
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        part = max(_PART, -(-size // _PARTS))
+        with self._explained(name, is_stored=True):
+            self._obstore.put(self._store, name, file, chunk_size=part, max_concurrency=_AT_ONCE)
+
+    def check_writable(self, name: str) -> None:
+        """See `Storage`."""
+        # An upload in parts is begun and given up. Unlike other requests, it needs the permission
+        # to write and no other one, and nothing that anybody can see.
+        with contextlib.suppress(_GivenUpError), self._explained(name, is_stored=True):
+            self._obstore.put(
+                self._store,
+                name,
+                _given_up(),
+                use_multipart=True,
+                chunk_size=1,
+                max_concurrency=1,
+            )
 
     def fetch(self, name: str, path: Path) -> None:
         """See `Storage`."""
@@ -83,14 +111,34 @@ class ObjectStorage:
                 yield file
 
     @contextlib.contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
+    def _explained(self, name: str, *, is_stored: bool = False) -> Iterator[None]:
+        """Raise `ObjectStoreError` for errors of the store.
+
+        `is_stored` is True if a file is stored: if something is not found then, it is the bucket.
+        """
         try:
             yield
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            if not is_stored or error.errno is not None:
+                raise
+            reason, _ = failure_of(str(error))
+            raise ObjectStoreError(name, reason, passes=False) from None
         except self._errors as error:
-            # The text of a store can name a URL, and never a credential.
-            raise StorageError(Path(name), str(error).partition("\n")[0]) from error
+            reason, passes = failure_of(str(error))
+            # The text of the store's error can have parts of a credential.
+            raise ObjectStoreError(name, reason, passes=passes) from None
+        except OSError as error:
+            raise StorageError(Path(name), error.strerror or str(error)) from error
+
+
+class _GivenUpError(Exception):
+    """Ends an upload that was only begun."""
+
+
+def _given_up() -> Iterator[bytes]:
+    yield b"?"
+    yield b""  # asked for when the first part has arrived
+    raise _GivenUpError
 
 
 class _Raw(io.RawIOBase):
