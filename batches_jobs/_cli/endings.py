@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .codes import ExitCode
-from .console import Console, command, shown_path
+from .console import CommandError, Console, command
+from .outputs import Output, results_command
 
 if TYPE_CHECKING:
     from batches_jobs import JobStatus
@@ -42,7 +43,7 @@ def exit_code(status: JobStatus) -> ExitCode:
     return ExitCode.OK if status.answered == status.rows else ExitCode.FAILED_ROWS
 
 
-def next_command(job: Path, status: JobStatus, output: Path | None) -> str | None:
+def next_command(job: Path, status: JobStatus, output: Output | None) -> str | None:
     """Return the next command to type."""
     is_paused = status.paused is not None and not status.is_finished
     reason = status.paused.reason if status.paused is not None else None
@@ -55,6 +56,8 @@ def next_command(job: Path, status: JobStatus, output: Path | None) -> str | Non
         words = ("failed", job)
     elif not status.is_finished:
         words = ("resume", job)
+    elif output is not None and output.is_missing_in(job):
+        return results_command(job, output)
     elif status.failed and not status.is_canceled:
         words = ("failed", job, "-o", "failed.jsonl")
     elif output is None:
@@ -137,7 +140,7 @@ def dollars(amount: Decimal | None) -> str:
 
 
 def job_json(
-    job: Path, status: JobStatus, *, next_: str | None, output: Path | None = None
+    job: Path, status: JobStatus, *, next_: str | None, output: Output | None = None
 ) -> dict[str, Any]:
     """Return a job as a value for JSON."""
     cost = cost_value(status)
@@ -146,7 +149,7 @@ def job_json(
         "state": status_words(status),
         "exit_code": int(exit_code(status)),
         "next": next_,
-        "output": None if output is None else os.fspath(output),
+        "output": None if output is None else output.text,
         "cost": None if cost is None else str(cost),
         **msgspec.to_builtins(status),
     }
@@ -157,13 +160,17 @@ def show_end(
     job: Path,
     status: JobStatus,
     *,
-    output: Path | None,
+    output: Output | None,
     is_invented: bool = False,
+    failure: CommandError | None = None,
 ) -> None:
-    """Show how a run ended."""
-    next_ = next_command(job, status, output)
+    """Show how a run ended. If its results could not be written, `failure` is shown afterwards."""
+    next_ = next_command(job, status, output) if failure is None else failure.next_command
     if console.is_json:
-        console.out_json(job_json(job, status, next_=next_, output=output))
+        value = job_json(job, status, next_=next_, output=output)
+        if failure is not None:
+            value["exit_code"] = int(failure.code)
+        console.out_json(value)
         return
     console.say(f"{job}: {status_words(status)}")
     for line in status_lines(status):
@@ -173,5 +180,6 @@ def show_end(
     if is_invented:
         console.say(f"  {INVENTED}")
     if output is not None and status.is_finished:
-        console.say(f"  results: {shown_path(output)}")
-    console.next(next_)
+        console.say(f"  results: {output.shown}")
+    if failure is None:
+        console.next(next_)

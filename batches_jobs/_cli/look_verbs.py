@@ -22,7 +22,7 @@ from .endings import (
 from .options import common, job_argument, pass_console, progress_option
 from .places import find_job
 from .progress import follow
-from .settings import EMULATOR, read_settings
+from .settings import EMULATOR, output_of, read_settings
 
 if TYPE_CHECKING:
     from batches_jobs import JobStatus
@@ -50,9 +50,11 @@ def status(console: Console, *, job: str | None, with_code: bool) -> None:
     path = find_job(job)
     found = read_status(path)
     runner = running_process(path)
-    next_ = command("watch", path) if runner else next_command(path, found, _output(path))
+    settings = read_settings(path)
+    output = output_of(settings)
+    next_ = command("watch", path) if runner else next_command(path, found, output)
     if console.is_json:
-        value = job_json(path, found, next_=next_, output=_output(path))
+        value = job_json(path, found, next_=next_, output=output)
         console.out_json({**value, "process": runner})
     else:
         words = f"running in process {runner}" if runner else status_words(found)
@@ -61,7 +63,6 @@ def status(console: Console, *, job: str | None, with_code: bool) -> None:
             console.out(line)
         if (cost := cost_words(found)) is not None:
             console.out(f"  {cost}")
-        settings = read_settings(path)
         if settings is not None and settings.destination == EMULATOR:
             console.out(f"  {INVENTED}")
         console.next(next_)
@@ -90,9 +91,10 @@ def watch(console: Console, *, job: str | None, progress_every: float) -> None:
         return now.is_finished or running_process(path) is None
 
     found = follow(console, path, progress_every, is_over)
-    next_ = next_command(path, found, _output(path))
+    output = output_of(read_settings(path))
+    next_ = next_command(path, found, output)
     if console.is_json:
-        console.out_json(job_json(path, found, next_=next_, output=_output(path)))
+        console.out_json(job_json(path, found, next_=next_, output=output))
     else:
         words = "" if found.is_finished else ", and no process runs it"
         console.out(f"{path}: {status_words(found)}{words}")
@@ -160,8 +162,3 @@ def running_process(job: Path) -> int | None:
     except OSError:
         return None
     return int(digits)
-
-
-def _output(job: Path) -> Path | None:
-    settings = read_settings(job)
-    return None if settings is None or settings.output is None else Path(settings.output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,11 @@ from .codes import ExitCode
 from .console import CommandError, Console, command, stdout_bytes
 from .endings import dollars
 from .options import common, job_argument, pass_console
+from .outputs import FileOutput, Output, is_url, stored_output
 from .places import find_job
 
 if TYPE_CHECKING:
-    from batches_jobs import JobReader
+    from batches_jobs import JobReader, WrittenTable
 
 input_option = click.option(
     "--input",
@@ -28,7 +30,7 @@ output_option = click.option(
     "-o",
     "--output",
     "out",
-    metavar="FILE",
+    metavar="FILE|URL",
     default="-",
     help="Where to write. [default: -, which is stdout]",
 )
@@ -38,6 +40,7 @@ output_option = click.option(
     epilog="""\b
 Examples:
   batches results reviews/ -o reviews.parquet
+  batches results reviews/ -o s3://bucket/reviews.parquet
   batches results reviews/ --select custom_id,text --format csv | head
   batches results reviews/ --failed --select row,error_type,error_message
 """
@@ -90,8 +93,19 @@ def results(
         include="failed" if failed else "answered" if answered else "all",
         select=None if select is None else [each.strip() for each in select.split(",")],
     )
-    written = reader.write_table(table, _target(out, format_), format_)
-    _tell_written(console, out, written, "rows")
+    output = _output(out, f"results.{format_ or 'jsonl'}")
+    if output is not None and format_ is None:
+        from batches_jobs._table.output import table_format
+
+        format_ = table_format(output.given)
+    _write(
+        console,
+        path,
+        output,
+        "rows",
+        lambda target: reader.write_table(table, target, format_),
+        is_binary=format_ == "parquet",
+    )
     if not reader.status.is_finished:
         console.note("the job is not finished: these are the results so far")
         console.next(command("resume", path))
@@ -117,11 +131,11 @@ def failed(console: Console, *, job: str | None, out: str, input_path: str | Non
     """
     path = find_job(job)
     reader = _reader(path, input_path)
-    written = reader.write_failed_requests(_target(out))
-    _tell_written(console, out, written, "requests")
+    output = _output(out, "failed.jsonl")
+    written = _write(console, path, output, "requests", reader.write_failed_requests)
     if not written.rows:
         console.note("no row has failed for good")
-    if out != "-" and written.rows:
+    if isinstance(output, FileOutput) and written.rows:
         console.next(command("run", out, "-o", f"{Path(out).stem}/"))
 
 
@@ -188,7 +202,7 @@ Example:
     "-o",
     "--output",
     "out",
-    metavar="FILE",
+    metavar="FILE|URL",
     help="Where to write; - is stdout. [default: report.html in the folder of the job]",
 )
 @click.option("--no-answers", is_flag=True, help="Do not read the results, which is faster.")
@@ -205,12 +219,15 @@ def report(
     """
     path = find_job(job)
     reader = _reader(path, input_path)
-    target = os.fspath(path / "report.html") if out is None else out
-    reader.write_report(_target(target), read_answers=not no_answers)
-    if console.is_json and target != "-":
-        console.out_json({"job": os.fspath(path), "report": target})
-    elif target != "-":
-        console.say(f"report: {target}")
+    output = _output(os.fspath(path / "report.html") if out is None else out, "report.html")
+    if output is None:
+        reader.write_report(stdout_bytes(), read_answers=not no_answers)
+        return
+    output.write(path, lambda target: reader.write_report(target, read_answers=not no_answers))
+    if console.is_json:
+        console.out_json({"job": os.fspath(path), "report": output.given})
+    else:
+        console.say(f"report: {output.given}")
 
 
 def _reader(path: Path, input_path: str | None = None) -> JobReader:
@@ -219,21 +236,34 @@ def _reader(path: Path, input_path: str | None = None) -> JobReader:
     return JobReader(path, input_path=input_path)
 
 
-def _target(out: str, format_: str | None = None) -> Any:
+def _output(out: str, default_name: str) -> Output | None:
+    """Return where to write; None is stdout. `default_name` is for a URL that is a folder."""
     if out == "-":
+        return None
+    return stored_output(out, default_name) if is_url(out) else FileOutput(Path(out))
+
+
+def _write(
+    console: Console,
+    job: Path,
+    output: Output | None,
+    what: str,
+    write: Callable[[Any], WrittenTable],
+    *,
+    is_binary: bool = False,
+) -> WrittenTable:
+    """Write to the output, and show how many rows of what were written."""
+    if output is None:
         stream = stdout_bytes()
-        if format_ == "parquet" and stream.isatty():
+        if is_binary and stream.isatty():
             raise CommandError(
                 ExitCode.INPUT, "Parquet is not for a terminal: pass -o FILE, or pipe it"
             )
-        return stream
-    return out
-
-
-def _tell_written(console: Console, out: str, written: Any, what: str) -> None:
-    if out == "-":
-        return
+        return write(stream)
+    written = output.write(job, write)
     if console.is_json:
-        console.out_json({"output": out, "rows": written.rows, "bytes": written.size})
+        value = {"output": output.given, "rows": written.rows, "bytes": written.size}
+        console.out_json(value)
     else:
-        console.note(f"{out}: {written.rows:,} {what}")
+        console.note(f"{output.given}: {written.rows:,} {what}")
+    return written

@@ -66,7 +66,8 @@ def _new_job_options(*more: Any) -> Callable[[Verb], Verb]:
             "--output",
             "out",
             metavar="OUT",
-            help="Where the results go: a folder (out/) or a file (.jsonl, .csv, .parquet).",
+            help="Where the results go: a folder (out/) or a file (.jsonl, .csv, .parquet). Also "
+            "a URL: s3://, gs://, az://.",
         ),
         click.option(
             "--format",
@@ -142,6 +143,7 @@ def _new_job_options(*more: Any) -> Callable[[Verb], Verb]:
 Where things are kept:
   -o out/            the job in out/job, the results in out/results.jsonl
   -o labels.parquet  the job in labels.job
+  -o s3://bucket/x/  the job in x.job, the results in s3://bucket/x/results.jsonl
   without -o         the job in NAME.job; write the results with 'batches results'
 
 \b
@@ -217,6 +219,7 @@ def resume(
             settings = _with_max_cost(path, settings, max_cost)
     limit = max_cost or (None if settings is None else settings.max_cost)
     runner = JobCommand(console, path, settings, every=progress_every, max_cost=limit)
+    _warn_of_output(runner, path)
     canary = 0 if settings is None else settings.options.get("canary_rows", 0)
     if canary and waits_for_consent(path):
         try_first_rows(
@@ -247,8 +250,8 @@ def _begin(
     # A person who has a key wants real answers, and must not find invented ones.
     goes_on = kept is not None and kept.destination == EMULATOR and not has_key()
     emulator = options["emulator"] or goes_on
-    if is_new:
-        _check_free(places)
+    if is_new and places.output is not None:
+        places.output.check_new()
     opened: OpenedInput = open_input(input_, template, lambda suffix: _copy(places.job, suffix))
     if is_new:
         plan = _check(console, input_, opened, _job_options(options, emulator=emulator))
@@ -276,6 +279,8 @@ def _begin(
         every=options["progress_every"],
         max_cost=settings.max_cost,
     )
+    if not is_new:
+        _warn_of_output(runner, places.job)
     requests = opened.requests
     if canary and waits_for_consent(places.job):
         try_first_rows(
@@ -325,8 +330,8 @@ def _settings(
         input=opened.path,
         format=opened.format,
         template=opened.template,
-        output=None if places.output is None else str(places.output.absolute()),
-        output_format=places.format,
+        output=None if places.output is None else places.output.text,
+        output_format=None if places.output is None else places.output.format,
         options=changed,
         destination=destination(emulator=emulator),
         max_cost=options["max_cost"],
@@ -366,14 +371,11 @@ def _check_destination(job: Path, settings: Settings, here: str) -> None:
     )
 
 
-def _check_free(places: Places) -> None:
-    """Check that the output can be written at the end of the job."""
-    if places.output is not None and places.output.exists():
-        raise CommandError(
-            ExitCode.INPUT,
-            f"{places.output} is there already, and is not the output of this job: move it away, "
-            "or choose another -o",
-        )
+def _warn_of_output(runner: JobCommand, job: Path) -> None:
+    from batches_jobs import read_status
+
+    if (job / "journal.db").exists() and not read_status(job).is_finished:
+        runner.warn_of_output()
 
 
 def _check(

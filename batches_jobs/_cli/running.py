@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .client import open_client
 from .codes import ExitCode
-from .console import CommandError, Console, command, shown_path
+from .console import CommandError, Console, command
 from .endings import exit_code, show_end, status_lines
 from .failures import in_options
+from .outputs import results_command
 from .progress import ShownProgress
-from .settings import EMULATOR, Settings, Settled, is_written, remember_written
+from .settings import EMULATOR, Settings, Settled, is_written, output_of, remember_written
 from .signals import leave_at_once, watched_signals
+from .stored_output import StoredOutput
 
 if TYPE_CHECKING:
     from batches_core.jobs import JobOptions, News
@@ -47,9 +49,7 @@ class JobCommand:
         self._max_cost = max_cost
         self._next = next_command or command("resume", job)
         self._is_invented = settings is not None and settings.destination == EMULATOR
-        self._output = (
-            None if settings is None or settings.output is None else Path(settings.output)
-        )
+        self._output = output_of(settings)
 
     def run(
         self,
@@ -121,20 +121,49 @@ class JobCommand:
         raise SystemExit(ExitCode.OK if code is ExitCode.AGAIN and is_sent else code)
 
     def write(self, status: JobStatus) -> None:
-        """Write the results, unless they are written already."""
+        """Write the results, unless they are written already.
+
+        Raises:
+            CommandError: they could not be stored. How the job ended has been shown.
+        """
         output = self._output
-        if output is None or self._settings is None:
+        if output is None:
             return
         settled = Settled(status.answered, status.failed, status.lost)
         if is_written(self._job, output, settled):
             return
         from batches_jobs import JobReader
 
-        output.parent.mkdir(parents=True, exist_ok=True)
+        output.prepare()
         reader = JobReader(self._job)
-        self._console.note(f"writing {shown_path(output)}")
-        reader.write_table(reader.table(), output, self._settings.output_format)
+        self._console.note(f"writing {output.shown}")
+        try:
+            output.write(
+                self._job,
+                lambda target: reader.write_table(reader.table(), target, output.format),
+                next_command=results_command(self._job, output),
+            )
+        except CommandError as error:
+            show_end(
+                self._console,
+                self._job,
+                status,
+                output=None,
+                is_invented=self._is_invented,
+                failure=error,
+            )
+            raise
         remember_written(self._job, output, settled)
+
+    def warn_of_output(self) -> None:
+        """Warn if the results cannot be stored. The job goes on, because its batches are paid."""
+        if isinstance(self._output, StoredOutput):
+            reason = self._output.why_not_writable()
+            if reason is not None:
+                self._console.warn(
+                    f"{self._output.shown} cannot be written ({reason}): the results stay in "
+                    f"{self._job}"
+                )
 
     def _say_settling(self) -> None:
         """Say why a job that was killed can seem to stand still."""

@@ -5,7 +5,6 @@ No credential is among them.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,8 @@ import msgspec
 
 from .codes import ExitCode
 from .console import CommandError, command, shown_path
+from .json_file import replace_file
+from .outputs import Output, kept_output
 
 #: The file in the folder of a job.
 FILE = "command.json"
@@ -26,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `input`: the absolute path of the input, or that of the copy of stdin;
     - `format`: that of a table; None for requests;
     - `template`: makes requests from the rows of a table, as JSON;
-    - `output`, `output_format`: where the results are written;
+    - `output`, `output_format`: where the results are written, an absolute path or a URL;
     - `options`: those of the job;
     - `destination`: the base URL, or ``emulator``;
     - `max_cost`: the limit in US dollars.
@@ -51,11 +52,10 @@ class Settled(NamedTuple):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """The output that was written last: its file's version, and the rows that were settled."""
+    """The output that was written last, its version, and the rows that were settled."""
 
-    path: str
-    size: int
-    mtime_ns: int
+    output: str
+    version: str
     settled: Settled
 
 
@@ -84,7 +84,14 @@ def read_settings(job: Path) -> Settings | None:
 
 def write_settings(job: Path, settings: Settings) -> None:
     """Keep the settings of a job, durably."""
-    _replace(job / FILE, settings)
+    replace_file(job / FILE, settings)
+
+
+def output_of(settings: Settings | None) -> Output | None:
+    """Return where the results of a job are written; None if nowhere."""
+    if settings is None or settings.output is None:
+        return None
+    return kept_output(settings.output, settings.output_format)
 
 
 def check_unchanged(job: Path, kept: Settings, given: Settings) -> None:
@@ -105,38 +112,21 @@ def check_unchanged(job: Path, kept: Settings, given: Settings) -> None:
             )
 
 
-def is_written(job: Path, output: Path, settled: Settled) -> bool:
+def is_written(job: Path, output: Output, settled: Settled) -> bool:
     """Whether the output was written from rows with these ends, and has not changed since."""
     try:
         written = msgspec.json.decode((job / _WRITTEN).read_bytes(), type=Written)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return False
-    return written == _written(output, settled)
+    is_same = (written.output, written.settled) == (output.text, settled)
+    return is_same and written.version == output.version()
 
 
-def remember_written(job: Path, output: Path, settled: Settled) -> None:
+def remember_written(job: Path, output: Output, settled: Settled) -> None:
     """Remember that the output was written."""
-    written = _written(output, settled)
-    if written is not None:
-        _replace(job / _WRITTEN, written)
-
-
-def _written(output: Path, settled: Settled) -> Written | None:
-    try:
-        info = output.stat()
-    except OSError:
-        return None
-    path = os.fsdecode(output.absolute())
-    return Written(path, info.st_size, info.st_mtime_ns, settled)
-
-
-def _replace(path: Path, value: msgspec.Struct) -> None:
-    draft = path.with_name(path.name + ".new")
-    with draft.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    version = output.version()
+    if version is not None:
+        replace_file(job / _WRITTEN, Written(output.text, version, settled))
 
 
 def _values(settings: Settings) -> dict[str, object]:
@@ -144,10 +134,11 @@ def _values(settings: Settings) -> dict[str, object]:
     template: dict[str, object] = {}
     if settings.template is not None:
         template = msgspec.json.decode(settings.template)
+    output = output_of(settings)
     values = {
         "the input": shown_path(settings.input),
         "--input-format": settings.format,
-        "-o": None if settings.output is None else shown_path(settings.output),
+        "-o": None if output is None else output.shown,
         "--format": settings.output_format,
         **{_OPTIONS.get(name) or option(name): value for name, value in template.items()},
         **{_OPTIONS.get(name) or option(name): value for name, value in settings.options.items()},

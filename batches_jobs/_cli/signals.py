@@ -13,9 +13,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+import click
 
 from .codes import ExitCode
+
+T = TypeVar("T")
 
 
 class Signals:
@@ -72,3 +76,26 @@ def watched_signals(on_first: Callable[[], object]) -> Iterator[Signals]:
 def leave_at_once(code: int) -> NoReturn:
     """End the process without waiting for threads. The journal is safe, as after a kill."""
     os._exit(code)
+
+
+def call_or_leave(act: Callable[[], T], farewell: str) -> T:
+    """Call a function that holds back signals. Ctrl-C ends the process at once with a farewell."""
+    values: list[T] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            values.append(act())
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            errors.append(error)
+
+    thread = threading.Thread(target=call, name="batches-storage", daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        click.echo(farewell, err=True)
+        leave_at_once(ExitCode.INTERRUPTED)
+    if errors:
+        raise errors[0]
+    return values[0]

@@ -37,6 +37,10 @@ class S3Server:
             "AWS_SECRET_ACCESS_KEY": SECRET,
         }
 
+    def reset(self) -> None:
+        """Remove all buckets."""
+        self._request("POST", "/moto-api/reset")
+
     def make_bucket(self, name: str) -> None:
         self._request("PUT", f"/{name}")
 
@@ -71,7 +75,7 @@ class S3Server:
             self._request("POST", "/moto-api/reset-auth", b"inf")
 
     def _request(self, method: str, path: str, data: bytes | None = None) -> bytes:
-        headers = {"content-type": "application/octet-stream"}
+        headers = {"content-type": "application/octet-stream", "authorization": "of a test"}
         request = urllib.request.Request(self.endpoint + path, data, headers, method=method)  # noqa: S310 - loopback
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - likewise
             body: bytes = response.read()
