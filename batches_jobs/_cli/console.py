@@ -17,7 +17,14 @@ from typing import Any, BinaryIO
 import click
 
 #: The environment variables whose values must never be shown.
-_SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+_SECRETS = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+)
 #: A shorter value is no key, and would be found in ordinary words.
 _SHORTEST_SECRET = 6
 

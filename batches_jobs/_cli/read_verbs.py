@@ -203,7 +203,7 @@ Example:
     "--output",
     "out",
     metavar="FILE|URL",
-    help="Where to write; - is stdout. [default: report.html in the folder of the job]",
+    help="Where to write; - is stdout. [default: report.html in the job's folder]",
 )
 @click.option("--no-answers", is_flag=True, help="Do not read the results, which is faster.")
 @input_option
