@@ -297,12 +297,13 @@ def test_an_interrupted_upload_ends_at_once_and_leaves_no_file(
     finished: Path, number: int, code: int
 ) -> None:
     files = {path.name for path in (finished / "in.job").iterdir()} | {"uploads.json"}
+    name = f"{code}.csv"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = S3Server(endpoint)
         with subprocess.Popen(  # noqa: S603 - this interpreter
-            command("results", "-o", "s3://bucket/x.csv"),
+            command("results", "-o", f"s3://bucket/{name}"),
             cwd=finished,
             env=environment(**server.environment),
             stderr=subprocess.PIPE,
@@ -319,6 +320,9 @@ def test_an_interrupted_upload_ends_at_once_and_leaves_no_file(
     if number == signal.SIGINT:
         assert err.decode() == "interrupted: the results are safe in in.job\n"
     assert {path.name for path in (finished / "in.job").iterdir()} <= files
+    # The object can be there now, and counts as that of the job.
+    register = json.loads((finished / "in.job/uploads.json").read_bytes())
+    assert register[f"s3://bucket/{name}"] is False
 
 
 def wait_for_upload(listener: socket.socket) -> None:
