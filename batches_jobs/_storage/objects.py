@@ -68,8 +68,8 @@ class ObjectStorage:
 
     def check_writable(self, name: str) -> None:
         """See `Storage`."""
-        # An upload in parts is begun and given up. Unlike other requests, it needs the permission
-        # to write and no other one, and nothing that anybody can see.
+        # An upload in parts is begun and given up. It needs only the permission to write, and
+        # leaves nothing that anybody can see.
         with contextlib.suppress(_GivenUpError), self._explained(name, is_stored=True):
             self._obstore.put(
                 self._store,

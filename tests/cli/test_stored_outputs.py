@@ -12,13 +12,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.parquet  # type: ignore[import-untyped] # it has no types
 import pytest
 
 from batches_core.emulator import Emulator, Result, answer, errored
+from batches_jobs import ObjectStoreError, storage
 from batches_jobs._cli.codes import ExitCode
+from batches_jobs.storage import FolderStorage
 from tests.support.s3 import KEY_ID, SECRET, S3Server, running_s3
 
 from .snapshot_texts import output
@@ -273,6 +275,42 @@ def test_the_verbs_that_read_a_job_write_to_a_bucket(s3: S3Server, finished: Pat
     page = s3.read("bucket/report.html")
     assert page is not None
     assert page.startswith(b"<!doctype html>")
+
+
+class BlindStorage(FolderStorage):
+    """A folder into which nobody can look."""
+
+    passes: ClassVar[bool]
+
+    def has(self, name: str) -> bool:
+        raise ObjectStoreError(name, "no look", passes=self.passes)
+
+
+@pytest.mark.parametrize(
+    ("passes", "code", "words"),
+    [
+        (False, ExitCode.OK, "s3://bucket/blind.csv: 5 rows"),
+        (True, ExitCode.AGAIN, "(no look): the results are safe in in.job; try again, then run"),
+    ],
+)
+def test_credentials_that_may_only_write_are_enough(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    passes: bool,
+    code: ExitCode,
+    words: str,
+) -> None:
+    """An error that passes is no such credential: an object can be there, and is not replaced."""
+    monkeypatch.setattr(BlindStorage, "passes", passes, raising=False)
+    monkeypatch.setattr(storage, "open_storage", lambda *_, **__: BlindStorage(tmp_path))
+    monkeypatch.chdir(finished)
+    ended = output("results", "in.job", "-o", "s3://bucket/blind.csv")
+    (finished / "in.job/uploads.json").unlink(missing_ok=True)
+    assert ended[0] == code
+    assert words in ended[2]
+    assert (tmp_path / "blind.csv").exists() is not passes
 
 
 def test_a_file_url_stores_in_a_folder(finished: Path, tmp_path: Path) -> None:
