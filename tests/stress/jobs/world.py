@@ -8,7 +8,7 @@ from .service import JobService
 
 _DAY = 86400.0
 #: A run that takes longer than this, in virtual seconds or in steps, is endless.
-_MAX_TIME = 200 * _DAY
+_MAX_TIME = 400 * _DAY
 _MAX_STEPS = 60_000
 
 
