@@ -168,7 +168,7 @@ def _show(console: Console, path: Path) -> None:
     for doubt in status.doubts:
         console.out(f"chunk {doubt.chunk} is in doubt, {doubt.requests:,} requests: {doubt.reason}")
         for candidate in doubt.candidates:
-            console.out(f"  batch {candidate} may be it: batches remote get {candidate}")
+            console.out(f"  batch {candidate} may be it: batches remote results {candidate}")
         if not doubt.needs_person:
             console.out("  it is looked for again when the job is resumed")
     for each in lost:

@@ -85,13 +85,14 @@ def status_lines(status: JobStatus) -> list[str]:
     if status.rows is None:
         numbers.append(("read so far", f"{status.planned:,}"))
     numbers.append(("answered", f"{status.answered:,}{_share(status.answered, status.rows)}"))
+    in_doubt = sum(each.requests for each in status.doubts)
     for words, count in (
-        ("in flight", status.in_flight),
+        ("in flight", status.in_flight - in_doubt),
         ("ended, to collect", status.ended),
         ("to send again", status.to_retry),
         ("failed", status.failed),
         ("lost", status.lost),
-        ("in doubt", sum(each.requests for each in status.doubts)),
+        ("in doubt", in_doubt),
     ):
         if count:
             numbers.append((words, f"{count:,}"))

@@ -171,6 +171,13 @@ def run(console: Console, *, input_: str, canary: int | None, **options: Any) ->
     INPUT is a file of requests (JSONL), or a table (CSV, TSV, JSONL, Parquet) with --model and
     --prompt. A - is stdin. The same command resumes the job after Ctrl-C, a crash or a night.
     """
+    if canary and options["emulator"]:
+        # Its emulator ends with each of the two runs, and all batches with it.
+        raise CommandError(
+            ExitCode.INPUT,
+            "--canary tries the service, and --emulator invents its answers: leave one of them "
+            "out, or use the server of 'batches emulator'",
+        )
     _begin(console, input_, options, until="finished", canary=canary)
 
 
@@ -258,7 +265,7 @@ def _begin(
         # On a terminal, a person without a key can choose the emulator here.
         emulator = choose_emulator(console, emulator=options["emulator"])
     if is_new:
-        canary = min(canary or 0, plan.requests)
+        canary = 0 if emulator else min(canary or 0, plan.requests)
     elif kept is not None:
         canary = kept.options.get("canary_rows", 0)
     job_options = _job_options(options, emulator=emulator, canary=canary or 0)

@@ -65,7 +65,7 @@ class CSVRows:
             except UnicodeDecodeError as error:
                 raise InvalidInputError(
                     f"{self.name} is not text in {self._encoding} ({error.reason}, after line "
-                    f"{rows.line_num:,}): pass its encoding"
+                    f"{rows.line_num:,}): save it as UTF-8, or pass its encoding to CSVSource"
                 ) from error
             except csv.Error as error:
                 raise InvalidInputError(

@@ -57,6 +57,7 @@ _WITHOUT_KEY = (
     "remote create reviews.csv",
     "remote create in.jsonl",
     "emulator --fault create:status=x",
+    "run in.jsonl -o out/ --emulator --canary 2",
 )
 _WITH_KEY = (
     "run in.jsonl -o out/ --ask-above 0",
