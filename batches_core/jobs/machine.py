@@ -879,8 +879,8 @@ class Job:
     def _is_foreign(self, chunk: Chunk) -> None:
         """Open the doubt again: the results of the chunk's batch are those of other requests.
 
-        An adopted batch is another's, so that the chunk's own is looked for again. If its create
-        returned this batch, nobody can explain that but a person.
+        A person decides. To look again would prove nothing, because the chunk's own batch can be
+        one that another chunk of its size has adopted.
         """
         others = chunk.other_candidates
         candidates = others if chunk.adopted else (chunk.batch_id, *others)
@@ -889,7 +889,7 @@ class Job:
                 chunk=chunk.number,
                 reason=f"the results of batch {chunk.batch_id} are those of other requests",
                 candidates=candidates,
-                needs_person=bool(candidates) or chunk.marker is None,
+                needs_person=True,
             )
         )
 

@@ -231,10 +231,6 @@ class CreateLedger:
         self._known[batch.id] = key, batch
         _drop_oldest(self._known)
 
-    def disown(self, batch: MessageBatch) -> None:
-        """Remember that a batch, which a create has adopted, was made by an unknown other one."""
-        self._known[batch.id] = (batch.id,), batch
-
     def add_unreturned(self, batch: MessageBatch) -> None:
         """Remember a batch that its caller did not receive."""
         self._unreturned[batch.id] = batch

@@ -201,11 +201,8 @@ def settle_later(
         OutcomeUnknownError: the list does not decide the outcome.
     """
     if (known := settling.ledger.batch_of(marker)) is not None:
-        if known.id not in settling.known_ids:
-            yield BatchCreated(batch=known)
-            return known
-        # The caller has found out that the batch, which was adopted, is another create's.
-        settling.ledger.disown(known)
+        yield BatchCreated(batch=known)
+        return known
     pending = settling.ledger.resume(marker)
     pending.known_ids = settling.known_ids
     batch = yield from settle(context, pending, settling)

@@ -255,21 +255,6 @@ def test_settling_twice_returns_the_same_batch() -> None:
     assert second.expect_done().id == "new"
 
 
-def test_a_batch_that_was_adopted_wrongly_is_not_returned_again() -> None:
-    client = api()
-    outcome = unknown_outcome(on=client)
-    first = Playbook(client.settle(outcome))
-    expect_list(first, listed_batch("wrong"), EXISTING)
-    assert expect_adoption(first, listed_batch("wrong"), EXISTING) == "wrong"
-    second = Playbook(client.settle(outcome, known_ids=["wrong"]))
-    batches = (listed_batch("own", at="2026-05-01T21:00:02Z"), listed_batch("wrong"), EXISTING)
-    expect_list(second, *batches)
-    assert expect_adoption(second, *batches) == "own"
-    third = Playbook(client.settle(outcome))
-    third.expect(BatchCreated)
-    assert third.expect_done().id == "own"
-
-
 def test_a_create_under_way_cannot_be_settled() -> None:
     client = api()
     book = Playbook(client.create(REQUESTS))

@@ -41,6 +41,7 @@ from tests.support.job_playbook import (
     ended,
     histories,
     history,
+    intended,
     marker,
     outage,
     plans,
@@ -491,43 +492,23 @@ def test_settling_that_returns_late_does_not_adopt_a_foreign_batch_again() -> No
     book.expect_run(Collect).succeed(CollectResult(answered=0, is_foreign=True))
     book.expect_persist(Doubted)
     settle.succeed(batch_of(PLAN))
-    assert book.expect_run(Settle).spec.known_ids == ("msgbatch_0",)
-    assert book.state_of(0) is ChunkState.DOUBT
+    book.expect_done(Ending.DOUBTS)
 
 
-def adopted(*candidates: str, marked: bool = True) -> JobPlaybook:
+def adopted(*candidates: str) -> JobPlaybook:
     """A job whose only chunk has ended, after its batch was chosen among these candidates."""
-    intent = CreateIntended(chunk=0, marker=marker(PLAN) if marked else None)
     doubt = Doubted(chunk=0, reason="?", candidates=candidates, needs_person=True)
     found = msgspec.structs.replace(submitted(PLAN), adopted=True)
-    return JobPlaybook(PLAN, intent, doubt, found, ended(PLAN), END)
-
-
-def test_the_chunks_own_batch_is_looked_for_when_an_adopted_one_turns_out_to_be_foreign() -> None:
-    book = adopted("msgbatch_0")
-    book.expect_run(Collect).succeed(CollectResult(answered=0, is_foreign=True))
-    (doubt,) = book.expect_persist(Doubted)
-    assert isinstance(doubt, Doubted)
-    assert (doubt.candidates, doubt.needs_person) == ((), False)
-    book.restart(now=0.0)
-    settle = book.expect_run(Settle)
-    assert settle.spec.known_ids == ("msgbatch_0",)
-    settle.event(BatchCreated(batch=batch_of(PLAN), adopted=True))
-    assert book.state_of(0) is ChunkState.DOUBT
-    settle.create(batch("own"), adopted=True)
-    assert book.job.state.chunks[0].batch_id == "own"
+    return JobPlaybook(PLAN, intended(PLAN), doubt, found, ended(PLAN), END)
 
 
 @pytest.mark.parametrize(
-    ("candidates", "marked"),
-    [(("msgbatch_0", "b2", "b3"), True), (("msgbatch_0",), False)],
-    ids=["other candidates", "no marker"],
+    "candidates", [("msgbatch_0", "b2", "b3"), ("msgbatch_0",)], ids=["other candidates", "none"]
 )
 def test_a_person_decides_on_the_other_candidates_when_one_turns_out_to_be_foreign(
     candidates: tuple[str, ...],
-    marked: bool,  # noqa: FBT001 - a parameter of a test
 ) -> None:
-    book = adopted(*candidates, marked=marked)
+    book = adopted(*candidates)
     book.expect_run(Collect).succeed(CollectResult(answered=0, is_foreign=True))
     (doubt,) = book.expect_persist(Doubted)
     assert isinstance(doubt, Doubted)

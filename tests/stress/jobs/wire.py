@@ -10,7 +10,7 @@ from collections import Counter
 
 from batches_core import MessageBatch, exchange
 from batches_core.exchange import Head, ResponseEvent
-from batches_core.jobs import IN_FLIGHT, ChunkState, Lost, Record, Refused, Submitted
+from batches_core.jobs import ChunkState, Lost, Record, Refused, Submitted
 from tests.stress.simulation.service import EPOCH
 
 from .store import Store
@@ -47,12 +47,8 @@ class Wire:
         if rivals:
             self._report(chunk, f"a create leaves that looks like that of chunk {rivals[0]}")
         state = self._store.state
-        # An adopted batch can turn out to be another's while the next create is under way. The
-        # chunk's own batch, which may be found then, comes on top.
-        known = (state.by_state[each] for each in IN_FLIGHT - {ChunkState.DOUBT})
-        in_flight = sum(
-            each.count for chunks in known for each in chunks.values() if not each.foreign
-        )
+        # An adopted batch can turn out to be another's while the next create is under way.
+        in_flight = state.in_flight - state.rows_by_state[ChunkState.DOUBT]
         if max(count, state.options.max_waiting) < in_flight:
             self._report(chunk, f"a create leaves, and {in_flight} rows are in flight")
         if self._is_sold(chunk):
