@@ -171,6 +171,9 @@ def _show(console: Console, path: Path) -> None:
             console.out(f"  batch {candidate} may be it: batches remote results {candidate}")
         if not doubt.needs_person:
             console.out("  it is looked for again when the job is resumed")
+        elif not doubt.candidates:
+            size = f"{doubt.requests:,} requests"
+            console.out(f"  look for another batch of {size} first: batches remote list")
     for each in lost:
         console.out(f"chunk {each.number} is lost, {each.count:,} requests: {each.reason}")
     _show_commands(console, path, status, [each.number for each in lost])

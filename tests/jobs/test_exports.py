@@ -13,8 +13,8 @@ PROMISED = """
     AnsweredRow buy_again cancel_job Cost cost_of CSVSource decide Estimate estimate Estimator
     InputChangedError JobFolderError JobLockedError JobOptions JobReader JobResults JobStatus
     JournalError LinesSource MergedFile ModelEstimate ObjectStoreError open_rows ParquetSource
-    PricedUsage PriceList read_status ResultsFileError ResultsTable RowCounts RowResult run_job run_job_async
-    Source StorageError Template UnansweredRow Verification WrittenTable
+    PricedUsage PriceList read_status ResultsFileError ResultsTable RowCounts RowResult run_job
+    run_job_async Source StorageError Template UnansweredRow Verification WrittenTable
 """
 
 
